@@ -1,0 +1,48 @@
+"""A small YOLACT on synthetic shapes, from nothing to drawn masks in minutes.
+
+python scripts/train.py --config=configs/quickstart.py --workdir=runs/quickstart
+"""
+
+from ml_collections import ConfigDict
+
+
+def get_config() -> ConfigDict:
+    return ConfigDict(
+        {
+            "model": {
+                "name": "yolact",
+                "num_classes": 4,
+                "backbone": "resnet10",
+                "backbone_width": 32,
+                "levels": (2, 3, 4, 5),
+                "extra_levels": 0,
+                "sizes": ((12,), (24,), (40,), (64,)),
+                "features": 48,
+                "num_prototypes": 16,
+                "masks_to_train": 48,
+                "max_detections": 50,
+            },
+            "data": {
+                "name": "shapes",
+                "prepare": {
+                    "format": "shapes",
+                    "num_train": 2000,
+                    "num_val": 200,
+                    "size": 128,
+                },
+                "size": (128, 128),
+                "max_objects": 8,
+                "mask_stride": 2,
+                "batch_size": 16,
+                "augment": {"turn": True},
+            },
+            "optimizer": {
+                "name": "adamw",
+                "schedule": {"peak": 2e-3, "warmup_steps": 50},
+                "weight_decay": 1e-4,
+                "clip_norm": 10.0,
+            },
+            "eval": {"max_detections": (1, 10, 100)},
+            "train": {"steps": 600, "seed": 0, "log_every": 50},
+        }
+    )

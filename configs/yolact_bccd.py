@@ -1,0 +1,58 @@
+"""YOLACT without its mask branch on blood cells (BCCD): boxes from Pascal VOC XML.
+
+python scripts/train.py --config=configs/yolact_bccd.py --workdir=DIR
+"""
+
+import os
+
+from ml_collections import ConfigDict
+
+ROOT = os.path.join(os.environ.get("DETJAX_DATA", "../shared/data"), "bccd", "BCCD")
+
+
+def get_config() -> ConfigDict:
+    return ConfigDict(
+        {
+            "model": {
+                "name": "yolact",
+                "num_classes": 3,
+                "masks": False,
+                "backbone": "resnet18",
+                "backbone_width": 32,
+                "levels": (3, 4, 5),
+                "extra_levels": 0,
+                "sizes": ((24, 36), (52, 72), (96, 136)),
+                "ratios": (1, 0.7, 1.4),
+                "features": 64,
+                "max_detections": 100,
+            },
+            "data": {
+                "name": "bccd",
+                "prepare": {
+                    "format": "voc",
+                    "root": ROOT,
+                    "splits": ("train", "val", "test"),
+                    # Two boxes of the set have no area.
+                    "on_error": "skip",
+                },
+                "size": (240, 320),
+                "max_objects": 40,
+                "mask_stride": None,
+                "batch_size": 8,
+                "augment": {
+                    "colour": True,
+                    "crop": True,
+                    "mirror": True,
+                    "expand_to": 1.5,
+                },
+            },
+            "optimizer": {
+                "name": "adamw",
+                "schedule": {"peak": 1e-3, "warmup_steps": 100},
+                "weight_decay": 1e-4,
+                "clip_norm": 10.0,
+            },
+            "eval": {"max_detections": (1, 10, 100)},
+            "train": {"steps": 2500, "seed": 0, "log_every": 50},
+        }
+    )

@@ -1,0 +1,55 @@
+"""YOLACT on fluorescence nuclei (DSB 2018): 160 images, 256x256, one class.
+
+python scripts/train.py --config=configs/yolact_nuclei.py --workdir=DIR
+"""
+
+import os
+
+from ml_collections import ConfigDict
+
+ROOT = os.path.join(os.environ.get("DETJAX_DATA", "../shared/data"), "dsb2018_nuclei")
+
+
+def get_config() -> ConfigDict:
+    return ConfigDict(
+        {
+            "model": {
+                "name": "yolact",
+                "num_classes": 1,
+                "backbone": "resnet18",
+                "backbone_width": 32,
+                "levels": (2, 3, 4),
+                "extra_levels": 0,
+                "sizes": ((10, 16), (24, 36), (52, 76)),
+                "ratios": (1,),
+                "features": 64,
+                "num_prototypes": 24,
+                "masks_to_train": 96,
+                "min_size": 2,
+                "nms_threshold": 0.4,
+                "top_k": 600,
+                "max_detections": 500,
+            },
+            "data": {
+                "name": "nuclei",
+                "prepare": {
+                    "format": "labelmaps",
+                    "splits": {"train": f"{ROOT}/train", "val": f"{ROOT}/val"},
+                    "classes": ("nucleus",),
+                },
+                "size": (256, 256),
+                "max_objects": 200,
+                "mask_stride": 2,
+                "batch_size": 4,
+                "augment": {"turn": True, "colour": True, "scale": (0.7, 1.4)},
+            },
+            "optimizer": {
+                "name": "adamw",
+                "schedule": {"peak": 1e-3, "warmup_steps": 100},
+                "weight_decay": 1e-4,
+                "clip_norm": 10.0,
+            },
+            "eval": {"max_detections": (1, 10, 500)},
+            "train": {"steps": 2500, "seed": 0, "log_every": 50},
+        }
+    )

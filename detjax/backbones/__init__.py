@@ -1,0 +1,19 @@
+"""Feature extractors, one family a file, with the parameter names of torchvision."""
+
+from typing import Any
+
+from flax import linen
+
+from detjax.backbones import resnet
+
+FAMILIES = {name: resnet.resnet for name in resnet.SPECS}
+
+
+def make(name: str, /, **kwargs: Any) -> linen.Module:
+    """The backbone called `name`: images [b h w 3] -> features, finest first.
+
+    Keywords are those of the family's module. Raises ValueError for an unknown name.
+    """
+    if name not in FAMILIES:
+        raise ValueError(f"no backbone is called {name!r}; choose one of {[*FAMILIES]}")
+    return FAMILIES[name](name, **kwargs)

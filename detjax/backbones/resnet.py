@@ -1,0 +1,136 @@
+"""ResNet (He et al., CVPR 2016), ResNeXt (Xie et al., 2017), Wide ResNet (2016).
+
+torchvision's form: the stride of a bottleneck sits on its 3x3 convolution, every padding
+is explicit, and modules carry torchvision's state-dict names.
+
+    images   [b h w 3]
+    c2..c5   [b h/4 w/4 .] .. [b h/32 w/32 .]
+"""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import linen
+
+from detjax.nn.norm import norm
+
+kaiming = jax.nn.initializers.variance_scaling(2.0, "fan_out", "normal")
+
+
+class Spec(NamedTuple):
+    """What tells the members of the family apart."""
+
+    stages: tuple[int, ...]
+    bottleneck: bool = True
+    groups: int = 1
+    width_per_group: int = 64
+
+
+SPECS = {
+    # Not in the paper: one block a stage, for small images and tests.
+    "resnet10": Spec((1, 1, 1, 1), bottleneck=False),
+    "resnet18": Spec((2, 2, 2, 2), bottleneck=False),
+    "resnet34": Spec((3, 4, 6, 3), bottleneck=False),
+    "resnet50": Spec((3, 4, 6, 3)),
+    "resnet101": Spec((3, 4, 23, 3)),
+    "resnet152": Spec((3, 8, 36, 3)),
+    "resnext50_32x4d": Spec((3, 4, 6, 3), groups=32, width_per_group=4),
+    "resnext101_32x8d": Spec((3, 4, 23, 3), groups=32, width_per_group=8),
+    "wide_resnet50_2": Spec((3, 4, 6, 3), width_per_group=128),
+}
+
+
+class Block(linen.Module):
+    """One residual block: two 3x3 convolutions, or 1x1, 3x3, 1x1 as a bottleneck."""
+
+    features: int  # before the bottleneck's expansion by 4
+    stride: int
+    spec: Spec
+    norm: str
+    dtype: Any
+
+    @linen.compact
+    def __call__(self, x, train: bool):
+        def conv_norm(x, i, channels, kernel, stride=1, groups=1, relu=True):
+            x = conv(channels, kernel, stride, groups, f"conv{i}", self.dtype)(x)
+            x = self._norm(f"bn{i}", channels, train)(x)
+            return linen.relu(x) if relu else x
+
+        if self.spec.bottleneck:
+            width = self.features * self.spec.width_per_group // 64 * self.spec.groups
+            out = self.features * 4
+            y = conv_norm(x, 1, width, 1)
+            y = conv_norm(y, 2, width, 3, self.stride, self.spec.groups)
+            y = conv_norm(y, 3, out, 1, relu=False)
+        else:
+            out = self.features
+            y = conv_norm(x, 1, out, 3, self.stride)
+            y = conv_norm(y, 2, out, 3, relu=False)
+        if self.stride != 1 or x.shape[-1] != out:
+            x = conv(out, 1, self.stride, 1, "downsample.0", self.dtype)(x)
+            x = self._norm("downsample.1", out, train)(x)
+        return linen.relu(x + y)
+
+    def _norm(self, name, channels, train):
+        return norm(
+            self.norm, name=name, channels=channels, train=train, dtype=self.dtype
+        )
+
+
+class ResNet(linen.Module):
+    """Features (c2, c3, c4, c5), or class logits [b num_classes] where that is set."""
+
+    spec: Spec
+    width: int = 64
+    norm: str = "batch"
+    num_classes: int | None = None
+    dtype: Any = jnp.float32
+
+    @linen.compact
+    def __call__(self, images, train: bool = False):
+        x = conv(self.width, 7, 2, 1, "conv1", self.dtype)(images)
+        x = norm(
+            self.norm, name="bn1", channels=self.width, train=train, dtype=self.dtype
+        )(x)
+        x = linen.max_pool(linen.relu(x), (3, 3), (2, 2), [(1, 1), (1, 1)])
+        features = []
+        for stage, depth in enumerate(self.spec.stages):
+            for i in range(depth):
+                x = Block(
+                    features=self.width * 2**stage,
+                    stride=2 if stage > 0 and i == 0 else 1,
+                    spec=self.spec,
+                    norm=self.norm,
+                    dtype=self.dtype,
+                    name=f"layer{stage + 1}.{i}",
+                )(x, train)
+            features.append(x)
+        if self.num_classes is None:
+            return tuple(features)
+        pooled = x.mean(axis=(1, 2)).astype(jnp.float32)
+        return linen.Dense(self.num_classes, name="fc")(pooled)
+
+
+def conv(channels, kernel, stride, groups, name, dtype):
+    return linen.Conv(
+        channels,
+        (kernel, kernel),
+        strides=stride,
+        padding=kernel // 2,
+        feature_group_count=groups,
+        use_bias=False,
+        kernel_init=kaiming,
+        dtype=dtype,
+        name=name,
+    )
+
+
+def resnet(name: str, /, **kwargs: Any) -> ResNet:
+    """The member called `name` of `SPECS`; keywords as in `ResNet`.
+
+    Raises ValueError for an unknown name.
+    """
+    if name not in SPECS:
+        raise ValueError(f"no ResNet is called {name!r}; choose one of {list(SPECS)}")
+    return ResNet(spec=SPECS[name], **kwargs)

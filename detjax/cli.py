@@ -1,0 +1,87 @@
+"""What the scripts share: flags in, one sentence out when something is wrong."""
+
+import pathlib
+import re
+import sys
+import traceback
+from collections.abc import Callable
+from typing import Any
+
+from absl import app, flags
+from ml_collections import ConfigDict, config_flags
+
+DEBUG = flags.DEFINE_bool("debug", False, "Show the stack trace of an error.")
+
+# What users can mend themselves; anything else is a defect and shows its trace.
+EXPECTED = (ValueError, OSError, KeyError, AttributeError, TypeError, ArithmeticError)
+
+
+def run(main: Callable[[list[str]], Any]) -> None:
+    """Parses flags, calls `main(positional arguments)`, and exits with its status.
+
+    An expected error is one sentence on stderr and exit status 1; `--debug` adds where
+    it came from.
+    """
+
+    def parse(argv):
+        try:
+            return app.parse_flags_with_usage(argv)
+        except EXPECTED as error:
+            fail(error)
+
+    def guarded(argv):
+        try:
+            return main(argv[1:])
+        except EXPECTED as error:
+            fail(error)
+
+    # A config may import its neighbours, as `configs.<name>`.
+    sys.path.insert(0, str(pathlib.Path(sys.argv[0]).resolve().parents[1]))
+    app.run(guarded, flags_parser=parse)
+
+
+def fail(error: BaseException) -> None:
+    """Prints what `error` says and exits with status 1."""
+    if "--debug" in sys.argv:
+        traceback.print_exception(error)
+    print(f"error: {sentence(error)}", file=sys.stderr)
+    sys.exit(1)
+
+
+def sentence(error: BaseException) -> str:
+    """What `error` says, without the quotes and wrappers that exceptions add."""
+    while error.args and isinstance(error.args[0], BaseException):
+        error = error.args[0]
+    text = str(error.args[0]) if isinstance(error, KeyError) else str(error)
+    # ml_collections names the nearest key in words of its own.
+    unknown = re.match(r"'(\w+)'\nDid you mean \"(\w+)\"", text)
+    if unknown:
+        text = "the config has no key {!r}; did you mean {!r}?".format(*unknown.groups())
+    return text
+
+
+def config_flag() -> flags.FlagHolder:
+    """The flag --config=FILE.py, with --config.section.key=value for every value."""
+    return config_flags.DEFINE_config_file(
+        "config", None, "An experiment: configs/<name>.py.", lock_config=True
+    )
+
+
+def workdir_flag() -> flags.FlagHolder:
+    """The flag --workdir=DIR."""
+    return flags.DEFINE_string("workdir", None, "The run's folder.", required=True)
+
+
+def plain(config: ConfigDict) -> dict[str, Any]:
+    """`config` as nested dicts of plain values, for JSON and for keyword arguments."""
+    return {
+        key: plain(value) if isinstance(value, ConfigDict) else value
+        for key, value in config.items()
+    }
+
+
+def make_workdir(path: str) -> pathlib.Path:
+    """`path`, made if need be. Raises OSError where it cannot be."""
+    workdir = pathlib.Path(path)
+    workdir.mkdir(parents=True, exist_ok=True)
+    return workdir

@@ -1,0 +1,491 @@
+"""COCO's average precision and recall of boxes and masks, vectorised over a data set.
+
+Detections of one class in one image compete for the image's truths of that class: by
+falling score each takes the free truth that it overlaps most, if that is enough.
+Truths that do not count (crowds, sizes out of range) absorb detections without reward
+or penalty. Precision over all images, made monotone, is read at 101 recalls; AP is its
+mean over classes and ten overlap thresholds, AR the mean of the recall reached.
+Lin et al. 2014, Microsoft COCO: Common Objects in Context, and its evaluation protocol.
+
+Another kind of object (keypoints) needs one more similarity of (detection, truth)
+pairs, see `_similarity`; everything behind it knows overlaps only.
+
+Shape legend: m truths, n detections, p pairs of the two within one image and class,
+c candidates (detections with a pair), t overlap thresholds, r recall points, k classes,
+a area ranges, d limits on detections per image and class.
+"""
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+import numpy as np
+from pycocotools import mask as rle
+
+THRESHOLDS = np.linspace(0.5, 0.95, 10)
+RECALLS = np.linspace(0.0, 1.0, 101)
+AREAS = np.array([[0, 1e10], [0, 32**2], [32**2, 96**2], [96**2, 1e10]])
+CHUNK = 1 << 18  # pairs compared at once: a dozen temporaries of 2 MiB stay in cache
+
+Similarity = Callable[[np.ndarray, np.ndarray], np.ndarray]  # [p], [p] -> [p]
+
+
+class Truths(NamedTuple):
+    """Annotated objects of all images; boxes are xywh in original pixels."""
+
+    image_ids: np.ndarray  # [m] int64
+    labels: np.ndarray  # [m] int, 0..k-1
+    boxes: np.ndarray  # [m 4] float64
+    areas: np.ndarray  # [m] float64: decides the size class, not w * h
+    crowd: np.ndarray  # [m] bool: absorbs any number of detections, never counts
+    rles: list | None = None  # COCO's {"size": [h, w], "counts": str or bytes}
+    ignore: np.ndarray | None = None  # [m] bool: absorbs one detection, never counts
+
+
+class Results(NamedTuple):
+    """Detections of all images; boxes are xywh in original pixels."""
+
+    image_ids: np.ndarray  # [n] int64
+    labels: np.ndarray  # [n] int, 0..k-1
+    scores: np.ndarray  # [n] float64
+    boxes: np.ndarray  # [n 4] float64
+    rles: list | None = None
+
+
+class Curves(NamedTuple):
+    """What the protocol averages; -1 where a class has no truth that counts."""
+
+    precision: np.ndarray  # [t r k a] at the largest limit
+    recall: np.ndarray  # [t k a d]
+
+
+class Matches(NamedTuple):
+    """Fate of the candidates, by area range and threshold; the rest found no truth."""
+
+    candidates: np.ndarray  # [c] indices of detections, rising
+    hit: np.ndarray  # [c a t] bool: took a truth that counts
+    void: np.ndarray  # [c a t] bool: took a truth that does not count
+
+
+Records = TypeVar("Records", Truths, Results)
+
+
+def evaluate(
+    truths: Truths,
+    results: Results,
+    *,
+    image_ids: Sequence[int] | np.ndarray,
+    num_classes: int,
+    kind: str = "bbox",
+    max_detections: Sequence[int] = (1, 10, 100),
+) -> dict[str, float]:
+    """COCO's summary: AP, AP50, AP75, AP[sml], AR<limit> for each limit, and AR[sml].
+
+    AP, AP[sml] and AR[sml] are at the largest of `max_detections`. A number is -1 where
+    no class has a truth that counts. `image_ids` are the images evaluated, also those
+    without objects; truths and results of other images are left out.
+    """
+    precision, recall = curves(
+        truths,
+        results,
+        image_ids=image_ids,
+        num_classes=num_classes,
+        kind=kind,
+        max_detections=max_detections,
+    )
+    summary = {"AP": precision[..., 0]}
+    summary |= {"AP50": precision[0, ..., 0], "AP75": precision[5, ..., 0]}
+    summary |= {f"AP{s}": precision[..., a] for a, s in enumerate("sml", start=1)}
+    limits = enumerate(sorted(set(max_detections)))
+    summary |= {f"AR{limit}": recall[:, :, 0, d] for d, limit in limits}
+    summary |= {f"AR{s}": recall[:, :, a, -1] for a, s in enumerate("sml", start=1)}
+    defined = {name: values[values > -1] for name, values in summary.items()}
+    return {name: float(v.mean()) if v.size else -1.0 for name, v in defined.items()}
+
+
+def per_class(truths: Truths, results: Results, **kwargs: Any) -> np.ndarray:
+    """AP of every class [k], nan where a class has no truth that counts.
+
+    Takes what `evaluate` takes; its "AP" is the mean of these without the nan.
+    """
+    precision = curves(truths, results, **kwargs).precision[..., 0]
+    means = precision.mean(axis=(0, 1))
+    return np.where(means < 0, np.nan, means)
+
+
+def curves(
+    truths: Truths,
+    results: Results,
+    *,
+    image_ids: Sequence[int] | np.ndarray,
+    num_classes: int,
+    kind: str = "bbox",
+    max_detections: Sequence[int] = (1, 10, 100),
+) -> Curves:
+    """Precision at the recall points and the final recall, of what `evaluate` takes.
+
+    Equal scores rank by image id, then by their order in `results`.
+    """
+    images = np.unique(np.asarray(image_ids, np.int64))
+    limits = sorted(set(max_detections))
+    group = _groups(truths, images, num_classes)
+    order = np.argsort(group, kind="stable")[np.count_nonzero(group < 0) :]
+    truths, truth_group = _take(truths, order), group[order]
+
+    group = _groups(results, images, num_classes)
+    order = np.lexsort((-np.asarray(results.scores, np.float64), group))
+    order = order[np.count_nonzero(group < 0) :]
+    order = order[_rank(group[order]) < limits[-1]]
+    results, group = _take(results, order), group[order]
+
+    crowd = np.asarray(truths.crowd, bool)
+    excused = crowd if truths.ignore is None else crowd | (truths.ignore > 0)
+    ignored = excused[:, None] | ~_inside(truths.areas)
+    pairs = _pairs(truth_group, group, _similarity(truths, results, kind))
+    matches = _match(*pairs, group, ignored, crowd)
+    counts = [np.bincount(truths.labels[~i], minlength=num_classes) for i in ignored.T]
+    inside = _inside(_areas(results, kind))
+    return _accumulate(matches, results, inside, _rank(group), np.array(counts), limits)
+
+
+def _groups(records: Truths | Results, images: np.ndarray, k: int) -> np.ndarray:
+    """Number of each record's (class, image), rising in both; -1 for other images."""
+    labels = np.asarray(records.labels, np.int64)
+    ids = np.asarray(records.image_ids, np.int64)
+    wrong = np.flatnonzero((labels < 0) | (labels >= k))
+    if wrong.size:
+        raise ValueError(
+            f"{type(records).__name__} {wrong[0]} (image {ids[wrong[0]]}) has label "
+            f"{labels[wrong[0]]}, expected 0..{k - 1}; map category ids to 0..k-1 as "
+            "`from_coco` does, or raise num_classes."
+        )
+    group = labels * len(images) + np.searchsorted(images, ids)
+    return np.where(np.isin(ids, images), group, -1)
+
+
+def _take(records: Records, order: np.ndarray) -> Records:
+    """The records at the indices `order`, whatever columns they have."""
+    given = {k: v for k, v in records._asdict().items() if v is not None}
+    rles = given.pop("rles", None)
+    arrays = {name: np.asarray(column)[order] for name, column in given.items()}
+    if rles is not None:
+        arrays["rles"] = [rles[i] for i in order]
+    return records._replace(**arrays)
+
+
+def _rank(ids: np.ndarray) -> np.ndarray:
+    """Position of each element inside its run of equal ids."""
+    first = np.flatnonzero(np.diff(ids, prepend=-1))
+    return np.arange(len(ids)) - np.repeat(first, np.diff(first, append=len(ids)))
+
+
+def _inside(areas: np.ndarray) -> np.ndarray:
+    """Whether each area lies in each range [.. a]; both ends belong to a range."""
+    areas = np.asarray(areas, np.float64)[:, None]
+    return (areas >= AREAS[:, 0]) & (areas <= AREAS[:, 1])
+
+
+def _areas(results: Results, kind: str) -> np.ndarray:
+    """Areas [n] that decide whether an unmatched detection is out of range."""
+    if kind == "bbox":
+        return _corners(results.boxes)[-1]
+    # One by one: under numpy 2 pycocotools overflows on lists of 256 masks and more.
+    return np.array([rle.area(mask) for mask in results.rles or []], np.float64)
+
+
+def _similarity(truths: Truths, results: Results, kind: str) -> Similarity:
+    """The function from indices of detections and of truths to their overlaps."""
+    crowd = np.asarray(truths.crowd, bool)
+    if kind == "bbox":
+        boxes = _corners(results.boxes), _corners(truths.boxes)
+        return partial(_box_overlap, *boxes, crowd)
+    if kind != "segm":
+        raise ValueError(f"kind is {kind!r}, expected 'bbox' or 'segm'.")
+    for records in (truths, results):
+        if records.rles is None and len(truths.labels) and len(results.labels):
+            raise ValueError(
+                f"{type(records).__name__} carry no masks (rles is None), which "
+                "kind='segm' needs; fill rles or evaluate with kind='bbox'."
+            )
+    return partial(_mask_overlap, results.rles or [], truths.rles or [], crowd)
+
+
+def _corners(boxes: np.ndarray) -> tuple[np.ndarray, ...]:
+    """Contiguous x0, y0, x1, y1, area of xywh boxes [.. 4], which gather faster."""
+    x, y, w, h = np.array(np.reshape(boxes, (-1, 4)).T, np.float64, order="C")
+    return x, y, x + w, y + h, w * h
+
+
+def _box_overlap(
+    detections: tuple[np.ndarray, ...],
+    truths: tuple[np.ndarray, ...],
+    crowd: np.ndarray,
+    i: np.ndarray,
+    j: np.ndarray,
+) -> np.ndarray:
+    """IoU [p] of detections i and truths j; with a crowd the share of the detection."""
+    x0, y0, x1, y1, area = (column[i] for column in detections)
+    u0, v0, u1, v1, other = (column[j] for column in truths)
+    w = np.minimum(x1, u1) - np.maximum(x0, u0)
+    h = np.minimum(y1, v1) - np.maximum(y0, v0)
+    apart = (w <= 0) | (h <= 0)
+    common = w * h
+    whole = np.where(crowd[j], area, area + other - common)
+    return np.where(apart, 0.0, common / np.where(apart, 1.0, whole))
+
+
+def _mask_overlap(
+    detections: list, truths: list, crowd: np.ndarray, i: np.ndarray, j: np.ndarray
+) -> np.ndarray:
+    """As `_box_overlap` for run-length masks; pairs come as `_pairs` lists them."""
+    overlaps = np.empty(len(i))
+    heads = np.flatnonzero(np.diff(i, prepend=-1))
+    # Detections of one group share their first truth, those of others have another.
+    groups = heads[np.flatnonzero(np.diff(j[heads], prepend=-1))]
+    for lo, hi in pairwise([*groups, len(i)]):
+        rows, columns = slice(i[lo], i[hi - 1] + 1), slice(j[lo], j[hi - 1] + 1)
+        values = rle.iou(detections[rows], truths[columns], crowd[columns].tolist())
+        if values.min() < 0:
+            sizes = {tuple(m["size"]) for m in detections[rows] + truths[columns]}
+            raise ValueError(
+                f"masks of one image have the sizes {sorted(sizes)}, expected one; "
+                "bring detected masks to the original image's size."
+            )
+        overlaps[lo:hi] = values.ravel()
+    return overlaps
+
+
+def _chunks(number: np.ndarray) -> Iterator[tuple[int, int]]:
+    """Ranges of detections with about CHUNK pairs each, from pairs per detection."""
+    ends = np.cumsum(number)
+    total = int(ends[-1]) if len(ends) else 0
+    cuts = np.searchsorted(ends, np.arange(CHUNK, total, CHUNK))
+    return pairwise(np.unique([0, *cuts, len(number)]).tolist())
+
+
+def _pairs(
+    truth_group: np.ndarray, group: np.ndarray, similarity: Similarity
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Detections, truths and overlaps [p] of the pairs above the smallest threshold.
+
+    Both arguments rise. Pairs are listed detection by detection, truths rising.
+    """
+    first = np.searchsorted(truth_group, group, side="left")
+    number = np.searchsorted(truth_group, group, side="right") - first
+    found = [(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0))]
+    for lo, hi in _chunks(number):
+        size = number[lo:hi]
+        i = np.repeat(np.arange(lo, hi), size)
+        start = np.cumsum(size) - size
+        j = np.arange(len(i)) + np.repeat(first[lo:hi] - start, size)
+        overlap = similarity(i, j)
+        keep = overlap >= THRESHOLDS[0]
+        found.append((i[keep], j[keep], overlap[keep]))
+    i, j, overlap = (np.concatenate(column) for column in zip(*found, strict=True))
+    return i, j, overlap
+
+
+def _match(
+    i: np.ndarray,
+    j: np.ndarray,
+    overlap: np.ndarray,
+    group: np.ndarray,
+    ignored: np.ndarray,
+    crowd: np.ndarray,
+) -> Matches:
+    """Truths taken greedily by score, in rounds over all groups at once.
+
+    Groups are independent, so round s serves the s-th candidate of every group. A
+    candidate prefers truths that count, then the largest overlap, then the last truth.
+    """
+    candidates, index = np.unique(i, return_inverse=True)
+    turn = _rank(group[candidates])[index]
+    order = np.lexsort((-j, -overlap, index, turn))
+    index, j = index[order], j[order]
+    reached = overlap[order, None] >= THRESHOLDS
+    shape = (len(candidates), len(AREAS), len(THRESHOLDS))
+    hit, void = np.zeros(shape, bool), np.zeros(shape, bool)
+    taken = np.zeros((len(crowd), *shape[1:]), bool)
+    bounds = np.concatenate([[0], np.cumsum(np.bincount(turn))])
+    for lo, hi in pairwise(bounds.tolist()):
+        who, truth = index[lo:hi], j[lo:hi]
+        best, won = _choose(who, reached[lo:hi], taken[truth], ignored[truth])
+        # A truth meets one candidate a round, so these rows are distinct.
+        taken[truth] |= won & ~crowd[truth, None, None]
+        who = who[_rank(who) == 0]
+        hit[who], void[who] = best == 0, best == 1
+    return Matches(candidates, hit, void)
+
+
+def _choose(
+    who: np.ndarray, reached: np.ndarray, taken: np.ndarray, ignored: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Kind of truth chosen by each candidate (0 counts, 1 does not, 2 none), and pairs.
+
+    who [p] names the candidate of a pair, best overlap first; reached [p t], taken
+    [p a t], ignored [p a]. Returns [candidates a t] and the winning pairs [p a t].
+    """
+    p = len(who)
+    heads = np.flatnonzero(np.diff(who, prepend=-1))
+    free = reached[:, None] & ~taken
+    cost = np.arange(p, dtype=np.int32)[:, None] + np.where(ignored, np.int32(p), 0)
+    cost = np.where(free, cost[:, :, None], np.int32(2 * p))
+    best = np.minimum.reduceat(cost, heads, axis=0)
+    won = free & (cost == np.repeat(best, np.diff(heads, append=p), axis=0))
+    return best // p, won
+
+
+def _accumulate(
+    matches: Matches,
+    results: Results,
+    inside: np.ndarray,
+    rank: np.ndarray,
+    counts: np.ndarray,
+    limits: list[int],
+) -> Curves:
+    """Curves from all fates; inside [n a], rank within the group [n], counts [a k].
+
+    Precision peaks at hits, so only hits are listed: by cell = (area range, threshold,
+    class), inside a cell by falling score.
+    """
+    shape = (len(AREAS), len(THRESHOLDS), counts.shape[1])
+    chosen, hit, seen = _by_score(matches, results, inside, shape[-1])
+    a, t, c = np.nonzero(hit)
+    cell = np.ravel_multi_index((a, t, results.labels[chosen[c]]), shape)
+    precision = (_rank(cell) + 1) / seen[hit]
+    rank = rank[chosen[c]]
+    within = [np.bincount(cell[rank < d], minlength=np.prod(shape)) for d in limits]
+    hits = np.reshape(within, (len(limits), *shape))
+    recall = hits / np.maximum(counts, 1)[:, None]
+    curve = _interpolate(precision, hits[-1], counts)
+    absent = (counts == 0)[:, None]
+    return Curves(
+        np.where(absent[..., None], -1.0, curve).transpose(1, 3, 2, 0),
+        np.where(absent, -1.0, recall).transpose(2, 3, 1, 0),
+    )
+
+
+def _by_score(
+    matches: Matches, results: Results, inside: np.ndarray, k: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Candidates [c] by class and falling score, their hits, and the counts so far.
+
+    Both [a t c]; the count is of this class's detections that are right or wrong, up to
+    and with the candidate. Detections in range count, save for what matching changes.
+    """
+    order = np.lexsort((-results.scores, results.labels))
+    place = np.empty_like(order)
+    place[order] = np.arange(len(order))
+    by_score = np.argsort(place[matches.candidates])
+    chosen = matches.candidates[by_score]
+    hit = np.ascontiguousarray(matches.hit[by_score].transpose(1, 2, 0))
+    void = matches.void[by_score].transpose(1, 2, 0)
+    usual = inside[chosen].T[:, None]
+    change = (hit | (usual & ~void)).astype(np.int8) - usual
+    seen = _running(inside[order].T, results.labels[order], k)[:, None, place[chosen]]
+    return chosen, hit, seen + _running(change, results.labels[chosen], k)
+
+
+def _running(values: np.ndarray, labels: np.ndarray, k: int) -> np.ndarray:
+    """Sums along the last axis that restart at each class; labels rise."""
+    sums = np.cumsum(values, axis=-1, dtype=np.int32)
+    before = np.pad(sums, [(0, 0)] * (sums.ndim - 1) + [(1, 0)])
+    first = np.searchsorted(labels, np.arange(k))
+    return sums - np.repeat(before[..., first], np.bincount(labels, minlength=k), -1)
+
+
+def _interpolate(
+    precision: np.ndarray, hits: np.ndarray, counts: np.ndarray
+) -> np.ndarray:
+    """Largest precision at or beyond each recall point [a t k r], 0 if never reached.
+
+    precision [hits.sum()] lists the hits cell by cell; hits [a t k], counts [a k].
+    """
+    ends = np.cumsum(hits)
+    for lo, hi in pairwise([0, *ends.tolist()]):
+        tail = precision[lo:hi][::-1]
+        np.maximum.accumulate(tail, out=tail)
+    # The least number of hits n with n / counts >= recall, in that float comparison:
+    # rounding puts ceil(recall * counts) off by one at most.
+    counts = np.maximum(counts, 1)[..., None]
+    least = np.ceil(RECALLS * counts) - 1
+    least += least / counts < RECALLS
+    least += least / counts < RECALLS
+    least = np.maximum(least, 1).astype(np.int64)[:, None]
+    index = (ends.reshape(hits.shape) - hits)[..., None] + least - 1
+    reached = least <= hits[..., None]
+    padded = np.append(precision, 0.0)
+    return padded[np.where(reached, index, len(precision))]
+
+
+def from_coco(
+    ground_truth: dict | str | Path, results: list | str | Path
+) -> tuple[Truths, Results, np.ndarray, list[dict]]:
+    """(truths, results, image_ids, categories) of COCO's JSON forms or their files.
+
+    Label c is the c-th of `categories`, which are sorted by id. As in COCO's own
+    code, results of categories that the ground truth does not list are left out, and an
+    annotation's "ignore" says nothing. Unlike there, a mask's area is its own even if
+    its result has a box as well. Masks are read (polygons drawn) only where all objects
+    and all results have one.
+    """
+    truth, found = _read(ground_truth), _read(results)
+    images = {image["id"]: image for image in truth["images"]}
+    for i, result in enumerate(found):
+        if result["image_id"] not in images:
+            raise ValueError(
+                f"result {i} is of image {result['image_id']!r}, which is none of the "
+                f"{len(images)} images of the ground truth; evaluate against the "
+                "annotations of the images detected on, or drop the result."
+            )
+    categories = sorted(truth["categories"], key=lambda category: category["id"])
+    label = {category["id"]: c for c, category in enumerate(categories)}
+    found = [x for x in found if x["category_id"] in label]
+    objects = [
+        x
+        for x in truth["annotations"]
+        if x["category_id"] in label and x["image_id"] in images
+    ]
+    masked = all("segmentation" in x for x in (*objects, *found))
+    columns, rles = _columns(objects, label, images, masked)
+    areas = np.array([x["area"] for x in objects], np.float64)
+    crowd = np.array([x.get("iscrowd", 0) for x in objects], bool)
+    truths = Truths(*columns, areas, crowd, rles)
+    (ids, labels, boxes), rles = _columns(found, label, images, masked)
+    scores = np.array([x["score"] for x in found], np.float64)
+    detected = Results(ids, labels, scores, boxes, rles)
+    return truths, detected, np.array(sorted(images), np.int64), categories
+
+
+def _read(source: Any) -> Any:
+    """The source itself, or what the JSON file at that path holds."""
+    if isinstance(source, str | Path):
+        return json.loads(Path(source).read_text())
+    return source
+
+
+def _columns(
+    records: list[dict], label: dict[int, int], images: dict, masked: bool
+) -> tuple[tuple[np.ndarray, np.ndarray, np.ndarray], list | None]:
+    """(image ids, labels, boxes), masks; the masks' boxes where records have none."""
+    rles = [_rle(x["segmentation"], images[x["image_id"]]) for x in records * masked]
+    if rles and not records[0].get("bbox"):
+        boxes = np.array([rle.toBbox(mask) for mask in rles])
+    else:
+        boxes = np.array([x["bbox"] for x in records], np.float64).reshape(-1, 4)
+    ids = np.array([x["image_id"] for x in records], np.int64)
+    labels = np.array([label[x["category_id"]] for x in records], np.int64)
+    return (ids, labels, boxes), rles if masked else None
+
+
+def _rle(segmentation: Any, image: dict) -> dict:
+    """Compressed run lengths of polygons, of plain run lengths, or of themselves."""
+    if isinstance(segmentation, list):
+        parts = rle.frPyObjects(segmentation, image["height"], image["width"])
+        return rle.merge(parts)
+    if isinstance(segmentation["counts"], list):
+        return rle.frPyObjects(segmentation, image["height"], image["width"])
+    return segmentation

@@ -1,0 +1,125 @@
+"""A model's COCO metrics on a data set."""
+
+import json
+import pathlib
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+import tqdm
+
+from detjax import sharding
+from detjax.data.records import Record
+from detjax.eval import coco
+from detjax.predict import in_original, to_results
+from detjax.types import Model
+
+
+def truths_of(records: Iterable[Record]) -> coco.Truths:
+    """What `records` hold, as the metric wants it; VOC's difficult objects are ignored."""
+    rows, rles = [], []
+    for record in records:
+        size = [record.height, record.width]
+        for a in record.annotations:
+            x1, y1, x2, y2 = a.box
+            rows.append(
+                (record.id, a.label, x1, y1, x2 - x1, y2 - y1, a.area, a.crowd)
+                + (a.difficult,)
+            )
+            rles.append({"size": size, "counts": a.rle} if a.rle else None)
+    table = np.array(rows, np.float64).reshape(-1, 9)
+    return coco.Truths(
+        image_ids=table[:, 0].astype(np.int64),
+        labels=table[:, 1].astype(np.int64),
+        boxes=table[:, 2:6],
+        areas=table[:, 6],
+        crowd=table[:, 7].astype(bool),
+        rles=rles if all(rles) and rles else None,
+        ignore=table[:, 8].astype(bool),
+    )
+
+
+def results_of(rows: Sequence[dict[str, Any]]) -> coco.Results:
+    """COCO results entries, whose category ids are labels, as the metric wants them."""
+    return coco.Results(
+        image_ids=np.array([r["image_id"] for r in rows], np.int64),
+        labels=np.array([r["category_id"] for r in rows], np.int64),
+        scores=np.array([r["score"] for r in rows], np.float64),
+        boxes=np.array([r["bbox"] for r in rows], np.float64).reshape(-1, 4),
+        rles=[r["segmentation"] for r in rows]
+        if rows and "segmentation" in rows[0]
+        else None,
+    )
+
+
+def detect_all(
+    model: Model,
+    params: Any,
+    state: Any,
+    loader: Iterable,
+    *,
+    mesh: jax.sharding.Mesh | None = None,
+    progress: bool = True,
+) -> list[dict[str, Any]]:
+    """COCO results entries, with labels as category ids, of every valid image."""
+    mesh = mesh or sharding.make_mesh()
+    predict = jax.jit(model.predict)
+    rows: list[dict[str, Any]] = []
+    for batch in tqdm.tqdm(loader, disable=not progress, desc="evaluate", unit="batch"):
+        found = jax.device_get(
+            predict(params, state, sharding.put(batch.images, mesh))
+        )
+        categories = range(10**6)
+        for i in np.flatnonzero(batch.valid):
+            one = in_original(
+                jax.tree.map(lambda x, i=i: x[i], found),
+                batch.affine[i],
+                tuple(batch.sizes[i].tolist()),
+                batch.images.shape[1:3],
+            )
+            rows += to_results(one, int(batch.ids[i]), categories)
+    return rows
+
+
+def evaluate(
+    rows: Sequence[dict[str, Any]],
+    records: Sequence[Record],
+    *,
+    classes: Sequence[str],
+    max_detections: Sequence[int] = (1, 10, 100),
+) -> dict[str, float]:
+    """Flat COCO metrics of results `rows` on `records`: 'bbox/AP', 'segm/AP50', ...
+
+    Masks are evaluated where both sides have them. 'bbox/AP/<class>' follows for each
+    class of more than one. Undefined numbers are -1, as COCO has it.
+    """
+    truths, results = truths_of(records), results_of(rows)
+    ids = [record.id for record in records]
+    kinds = ["bbox"]
+    if truths.rles is not None and (results.rles is not None or not rows):
+        kinds.append("segm")
+    metrics = {}
+    for kind in kinds:
+        asked = {
+            "image_ids": ids,
+            "num_classes": len(classes),
+            "kind": kind,
+            "max_detections": tuple(max_detections),
+        }
+        summary = coco.evaluate(truths, results, **asked)
+        metrics |= {f"{kind}/{name}": value for name, value in summary.items()}
+        if len(classes) > 1:
+            each = coco.per_class(truths, results, **asked)
+            metrics |= {
+                f"{kind}/AP/{name}": float(ap)
+                for name, ap in zip(classes, each, strict=True)
+            }
+    return metrics
+
+
+def write(workdir: str | pathlib.Path, metrics: dict, rows: Sequence[dict]) -> None:
+    """`workdir`/eval.json and `workdir`/results.json, the latter in COCO's form."""
+    workdir = pathlib.Path(workdir)
+    (workdir / "eval.json").write_text(json.dumps(metrics, indent=1) + "\n")
+    (workdir / "results.json").write_text(json.dumps(list(rows)))

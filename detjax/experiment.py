@@ -1,0 +1,132 @@
+"""A config's sections wired together: what the scripts call, for any model."""
+
+import json
+import pathlib
+from typing import Any
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from detjax import cli, draw, models, optim, train
+from detjax import evaluate as evaluation
+from detjax import predict as prediction
+from detjax.data import dataset
+
+
+def run(config: ConfigDict, workdir: str | pathlib.Path) -> dict[str, float]:
+    """Trains what `config` describes in `workdir`, evaluates it, and says how well.
+
+    A `workdir` with a checkpoint in it goes on from there. Leaves config.json,
+    metrics.jsonl, checkpoints/, eval.json, results.json and predictions.png.
+
+    Raises ValueError where the config does not fit the data.
+    """
+    workdir = cli.make_workdir(workdir)
+    settings = cli.plain(config)
+    data = dataset.make(**settings["data"], seed=settings["train"].get("seed", 0))
+    check(settings, data)
+    save_config(workdir, settings, data.info)
+    model = models.make(**settings["model"])
+    optimizer, rate = optim.make(
+        **settings["optimizer"], steps=settings["train"]["steps"]
+    )
+
+    def score(state):
+        rows = evaluation.detect_all(model, state.params, state.state, data.evaluation())
+        return rows, evaluation.evaluate(
+            rows, data.truth, classes=data.info.classes, **settings["eval"]
+        )
+
+    state = train.fit(
+        model,
+        optimizer,
+        rate,
+        data.train,
+        workdir=workdir,
+        evaluate=lambda state: score(state)[1],
+        **settings["train"],
+    )
+    rows, metrics = score(state)
+    evaluation.write(workdir, metrics, rows)
+    show(workdir, data)
+    return metrics
+
+
+def check(settings: dict[str, Any], data: dataset.Data) -> None:
+    """Raises ValueError where the model cannot learn the data set."""
+    have, want = len(data.info.classes), settings["model"]["num_classes"]
+    if have > want:
+        raise ValueError(
+            f"the data set {settings['data']['name']!r} has {have} classes, the model "
+            f"{want}; set --config.model.num_classes={have}"
+        )
+    if settings["data"]["mask_stride"] and not data.info.has_masks:
+        raise ValueError(
+            f"the data set {settings['data']['name']!r} has no masks; set "
+            "config.data.mask_stride=None and config.model.masks=False to learn boxes"
+        )
+
+
+def save_config(workdir: pathlib.Path, settings: dict[str, Any], info: Any) -> None:
+    """Writes config.json: the sections, and the names of the classes."""
+    described = {**settings, "classes": list(info.classes)}
+    (workdir / "config.json").write_text(json.dumps(described, indent=1) + "\n")
+
+
+def evaluate(workdir: str | pathlib.Path) -> dict[str, float]:
+    """Metrics of the newest checkpoint in `workdir`; eval.json and results.json again."""
+    loaded = prediction.load(workdir)
+    settings = cli.plain(loaded.config)
+    data = dataset.make(**settings["data"])
+    rows = evaluation.detect_all(
+        loaded.model, loaded.params, loaded.state, data.evaluation()
+    )
+    metrics = evaluation.evaluate(
+        rows, data.truth, classes=data.info.classes, **settings["eval"]
+    )
+    evaluation.write(workdir, metrics, rows)
+    return metrics
+
+
+def show(workdir: pathlib.Path, data: dataset.Data, count: int = 9) -> None:
+    """Writes predictions.png: some unseen images, truth beside prediction."""
+    run = prediction.load(workdir)
+    predict = run.predictor()
+    chosen = np.linspace(0, len(data.truth) - 1, min(count, len(data.truth))).astype(int)
+    records = [data.truth[int(i)] for i in chosen]
+    found = [predict(draw.decode(r.image), min_score=0.3) for r in records]
+    draw.comparison(workdir / "predictions.png", records, found, run.classes)
+
+
+def predict(
+    workdir: str | pathlib.Path,
+    out: str | pathlib.Path,
+    paths: list[str],
+    *,
+    min_score: float = 0.3,
+) -> list[str]:
+    """Draws the detections on every image of `paths` into `out`; returns complaints.
+
+    Writes a picture an image and predictions.json: COCO results with the file name, in
+    the pixels of the upright original. Files that cannot be read are passed over, and
+    each is a sentence of what is returned.
+    """
+    run = prediction.load(workdir)
+    call = run.predictor()
+    out = cli.make_workdir(out)
+    rows: list[dict[str, Any]] = []
+    complaints = []
+    for i, path in enumerate(prediction.image_files(paths), start=1):
+        try:
+            image = prediction.read_image(path)
+        except ValueError as error:
+            complaints.append(str(error))
+            continue
+        found = call(image, min_score=min_score)
+        draw.save(out / f"{path.stem}.png", draw.detections(image, found, run.classes))
+        categories = list(range(1, len(run.classes) + 1))
+        for row in prediction.to_results(found, i, categories):
+            name = run.classes[row["category_id"] - 1]
+            rows.append({**row, "file_name": str(path), "category": name})
+    (out / "predictions.json").write_text(json.dumps(rows))
+    return complaints

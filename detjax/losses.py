@@ -1,0 +1,56 @@
+"""Unreduced losses and the one masked reduction; every family reduces in its own file.
+
+All arithmetic is float32 whatever the logits' type, so that a bfloat16 network trains
+on the same losses as a float32 one.
+"""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Bool, Float, Int
+
+from detjax.types import Array
+
+
+def masked_mean(
+    values: Float[Array, "*shape"], mask: Bool[Array, "*shape"]
+) -> Float[Array, ""]:
+    """Mean of `values` where `mask` holds; 0 where it holds nowhere.
+
+    What lies outside the mask may be anything finite: it reaches neither the value nor
+    the gradient.
+    """
+    total = jnp.sum(jnp.where(mask, values, 0.0))
+    return total / jnp.maximum(jnp.sum(mask), 1)
+
+
+def softmax_cross_entropy(
+    logits: Float[Array, "*shape c"], labels: Int[Array, "*shape"]
+) -> Float[Array, "*shape"]:
+    """-log softmax(logits)[label], per position."""
+    log_probs = jax.nn.log_softmax(logits.astype(jnp.float32))
+    return -jnp.take_along_axis(log_probs, labels[..., None], axis=-1)[..., 0]
+
+
+def sigmoid_cross_entropy(
+    logits: Float[Array, "*shape"], targets: Float[Array, "*shape"]
+) -> Float[Array, "*shape"]:
+    """-t log s(x) - (1 - t) log(1 - s(x)), per element, without overflow."""
+    x = logits.astype(jnp.float32)
+    return jnp.maximum(x, 0) - x * targets + jnp.log1p(jnp.exp(-jnp.abs(x)))
+
+
+def smooth_l1(
+    predictions: Float[Array, "*shape"],
+    targets: Float[Array, "*shape"],
+    beta: float = 1.0,
+) -> Float[Array, "*shape"]:
+    """0.5 d^2 / beta where |d| < beta, |d| - 0.5 beta elsewhere, per element.
+
+    Girshick, Fast R-CNN (ICCV 2015), eq. 3, which has beta = 1; beta = 0 is L1.
+    """
+    distance = jnp.abs(predictions.astype(jnp.float32) - targets)
+    if beta == 0:
+        return distance
+    return jnp.where(
+        distance < beta, 0.5 * distance**2 / beta, distance - 0.5 * beta
+    )

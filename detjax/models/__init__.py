@@ -1,0 +1,18 @@
+"""One family a file; `make` finds a model by the name of its constructor."""
+
+from typing import Any
+
+from detjax.models.yolact import yolact
+from detjax.types import Model
+
+MODELS = {"yolact": yolact}
+
+
+def make(name: str, **kwargs: Any) -> Model:
+    """The model called `name`; keywords are those of its constructor.
+
+    Raises ValueError for an unknown name.
+    """
+    if name not in MODELS:
+        raise ValueError(f"no model is called {name!r}; choose one of {sorted(MODELS)}")
+    return MODELS[name](**kwargs)

@@ -1,0 +1,1 @@
+"""Linen layers that several networks share."""

@@ -1,0 +1,52 @@
+"""Feature pyramid (Lin et al., CVPR 2017), with torchvision's parameter names."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import linen
+
+from detjax.ops import resize
+
+xavier = jax.nn.initializers.xavier_uniform()
+
+
+class FPN(linen.Module):
+    """Pyramid levels, finest first, from backbone features, finest first.
+
+    Features [b h w c] -> levels [b h w features], one a feature, then `extra_levels`
+    more, each by a stride-2 convolution of the level before.
+    """
+
+    features: int = 256
+    extra_levels: int = 0
+    upsample: str = "nearest"  # or "bilinear"
+    relu: bool = False  # after each level's 3x3 convolution
+    dtype: Any = jnp.float32
+
+    @linen.compact
+    def __call__(self, features):
+        def conv(name, kernel, stride=1):
+            return linen.Conv(
+                self.features,
+                (kernel, kernel),
+                strides=stride,
+                padding=kernel // 2,
+                kernel_init=xavier,
+                dtype=self.dtype,
+                name=name,
+            )
+
+        scale_to = jax.vmap(getattr(resize, self.upsample), in_axes=(0, None))
+        levels = []
+        top = None
+        for i, feature in reversed(list(enumerate(features))):
+            lateral = conv(f"inner_blocks.{i}.0", 1)(feature)
+            if top is not None:
+                lateral = lateral + scale_to(top, lateral.shape[1:3])
+            top = lateral
+            level = conv(f"layer_blocks.{i}.0", 3)(top)
+            levels.insert(0, linen.relu(level) if self.relu else level)
+        for i in range(self.extra_levels):
+            levels.append(conv(f"extra_blocks.p{i + 6}", 3, 2)(levels[-1]))
+        return tuple(levels)

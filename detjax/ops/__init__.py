@@ -1,0 +1,1 @@
+"""Geometry and matching for one image: jax and numpy, no parameters, no batch axis."""

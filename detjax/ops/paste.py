@@ -1,0 +1,94 @@
+"""Masks of the network's grid as binary masks of the original image; on the host."""
+
+import cv2
+import numpy as np
+from jaxtyping import Bool, Float
+
+from detjax.ops import masks as mask_ops
+from detjax.types import Array
+
+
+def paste(
+    masks: Float[Array, "n mh mw"],
+    boxes: Float[Array, "n 4"] | None,
+    affine: Float[Array, "2 3"],
+    size: tuple[int, int],
+    network_size: tuple[int, int],
+    threshold: float = 0.5,
+) -> list[Bool[np.ndarray, "h w"]]:
+    """For each mask its pixels in the original image, a bool array of `size` (h, w).
+
+    masks: foreground probabilities on a grid that spans the network's input.
+    boxes: pixels of the network's input; a mask counts only inside its box, by the
+        rule of `masks.crop`. None: everywhere.
+    affine: original pixel (x, y, 1) -> pixel of a network input of `network_size`
+        (h, w), in coordinates whose pixel centres are at half-integers.
+    threshold: what a foreground pixel's interpolated probability exceeds, 0 or more.
+
+    Only the pixels that a box can reach are computed; the others would be 0 anyway.
+    """
+    if threshold < 0:
+        raise ValueError(f"threshold is {threshold}: expected 0 or more")
+    masks = np.asarray(masks, np.float32)
+    n, *mask_size = masks.shape
+    to_grid = _pixel_to_cell(np.asarray(affine, np.float64), mask_size, network_size)
+    if boxes is None:
+        cells = (np.ones((n, cells), bool) for cells in mask_size)
+    else:
+        cells = mask_ops.crop_cells(boxes, network_size, tuple(mask_size))
+    return [
+        _paste_one(mask, rows, columns, to_grid, size, threshold)
+        for mask, rows, columns in zip(masks, *map(np.asarray, cells), strict=True)
+    ]
+
+
+def _pixel_to_cell(affine, mask_size, network_size) -> np.ndarray:
+    """Index (j, i, 1) of an original pixel -> fractional index of the mask grid.
+
+    Cell index u has its centre at (u + 0.5) * network / grid network pixels, and pixel
+    index j at j + 0.5 original pixels.
+    """
+    affine = affine.copy()
+    affine[:, 2] += affine[:, :2].sum(1) / 2
+    affine *= np.divide(mask_size, network_size)[::-1, None]
+    affine[:, 2] -= 0.5
+    return affine
+
+
+def _paste_one(mask, rows, columns, to_grid, size, threshold) -> np.ndarray:
+    pasted = np.zeros(size, bool)
+    if not rows.any() or not columns.any():
+        return pasted
+    x, y = np.flatnonzero(columns), np.flatnonzero(rows)
+    x1, y1, x2, y2 = _reach(x[0], y[0], x[-1], y[-1], mask.shape, to_grid, size)
+    if x1 >= x2 or y1 >= y2:
+        return pasted
+    shifted = to_grid.copy()
+    shifted[:, 2] += to_grid[:, :2] @ (x1, y1)
+    probability = cv2.warpAffine(
+        mask * rows[:, None] * columns,
+        shifted,
+        (x2 - x1, y2 - y1),
+        flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
+        borderMode=cv2.BORDER_REPLICATE,
+    )
+    pasted[y1:y2, x1:x2] = probability > threshold
+    return pasted
+
+
+def _reach(left, top, right, bottom, mask_size, to_grid, size) -> tuple[int, ...]:
+    """Original pixels (x1, y1, x2, y2) that a range of cells, ends included, touches.
+
+    A cell touches what lies less than one cell from its centre, and a cell on the
+    grid's edge everything beyond that edge too.
+    """
+    h, w = size
+    far = 1 + np.abs(to_grid @ np.array([[0, w, 0, w], [0, 0, h, h], [1] * 4])).max()
+    left, top = (v - 1 if v > 0 else -far for v in (left, top))
+    right = right + 1 if right < mask_size[1] - 1 else mask_size[1] + far
+    bottom = bottom + 1 if bottom < mask_size[0] - 1 else mask_size[0] + far
+    corners = np.array([[left, right, left, right], [top, top, bottom, bottom]])
+    back = np.linalg.inv(to_grid[:, :2]) @ (corners - to_grid[:, 2:])
+    low = np.floor(back.min(1)).clip(0, (w, h)).astype(int)
+    high = (np.ceil(back.max(1)) + 1).clip(0, (w, h)).astype(int)
+    return int(low[0]), int(low[1]), int(high[0]), int(high[1])

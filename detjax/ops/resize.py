@@ -1,0 +1,75 @@
+"""Resizing of [h w c] maps, without antialiasing, as published models do it.
+
+Pixel centres lie at half-integers, so output pixel i reads at (i + 0.5) * in / out - 0.5,
+and beyond the outermost centres the edge is repeated.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float, Shaped
+
+from detjax.types import Array
+
+
+def bilinear(
+    x: Float[Array, "h w c"], size: tuple[int, int]
+) -> Float[Array, "oh ow c"]:
+    """The map at `size` (oh, ow), interpolated between the four nearest pixels.
+
+    Shrinking samples and does not average: `antialias=False`, `align_corners=False` in
+    the terms of torch. Computed in float32 and returned in the type of `x`.
+    """
+    y = jnp.asarray(x, jnp.promote_types(x.dtype, jnp.float32))
+    return _along(_along(y, 0, size[0]), 1, size[1]).astype(x.dtype)
+
+
+def nearest(
+    x: Shaped[Array, "h w c"], size: tuple[int, int]
+) -> Shaped[Array, "oh ow c"]:
+    """The map at `size` (oh, ow): pixel i of the output is pixel floor(i * in / out).
+
+    No half-pixel centres here, which is torch's 'nearest' and not its 'nearest-exact'.
+    """
+    rows, columns = (
+        np.minimum(np.arange(out) * n // out, n - 1)
+        for n, out in zip(x.shape[:2], size, strict=True)
+    )
+    return jnp.asarray(x)[rows][:, columns]
+
+
+def taps(n: int, out: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Lower and upper source pixel, and the upper one's weight, of `out` pixels."""
+    position = np.clip((np.arange(out) + 0.5) * n / out - 0.5, 0, n - 1)
+    low = position.astype(np.int32)
+    return low, np.minimum(low + 1, n - 1), (position - low).astype(np.float32)
+
+
+def _along(x: jax.Array, axis: int, out: int) -> jax.Array:
+    """One axis resized.
+
+    Forward, two gathers: 3 to 100 times faster on a CPU than the product with the
+    interpolation matrix. Backward, that product: it beats the scatter that a gather
+    transposes to, and unlike it adds in a fixed order on every machine.
+    """
+    n = x.shape[axis]
+    if n == out:
+        return x
+    low, high, weight = taps(n, out)
+    matrix = np.zeros((out, n), np.float32)
+    np.add.at(matrix, (np.arange(out), low), 1 - weight)
+    np.add.at(matrix, (np.arange(out), high), weight)
+    weight = weight.reshape([-1 if i == axis else 1 for i in range(x.ndim)])
+
+    @jax.custom_jvp
+    def resized(x):
+        first, second = jnp.take(x, low, axis), jnp.take(x, high, axis)
+        return first * (1 - weight) + second * weight
+
+    @resized.defjvp
+    def _(primals, tangents):
+        exact = jax.lax.Precision.HIGHEST
+        tangent = jnp.tensordot(matrix, tangents[0], (1, axis), precision=exact)
+        return resized(*primals), jnp.moveaxis(tangent, 0, axis)
+
+    return resized(x)

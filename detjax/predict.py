@@ -1,0 +1,183 @@
+"""Detections in the pixels of the original image: from a run's folder to an array."""
+
+import json
+import pathlib
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
+
+import cv2
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from detjax import models
+from detjax.checkpoint import Checkpoints
+from detjax.data import augment
+from detjax.ops import masks
+from detjax.types import Detections, Model
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
+
+
+class Found(NamedTuple):
+    """The detections of one image, in its pixels, by falling score; nothing is padded."""
+
+    boxes: np.ndarray  # [n 4] xyxy
+    scores: np.ndarray  # [n]
+    labels: np.ndarray  # [n]
+    masks: np.ndarray | None  # [n h w] bool
+
+
+def in_original(
+    detections: Detections,
+    affine: np.ndarray,
+    size: tuple[int, int],
+    network_size: tuple[int, int],
+) -> Found:
+    """`detections` of one image, on the host, brought back through `affine` [2 3].
+
+    `affine` maps original pixels to the network's input of `network_size` (h, w); `size`
+    is the original's.
+    """
+    some = np.asarray(detections.valid)
+    boxes = np.asarray(detections.boxes, np.float64)[some]
+    inverse = np.linalg.inv(np.vstack([affine, [0, 0, 1]]))
+    h, w = size
+    original = np.clip(augment.move_boxes(boxes, inverse), 0, [w, h, w, h])
+    drawn = None
+    if detections.masks is not None:
+        drawn = masks.paste(
+            np.asarray(detections.masks)[some], boxes, affine, size, network_size
+        )
+        drawn = np.stack(drawn) if len(drawn) else np.zeros((0, h, w), bool)
+    return Found(
+        original,
+        np.asarray(detections.scores)[some],
+        np.asarray(detections.labels)[some],
+        drawn,
+    )
+
+
+def to_results(found: Found, image_id: int, categories: list[int]) -> list[dict]:
+    """`found` as entries of a COCO results file; `categories` are the ids of labels."""
+    rows = []
+    for i, (box, score, label) in enumerate(
+        zip(found.boxes, found.scores, found.labels, strict=True)
+    ):
+        x1, y1, x2, y2 = (float(v) for v in box)
+        row = {
+            "image_id": image_id,
+            "category_id": categories[int(label)],
+            "bbox": [x1, y1, x2 - x1, y2 - y1],
+            "score": float(score),
+        }
+        if found.masks is not None:
+            row["segmentation"] = masks.encode_rle(found.masks[i])
+        rows.append(row)
+    return rows
+
+
+class Run(NamedTuple):
+    """A trained model with what is needed to use it."""
+
+    config: ConfigDict
+    classes: list[str]
+    model: Model
+    params: Any
+    state: Any
+    step: int
+
+    def __call__(self, image: np.ndarray, min_score: float = 0.0) -> Found:
+        """Detections of an image [h w 3] (RGB) or [h w] (grey), uint8, of any size.
+
+        Raises ValueError for other arrays.
+        """
+        return self.predictor()(image, min_score)
+
+    def predictor(self) -> Callable[..., Found]:
+        """The function behind `__call__`, compiled once; keep it in a loop."""
+        size, letterbox = tuple(self.config.data.size), self.config.data.letterbox
+        run = _jitted(self.model.predict)
+
+        def predict(image: np.ndarray, min_score: float = 0.0) -> Found:
+            image = as_rgb(image)
+            whole = augment.Frame(np.eye(3), image.shape[:2])
+            matrix = augment.fit(whole, size, letterbox).matrix
+            pixels = augment.move_pixels(image, matrix, size)[None]
+            found = jax.device_get(run(self.params, self.state, pixels))
+            found = jax.tree.map(lambda x: x[0], found)
+            found = found.replace(valid=found.valid & (found.scores >= min_score))
+            return in_original(found, matrix[:2], image.shape[:2], size)
+
+        return predict
+
+
+_JITTED: dict[Any, Any] = {}
+
+
+def _jitted(function):
+    """`jax.jit(function)`, the same one for the same function."""
+    return _JITTED.setdefault(function, jax.jit(function))
+
+
+def load(workdir: str | pathlib.Path) -> Run:
+    """The newest checkpoint of `workdir`, ready to be called on images.
+
+    Raises FileNotFoundError where `workdir` holds no run.
+    """
+    path = pathlib.Path(workdir) / "config.json"
+    if not path.exists():
+        raise FileNotFoundError(f"{path} does not exist; is {workdir} a --workdir?")
+    saved = json.loads(path.read_text())
+    classes = saved.pop("classes")
+    config = ConfigDict(saved)
+    checkpoints = Checkpoints(workdir)
+    step, params, state = checkpoints.restore_weights()
+    checkpoints.close()
+    return Run(config, classes, models.make(**config.model), params, state, step)
+
+
+def as_rgb(image: np.ndarray) -> np.ndarray:
+    """`image` as uint8 RGB [h w 3]; grey is repeated, an alpha channel dropped.
+
+    Raises ValueError for what is not a uint8 picture of at least one pixel.
+    """
+    image = np.asarray(image)
+    if image.dtype != np.uint8 or image.ndim not in (2, 3) or 0 in image.shape:
+        raise ValueError(
+            f"an image of shape {image.shape} and type {image.dtype} was given; give a "
+            "uint8 array [h w 3] in RGB, or [h w] in grey"
+        )
+    if image.ndim == 2:
+        image = image[..., None]
+    if image.shape[2] not in (1, 3, 4):
+        raise ValueError(f"an image of {image.shape[2]} channels was given; give 1 or 3")
+    return image.repeat(3, axis=2) if image.shape[2] == 1 else image[..., :3]
+
+
+def read_image(path: str | pathlib.Path) -> np.ndarray:
+    """A file as uint8 RGB [h w 3], upright: EXIF rotation is applied.
+
+    Grey, palette and 16-bit files are converted, alpha is dropped. Raises ValueError
+    where the file cannot be read as an image.
+    """
+    try:
+        data = np.frombuffer(pathlib.Path(path).read_bytes(), np.uint8)
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read: {error.strerror}") from error
+    pixels = cv2.imdecode(data, cv2.IMREAD_COLOR_RGB) if data.size else None
+    if pixels is None:
+        raise ValueError(f"{path} is not an image that can be decoded")
+    return pixels
+
+
+def image_files(paths: Iterable[str | pathlib.Path]) -> list[pathlib.Path]:
+    """Files as given, folders as the images below them, sorted."""
+    files: list[pathlib.Path] = []
+    for path in map(pathlib.Path, paths):
+        if path.is_dir():
+            below = (p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES)
+            files += sorted(below)
+        else:
+            files.append(path)
+    return files

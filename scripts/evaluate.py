@@ -1,0 +1,14 @@
+"""Evaluate the newest checkpoint: python scripts/evaluate.py --workdir=DIR."""
+
+from detjax import cli, experiment
+
+WORKDIR = cli.workdir_flag()
+
+
+def main(_):
+    metrics = experiment.evaluate(WORKDIR.value)
+    print("\n".join(f"{name:24} {value:.4f}" for name, value in metrics.items()))
+
+
+if __name__ == "__main__":
+    cli.run(main)

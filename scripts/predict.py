@@ -1,0 +1,26 @@
+"""Predict: python scripts/predict.py --workdir=DIR --out=DIR2 IMAGE_OR_FOLDER..."""
+
+import sys
+
+from absl import flags
+
+from detjax import cli, experiment
+
+WORKDIR = cli.workdir_flag()
+OUT = flags.DEFINE_string("out", None, "Where pictures go.", required=True)
+MIN_SCORE = flags.DEFINE_float("min_score", 0.3, "Leave out detections below this.")
+
+
+def main(paths):
+    if not paths:
+        raise ValueError("no images were given; name files or folders after the flags")
+    complaints = experiment.predict(
+        WORKDIR.value, OUT.value, paths, min_score=MIN_SCORE.value
+    )
+    for complaint in complaints:
+        print(f"error: {complaint}", file=sys.stderr)
+    return 1 if complaints else 0
+
+
+if __name__ == "__main__":
+    cli.run(main)
