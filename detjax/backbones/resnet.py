@@ -79,10 +79,14 @@ class Block(linen.Module):
 
 
 class ResNet(linen.Module):
-    """Features (c2, c3, c4, c5), or class logits [b num_classes] where that is set."""
+    """Features (c2, c3, c4, c5), or class logits [b num_classes] where that is set.
+
+    Fewer than four `stages` give fewer features, for nets that need no coarser ones.
+    """
 
     spec: Spec
     width: int = 64
+    stages: int = 4
     norm: str = "batch"
     num_classes: int | None = None
     dtype: Any = jnp.float32
@@ -95,7 +99,7 @@ class ResNet(linen.Module):
         )(x)
         x = linen.max_pool(linen.relu(x), (3, 3), (2, 2), [(1, 1), (1, 1)])
         features = []
-        for stage, depth in enumerate(self.spec.stages):
+        for stage, depth in enumerate(self.spec.stages[: self.stages]):
             for i in range(depth):
                 x = Block(
                     features=self.width * 2**stage,

@@ -131,16 +131,10 @@ def curves(
     """
     images = np.unique(np.asarray(image_ids, np.int64))
     limits = sorted(set(max_detections))
-    group = _groups(truths, images, num_classes)
-    order = np.argsort(group, kind="stable")[np.count_nonzero(group < 0) :]
-    truths, truth_group = _take(truths, order), group[order]
-
-    group = _groups(results, images, num_classes)
-    order = np.lexsort((-np.asarray(results.scores, np.float64), group))
-    order = order[np.count_nonzero(group < 0) :]
-    order = order[_rank(group[order]) < limits[-1]]
-    results, group = _take(results, order), group[order]
-
+    truths, truth_group = _arranged(truths, images, num_classes)
+    results, group = _arranged(results, images, num_classes)
+    top = np.flatnonzero(_rank(group) < limits[-1])
+    results, group = _take(results, top), group[top]
     crowd = np.asarray(truths.crowd, bool)
     excused = crowd if truths.ignore is None else crowd | (truths.ignore > 0)
     ignored = excused[:, None] | ~_inside(truths.areas)
@@ -149,6 +143,18 @@ def curves(
     counts = [np.bincount(truths.labels[~i], minlength=num_classes) for i in ignored.T]
     inside = _inside(_areas(results, kind))
     return _accumulate(matches, results, inside, _rank(group), np.array(counts), limits)
+
+
+def _arranged(
+    records: Records, images: np.ndarray, k: int
+) -> tuple[Records, np.ndarray]:
+    """The records of `images` by group, results also by falling score; their groups."""
+    group = _groups(records, images, k)
+    keys = [group]
+    if isinstance(records, Results):
+        keys.insert(0, -np.asarray(records.scores, np.float64))
+    order = np.lexsort(keys)[np.count_nonzero(group < 0) :]
+    return _take(records, order), group[order]
 
 
 def _groups(records: Truths | Results, images: np.ndarray, k: int) -> np.ndarray:
@@ -214,7 +220,7 @@ def _similarity(truths: Truths, results: Results, kind: str) -> Similarity:
 
 
 def _corners(boxes: np.ndarray) -> tuple[np.ndarray, ...]:
-    """Contiguous x0, y0, x1, y1, area of xywh boxes [.. 4], which gather faster."""
+    """Contiguous x0, y0, x1, y1, area of xywh boxes [n 4]; columns gather faster."""
     x, y, w, h = np.array(np.reshape(boxes, (-1, 4)).T, np.float64, order="C")
     return x, y, x + w, y + h, w * h
 
@@ -371,10 +377,10 @@ def _accumulate(
 def _by_score(
     matches: Matches, results: Results, inside: np.ndarray, k: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Candidates [c] by class and falling score, their hits, and the counts so far.
+    """Candidates [c] by class and falling score, their hits and counts so far [a t c].
 
-    Both [a t c]; the count is of this class's detections that are right or wrong, up to
-    and with the candidate. Detections in range count, save for what matching changes.
+    Counted are the class's detections that are right or wrong, up to and with the
+    candidate: those in range, save for what matching changes.
     """
     order = np.lexsort((-results.scores, results.labels))
     place = np.empty_like(order)
@@ -402,7 +408,8 @@ def _interpolate(
 ) -> np.ndarray:
     """Largest precision at or beyond each recall point [a t k r], 0 if never reached.
 
-    precision [hits.sum()] lists the hits cell by cell; hits [a t k], counts [a k].
+    precision [hits.sum()] lists the hits cell by cell and is overwritten; hits [a t k],
+    counts [a k].
     """
     ends = np.cumsum(hits)
     for lo, hi in pairwise([0, *ends.tolist()]):
@@ -434,13 +441,7 @@ def from_coco(
     """
     truth, found = _read(ground_truth), _read(results)
     images = {image["id"]: image for image in truth["images"]}
-    for i, result in enumerate(found):
-        if result["image_id"] not in images:
-            raise ValueError(
-                f"result {i} is of image {result['image_id']!r}, which is none of the "
-                f"{len(images)} images of the ground truth; evaluate against the "
-                "annotations of the images detected on, or drop the result."
-            )
+    _check_images(found, images)
     categories = sorted(truth["categories"], key=lambda category: category["id"])
     label = {category["id"]: c for c, category in enumerate(categories)}
     found = [x for x in found if x["category_id"] in label]
@@ -458,6 +459,17 @@ def from_coco(
     scores = np.array([x["score"] for x in found], np.float64)
     detected = Results(ids, labels, scores, boxes, rles)
     return truths, detected, np.array(sorted(images), np.int64), categories
+
+
+def _check_images(found: list[dict], images: dict) -> None:
+    """Nothing; a result of an image outside the ground truth is an error."""
+    for i, result in enumerate(found):
+        if result["image_id"] not in images:
+            raise ValueError(
+                f"result {i} is of image {result['image_id']!r}, which is none of the "
+                f"{len(images)} images of the ground truth; evaluate against the "
+                "annotations of the images detected on, or drop the result."
+            )
 
 
 def _read(source: Any) -> Any:

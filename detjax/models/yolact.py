@@ -64,6 +64,7 @@ class Net(linen.Module):
         features = backbones.make(
             self.backbone,
             width=self.backbone_width,
+            stages=max(self.levels) - 1,
             norm=self.norm,
             dtype=self.dtype,
             name="backbone",

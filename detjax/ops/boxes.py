@@ -11,6 +11,7 @@ boxes without area too.
 """
 
 import math
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
@@ -124,7 +125,7 @@ def clip(
 def encode(
     boxes: Float[Array, "p 4"],
     priors: Float[Array, "p 4"],
-    variances: tuple[float, float] = (0.1, 0.2),
+    variances: Sequence[int | float] = (0.1, 0.2),
 ) -> Float[Array, "p 4"]:
     """Deltas (dx, dy, dw, dh) that `decode` turns back into the boxes.
 
@@ -140,7 +141,7 @@ def encode(
 def decode(
     deltas: Float[Array, "p 4"],
     priors: Float[Array, "p 4"],
-    variances: tuple[float, float] = (0.1, 0.2),
+    variances: Sequence[int | float] = (0.1, 0.2),
 ) -> Float[Array, "p 4"]:
     """Boxes of deltas that were made by `encode`; xyxy pixels like the priors."""
     return _moved(priors, deltas[:, :2] * variances[0], deltas[:, 2:] * variances[1])
@@ -149,7 +150,7 @@ def decode(
 def encode_rcnn(
     boxes: Float[Array, "p 4"],
     priors: Float[Array, "p 4"],
-    weights: tuple[float, float, float, float] = (1.0, 1.0, 1.0, 1.0),
+    weights: Sequence[int | float] = (1, 1, 1, 1),
 ) -> Float[Array, "p 4"]:
     """Deltas (dx, dy, dw, dh) that `decode_rcnn` turns back into the boxes.
 
@@ -157,20 +158,22 @@ def encode_rcnn(
 
     Girshick et al. 2014 (R-CNN), appendix C.
     """
-    return jnp.concatenate(_offsets(boxes, priors), -1) * jnp.asarray(weights)
+    return jnp.concatenate(_offsets(boxes, priors), -1) * jnp.asarray(
+        weights, jnp.float32
+    )
 
 
 def decode_rcnn(
     deltas: Float[Array, "p 4"],
     priors: Float[Array, "p 4"],
-    weights: tuple[float, float, float, float] = (1.0, 1.0, 1.0, 1.0),
-    max_log: float = MAX_LOG,
+    weights: Sequence[int | float] = (1, 1, 1, 1),
+    max_log: int | float = MAX_LOG,
 ) -> Float[Array, "p 4"]:
     """Boxes of deltas that were made by `encode_rcnn`; xyxy pixels like the priors.
 
     log(w / w_prior) is cut at `max_log`, so an untrained net yields no infinite box.
     """
-    deltas = deltas / jnp.asarray(weights)
+    deltas = deltas / jnp.asarray(weights, jnp.float32)
     return _moved(priors, deltas[:, :2], jnp.minimum(deltas[:, 2:], max_log))
 
 

@@ -10,6 +10,8 @@ The functions on run-length encodings run on the host, in numpy and pycocotools;
 encoding is COCO's dict of 'size' [h, w] and 'counts', a string.
 """
 
+import math
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -41,7 +43,7 @@ def crop(
     masks: Float[Array, "n mh mw"],
     boxes: Float[Array, "n 4"],
     size: tuple[int, int],
-    padding: float = 1,
+    padding: int | float = 1,
 ) -> Float[Array, "n mh mw"]:
     """The masks, 0 outside their boxes.
 
@@ -58,8 +60,8 @@ def crop(
 def crop_cells(
     boxes: Float[Array, "n 4"],
     size: tuple[int, int],
-    mask_size: tuple[int, int],
-    padding: float = 1,
+    mask_size: tuple[int, ...],
+    padding: int | float = 1,
 ) -> tuple[Bool[Array, "n mh"], Bool[Array, "n mw"]]:
     """Rows and columns of the mask grid that `crop` keeps of each box."""
 
@@ -90,8 +92,8 @@ def mask_iou(
     a: Shaped[Array, "n h w"], b: Shaped[Array, "m h w"]
 ) -> Float[Array, "n m"]:
     """Intersection over union of every pair of binary masks; 0 for an empty union."""
-    a = jnp.asarray(a, jnp.float32).reshape(a.shape[0], -1)
-    b = jnp.asarray(b, jnp.float32).reshape(b.shape[0], -1)
+    a = jnp.asarray(a, jnp.float32).reshape(a.shape[0], math.prod(a.shape[1:]))
+    b = jnp.asarray(b, jnp.float32).reshape(b.shape[0], math.prod(b.shape[1:]))
     inter = jnp.matmul(a, b.T, precision=jax.lax.Precision.HIGHEST)
     union = a.sum(1)[:, None] + b.sum(1) - inter
     return jnp.where(union > 0, inter / jnp.where(union > 0, union, 1), 0)
@@ -105,10 +107,13 @@ def encode_rle(mask: Shaped[np.ndarray, "h w"]) -> Rle:
 
 def decode_rle(rle: Rle) -> Bool[np.ndarray, "h w"]:
     """The mask [h w] of an encoding, whose counts may be a string, bytes or a list."""
-    return coco.decode(_compressed(rle)).astype(bool)
+    with warnings.catch_warnings():
+        # pycocotools 2.0 hands numpy an array type that predates numpy 2.
+        warnings.filterwarnings("ignore", "__array__ implementation")
+        return coco.decode(_compressed(rle)).astype(bool)
 
 
-def polygons_to_rle(polygons: Sequence[Sequence[float]], h: int, w: int) -> Rle:
+def polygons_to_rle(polygons: Sequence[Sequence[int | float]], h: int, w: int) -> Rle:
     """The encoding of the union of polygons, each x1, y1, x2, y2, ... in pixels.
 
     Raises a ValueError for a polygon that is not three points or more.

@@ -14,7 +14,7 @@ def paste(
     affine: Float[Array, "2 3"],
     size: tuple[int, int],
     network_size: tuple[int, int],
-    threshold: float = 0.5,
+    threshold: int | float = 0.5,
 ) -> list[Bool[np.ndarray, "h w"]]:
     """For each mask its pixels in the original image, a bool array of `size` (h, w).
 

@@ -1,7 +1,7 @@
 """Resizing of [h w c] maps, without antialiasing, as published models do it.
 
-Pixel centres lie at half-integers, so output pixel i reads at (i + 0.5) * in / out - 0.5,
-and beyond the outermost centres the edge is repeated.
+Pixel centres lie at half-integers, so output pixel i reads at
+(i + 0.5) * in / out - 0.5; beyond the outermost centres the edge is repeated.
 """
 
 import jax
@@ -32,7 +32,10 @@ def nearest(
     No half-pixel centres here, which is torch's 'nearest' and not its 'nearest-exact'.
     """
     rows, columns = (
-        np.minimum(np.arange(out) * n // out, n - 1)
+        # In float32 like torch: a product just below an integer falls to the one below.
+        np.minimum(np.arange(out) * (np.float32(n) / np.float32(out)), n - 1).astype(
+            int
+        )
         for n, out in zip(x.shape[:2], size, strict=True)
     )
     return jnp.asarray(x)[rows][:, columns]
@@ -63,7 +66,7 @@ def _along(x: jax.Array, axis: int, out: int) -> jax.Array:
 
     @jax.custom_jvp
     def resized(x):
-        first, second = jnp.take(x, low, axis), jnp.take(x, high, axis)
+        first, second = (jnp.take(x, i, axis, mode="clip") for i in (low, high))
         return first * (1 - weight) + second * weight
 
     @resized.defjvp

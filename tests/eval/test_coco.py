@@ -2,14 +2,11 @@
 
 import json
 import os
-import sys
 import time
 from pathlib import Path
 
 import numpy as np
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
 from eval_cases import NAMES, crowded, oracle, synthetic, to_coco
 
 from detjax.eval import coco
@@ -49,36 +46,36 @@ def keep(records, chosen):
     return coco._take(records, np.flatnonzero(chosen))
 
 
+PUBLISHED = [
+    # truths, results and kind of objects, and the key of their numbers
+    (
+        "cocoapi/instances_val2014_100.json",
+        "cocoapi/instances_val2014_fakebbox100_results.json",
+        "bbox",
+        "instances_val2014_100.json + fakebbox100 (bbox)",
+    ),
+    (
+        "cocoapi/instances_val2014_100.json",
+        "cocoapi/instances_val2014_fakesegm100_results.json",
+        "segm",
+        "instances_val2014_100.json + fakesegm100 (segm)",
+    ),
+    (
+        "gt_dataset.json",
+        "dt_dataset.json",
+        "segm",
+        "dataset/gt_dataset.json + dt_dataset.json (segm)",
+    ),
+]
+
+
 @pytest.mark.parametrize(
-    ("folder", "truth", "found", "kind", "key"),
-    [
-        (
-            "dataset/cocoapi",
-            "instances_val2014_100.json",
-            "instances_val2014_fakebbox100_results.json",
-            "bbox",
-            "instances_val2014_100.json + fakebbox100 (bbox)",
-        ),
-        (
-            "dataset/cocoapi",
-            "instances_val2014_100.json",
-            "instances_val2014_fakesegm100_results.json",
-            "segm",
-            "instances_val2014_100.json + fakesegm100 (segm)",
-        ),
-        (
-            "dataset",
-            "gt_dataset.json",
-            "dt_dataset.json",
-            "segm",
-            "dataset/gt_dataset.json + dt_dataset.json (segm)",
-        ),
-    ],
+    ("truth", "found", "kind", "key"), PUBLISHED, ids=["bbox", "segm", "polygons"]
 )
-def test_published_numbers(folder, truth, found, kind, key):
+def test_published_numbers(truth, found, kind, key):
     if not FIXTURES.is_dir():
         pytest.skip(f"{FIXTURES} is absent (DETJAX_DATA names the data folder)")
-    folder = FIXTURES / "tests" / folder
+    folder = FIXTURES / "tests/dataset"
     truths, results, image_ids, categories = coco.from_coco(
         folder / truth, str(folder / found)
     )
@@ -87,16 +84,6 @@ def test_published_numbers(folder, truth, found, kind, key):
     )
     expected = json.loads((FIXTURES / "EXPECTED.json").read_text())[key]
     assert got == pytest.approx(expected, abs=TOLERANCE, rel=0)
-    # pycocotools gives a mask the area of its box if it finds both; the numbers do not.
-    unused = "bbox" if kind == "segm" else "segmentation"
-    found = json.loads((folder / found).read_text())
-    found = [{k: v for k, v in x.items() if k != unused} for x in found]
-    ground_truth = json.loads((folder / truth).read_text())
-    if isinstance(found[0].get("segmentation"), list):
-        stats = list(expected.values())  # it reads no polygons of results without box
-    else:
-        stats = oracle(ground_truth, found, kind).stats
-    np.testing.assert_allclose(list(got.values()), stats, rtol=0, atol=TOLERANCE)
 
 
 @pytest.mark.parametrize("kind", ["bbox", "segm"])

@@ -1,0 +1,39 @@
+"""What every test needs: eight CPU devices, checked signatures, paths to data."""
+
+import os
+import pathlib
+
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+_FLAG = "--xla_force_host_platform_device_count"
+if _FLAG not in os.environ.get("XLA_FLAGS", ""):
+    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {_FLAG}=8".strip()
+
+import pytest  # noqa: E402
+from jaxtyping import install_import_hook  # noqa: E402
+
+# Before anything imports them: modules that are loaded already are not checked.
+install_import_hook(
+    ["detjax.ops", "detjax.losses"],
+    "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))",
+)
+
+ROOT = pathlib.Path(__file__).parents[1]
+
+
+def _folder(variable: str, default: str) -> pathlib.Path:
+    path = pathlib.Path(os.environ.get(variable, ROOT / default)).resolve()
+    if not path.is_dir():
+        pytest.skip(f"no folder {path}: set {variable} to where it is")
+    return path
+
+
+@pytest.fixture(scope="session")
+def data_dir() -> pathlib.Path:
+    """Real data sets (DETJAX_DATA); skips where absent."""
+    return _folder("DETJAX_DATA", "../shared/data")
+
+
+@pytest.fixture(scope="session")
+def goldens_dir() -> pathlib.Path:
+    """What original implementations compute (DETJAX_GOLDENS); skips where absent."""
+    return _folder("DETJAX_GOLDENS", "../shared/goldens")

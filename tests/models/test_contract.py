@@ -1,0 +1,215 @@
+"""What every model owes its users, whatever the family: the contract of `Model`."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from families import SIDE, TINY, batch, key, loss_and_gradient, model, predict, variables
+
+from detjax import models, sharding
+from detjax.types import Model
+
+pytestmark = pytest.mark.parametrize("name", TINY)
+
+
+def close(a, b, rtol=1e-5, atol=1e-6):
+    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol, atol), a, b)
+
+
+def run(name, data, params=None):
+    """(loss, metrics), gradients of the tiny model on `data`."""
+    initial, state = variables(name)
+    (loss, (_, metrics)), gradients = loss_and_gradient(name)(
+        initial if params is None else params, state, data, key()
+    )
+    return (loss, metrics), gradients
+
+
+def finite(tree):
+    return all(bool(jnp.isfinite(x).all()) for x in jax.tree.leaves(tree))
+
+
+def test_is_three_pure_functions(name):
+    made = model(name)
+    assert isinstance(made, Model)
+    again = models.make(**TINY[name])
+    first, second = (
+        jax.eval_shape(m.init, key(), np.zeros((1, SIDE, SIDE, 3), np.uint8))
+        for m in (made, again)
+    )
+    assert jax.tree.map(lambda x: x.shape, first) == jax.tree.map(
+        lambda x: x.shape, second
+    )
+
+
+def test_parameters_are_float32(name):
+    params, state = variables(name)
+    assert {x.dtype for x in jax.tree.leaves((params, state))} == {jnp.float32.dtype}
+
+
+def test_loss_is_the_sum_of_its_named_parts(name):
+    (loss, metrics), gradients = run(name, batch())
+    parts = {k: v for k, v in metrics.items() if k != "positives"}
+    assert loss == pytest.approx(float(sum(parts.values())), rel=1e-5)
+    assert finite(gradients)
+    assert optax.tree.norm(gradients) > 0
+    assert metrics["positives"] > 0
+
+
+def test_every_parameter_learns(name):
+    _, gradients = run(name, batch())
+    still = [
+        jax.tree_util.keystr(path)
+        for path, g in jax.tree_util.tree_leaves_with_path(gradients)
+        if not jnp.any(g != 0)
+    ]
+    assert not still
+
+
+def test_padding_is_inert(name):
+    data = batch()
+    rng = np.random.default_rng(5)
+    real = data.objects.valid
+
+    def junk(x):
+        noise = (rng.standard_normal(x.shape) * 1e3).astype(x.dtype)
+        if x.dtype == np.int32:
+            noise = rng.integers(0, 3, x.shape).astype(x.dtype)
+        return np.where(real.reshape(real.shape + (1,) * (x.ndim - 2)), x, noise)
+
+    spoilt = data.objects.replace(
+        boxes=junk(data.objects.boxes),
+        labels=junk(data.objects.labels),
+        masks=junk(data.objects.masks),
+        crowd=np.where(real, data.objects.crowd, rng.random(real.shape) < 0.5),
+    )
+    close(run(name, data), run(name, data.replace(objects=spoilt)), rtol=0, atol=0)
+
+
+def test_order_of_objects_is_irrelevant(name):
+    data = batch()
+    flipped = jax.tree.map(lambda x: x[:, ::-1].copy(), data.objects)
+    (loss, _), _ = run(name, data)
+    (again, _), _ = run(name, data.replace(objects=flipped))
+    assert again == pytest.approx(float(loss), rel=1e-5)
+
+
+def boxed(*box, count=6):
+    """A batch whose only object is `box`, `count` times over two images."""
+    data = batch(objects=count)
+    boxes = np.broadcast_to(np.float32(box), data.objects.boxes.shape).copy()
+    return data.replace(objects=data.objects.replace(boxes=boxes))
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        batch(objects=0),
+        boxed(0, 0, SIDE, SIDE, count=1),
+        boxed(30, 30, 31, 31, count=1),
+        boxed(10, 10, 10, 30, count=1),
+        batch(objects=6),
+    ],
+    ids=["no objects", "one covers all", "one pixel", "zero width", "no padding left"],
+)
+def test_extreme_images_train(name, data):
+    (loss, _), gradients = run(name, data)
+    assert jnp.isfinite(loss)
+    assert finite(gradients)
+
+
+def test_crowds_are_not_learnt(name):
+    data = batch(objects=1)
+    crowded = np.zeros_like(data.objects.crowd)
+    crowded[:, 0] = True
+    (_, metrics), gradients = run(
+        name, data.replace(objects=data.objects.replace(crowd=crowded))
+    )
+    assert metrics["positives"] == 0
+    assert finite(gradients)
+
+
+def test_images_that_fill_up_a_batch_count_for_nothing(name):
+    if TINY[name].get("norm", "batch") == "batch":
+        pytest.skip("batch statistics see every image of a batch, as they must")
+    whole, data = batch(count=2), batch(count=2, seed=3)
+    data = jax.tree.map(lambda a, b: np.concatenate([a, b]), whole, data)
+    data = data.replace(valid=np.array([True, True, False, False]))
+    other = data.replace(images=np.concatenate([whole.images, whole.images[::-1]]))
+    close(run(name, data)[0][0], run(name, other)[0][0], rtol=1e-6)
+
+
+def test_eight_devices_give_the_loss_of_one(name):
+    data, mesh = batch(count=8), sharding.make_mesh()
+    assert mesh.size == 8
+    params, state = jax.device_put(variables(name), sharding.replicated(mesh))
+    (loss, _), gradients = run(name, data)
+    (split, _), split_gradients = loss_and_gradient(name)(
+        params, state, sharding.put(data, mesh), key()
+    )
+    assert split == pytest.approx(float(loss), rel=1e-5)
+    scale = optax.tree.norm(gradients)
+    apart = jax.tree.map(lambda a, b: a - jax.device_get(b), gradients, split_gradients)
+    assert optax.tree.norm(apart) < 1e-4 * scale
+
+
+def test_predictions_have_a_fixed_shape_and_order(name):
+    params, state = variables(name)
+    found = predict(name)(params, state, batch().images)
+    assert found.boxes.shape == (2, 10, 4)
+    scores = np.where(found.valid, found.scores, -1)
+    assert (np.diff(scores, axis=1) <= 0).all()
+    assert (found.boxes >= 0).all()
+    assert (found.boxes <= SIDE).all()
+    assert found.valid.any()
+    assert (found.labels < 3).all()
+    assert (found.masks is not None) == TINY[name].get("masks", True)
+    assert finite(found)
+
+
+def test_predictions_do_not_depend_on_the_rest_of_the_batch(name):
+    params, state = variables(name)
+    data = batch()
+    both = predict(name)(params, state, data.images)
+    twin = np.stack([data.images[0], data.images[0]])
+    alone = predict(name)(params, state, twin)
+    close(
+        jax.tree.map(lambda x: x[0], both),
+        jax.tree.map(lambda x: x[1], alone),
+        rtol=1e-4,
+        atol=1e-4,
+    )
+
+
+def test_a_second_batch_compiles_nothing(name):
+    params, state = variables(name)
+    traces = []
+
+    @jax.jit
+    def loss(data):
+        traces.append(1)
+        return model(name).loss(params, state, data, key())[0]
+
+    loss(batch(objects=1, seed=1))
+    loss(batch(objects=5, seed=2))
+    assert len(traces) == 1
+
+
+def test_a_few_steps_lower_the_loss(name):
+    params, state = variables(name)
+    data, optimizer = batch(), optax.adam(1e-2)
+
+    @jax.jit
+    def step(params, state, memory):
+        (loss, (state, _)), g = jax.value_and_grad(model(name).loss, has_aux=True)(
+            params, state, data, key()
+        )
+        updates, memory = optimizer.update(g, memory)
+        return optax.apply_updates(params, updates), state, memory, loss
+
+    memory, seen = optimizer.init(params), []
+    for _ in range(25):
+        params, state, memory, loss = step(params, state, memory)
+        seen.append(float(loss))
+    assert seen[-1] < 0.6 * seen[0]

@@ -1,0 +1,76 @@
+"""Normalisation by name, the pyramid, and pixels into activations."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import linen
+
+from detjax.nn.fpn import FPN
+from detjax.nn.images import IMAGENET, normalize
+from detjax.nn.norm import norm
+
+
+class Layer(linen.Module):
+    kind: str
+
+    @linen.compact
+    def __call__(self, x, train):
+        return norm(self.kind, name="bn1", channels=x.shape[-1], train=train)(x)
+
+
+def apply(kind, x, train):
+    layer = Layer(kind)
+    variables = layer.init(jax.random.key(0), x, False)
+    return layer.apply(variables, x, train, mutable=["batch_stats"])
+
+
+def test_batch_norm_uses_the_batch_in_training_only():
+    x = 3 + 2 * np.random.default_rng(0).standard_normal((4, 8, 8, 6)).astype("f")
+    y, changed = apply("batch", x, train=True)
+    np.testing.assert_allclose(y.mean((0, 1, 2)), 0, atol=1e-5)
+    np.testing.assert_allclose(y.std((0, 1, 2)), 1, atol=1e-3)
+    assert changed["batch_stats"]["bn1"]["mean"][0] == pytest.approx(0.3, abs=0.05)
+    y, _ = apply("batch", x, train=False)
+    np.testing.assert_allclose(y, x, rtol=1e-4)
+
+
+def test_frozen_norm_never_looks_at_the_batch():
+    x = 3 + np.ones((2, 4, 4, 6), np.float32)
+    y, changed = apply("frozen", x, train=True)
+    np.testing.assert_allclose(y, x, rtol=1e-4)
+    np.testing.assert_array_equal(changed["batch_stats"]["bn1"]["mean"], 0)
+
+
+def test_group_norm_has_no_running_statistics():
+    x = np.random.default_rng(0).standard_normal((2, 8, 8, 64)).astype("f")
+    y, changed = apply("group", x, train=True)
+    groups = y.reshape(2, 64, 32, 2)
+    np.testing.assert_allclose(groups.mean((1, 3)), 0, atol=1e-5)
+    assert not changed
+
+
+def test_unknown_norm_is_named():
+    with pytest.raises(ValueError, match="'layer' is not known"):
+        apply("layer", np.ones((1, 2, 2, 4), np.float32), train=False)
+
+
+@pytest.mark.parametrize("upsample", ["nearest", "bilinear"])
+def test_pyramid_levels_halve(upsample):
+    features = [jnp.ones((2, s, s, c)) for s, c in ((17, 4), (9, 8), (5, 16))]
+    fpn = FPN(6, extra_levels=2, upsample=upsample)
+    levels, variables = fpn.init_with_output(jax.random.key(0), features)
+    assert [x.shape[1] for x in levels] == [17, 9, 5, 3, 2]
+    assert {x.shape[-1] for x in levels} == {6}
+    assert "inner_blocks.2.0" in variables["params"]
+    assert "extra_blocks.p7" in variables["params"]
+
+
+def test_normalize_takes_bytes_and_lets_floats_pass():
+    image = np.full((1, 2, 2, 3), 128, np.uint8)
+    mean, std = IMAGENET
+    expected = (128 - np.float32(mean)) / np.float32(std)
+    np.testing.assert_allclose(normalize(image)[0, 0, 0], expected, rtol=1e-6)
+    floats = np.full((1, 2, 2, 3), 0.5, np.float32)
+    np.testing.assert_array_equal(normalize(floats), floats)
+    assert normalize(image, dtype=jnp.bfloat16).dtype == jnp.bfloat16

@@ -1,0 +1,153 @@
+"""Matching and mining against loops."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from detjax.ops import assign
+from tests import reference
+
+match = jax.jit(assign.match, static_argnames=("force", "low_quality"))
+bipartite = jax.jit(assign.bipartite)
+hard_negatives = jax.jit(assign.hard_negatives)
+
+
+def random_iou(m, p, seed, tied=False):
+    rng = np.random.default_rng(seed)
+    if tied:
+        return rng.integers(0, 5, (m, p)).astype(np.float32) / 4
+    return rng.random((m, p), np.float32) ** 2
+
+
+def states(found):
+    return np.where(found.positive, 1, np.where(found.negative, 0, -1))
+
+
+def check_bipartite(iou, valid):
+    prior, matched = bipartite(iou, valid)
+    expected = reference.bipartite(iou, valid)
+    got = {i: int(prior[i]) for i in range(len(valid)) if matched[i]}
+    assert got == expected
+
+
+@settings(max_examples=40, derandomize=True, deadline=None)
+@given(st.integers(0, 10_000), st.booleans(), st.sampled_from([(6, 40), (9, 5)]))
+def test_bipartite_is_greedy(seed, tied, shape):
+    valid = np.random.default_rng(seed).random(shape[0]) < 0.8
+    check_bipartite(random_iou(*shape, seed, tied), valid)
+
+
+def test_bipartite_where_all_want_the_same_prior():
+    iou = np.zeros((8, 20), np.float32)
+    iou[:, 3] = np.linspace(0.9, 0.2, 8)
+    check_bipartite(iou, np.ones(8, bool))
+    check_bipartite(np.zeros((8, 20), np.float32), np.ones(8, bool))
+
+
+def test_bipartite_of_nothing():
+    none = np.zeros((0, 5), np.float32), np.zeros(0, bool)
+    assert assign.bipartite(*none)[1].shape == (0,)
+    assert not assign.bipartite(np.zeros((3, 0), np.float32), np.ones(3, bool))[1].any()
+
+
+@pytest.mark.parametrize("tied", [False, True])
+@pytest.mark.parametrize("force, low_quality", [(1, 0), (0, 0), (0, 1)])
+def test_match_is_the_loops(force, low_quality, tied):
+    options = {"force": bool(force), "low_quality": bool(low_quality)}
+    for seed in range(12):
+        rng = np.random.default_rng(seed)
+        iou, crowd = random_iou(6, 50, seed, tied), random_iou(2, 50, seed + 99, tied)
+        valid, crowd_valid = rng.random(6) < 0.7, rng.random(2) < 0.7
+        arguments = (iou, valid, 0.5, 0.4)
+        extra = {"crowd_iou": crowd, "crowd_valid": crowd_valid, "crowd_threshold": 0.5}
+        found = match(*arguments, **extra, **options)
+        index, state = reference.match(*arguments, **extra, **options)
+        np.testing.assert_array_equal(states(found), state)
+        np.testing.assert_array_equal(found.index[state == 1], index[state == 1])
+
+
+def test_match_boundaries():
+    iou = np.array([[0.5, 0.4, 0.3, 0.9]], np.float32)
+    found = match(iou, np.ones(1, bool), 0.5, 0.4, force=False)
+    assert states(found).tolist() == [1, -1, 0, 1]
+
+
+def test_match_forces_whatever_the_iou():
+    iou = np.array([[0.9, 0.1, 0.0], [0.8, 0.2, 0.0], [0.0, 0.0, 0.0]], np.float32)
+    found = match(iou, np.ones(3, bool), 0.5, 0.4)
+    assert found.index.tolist() == [0, 1, 2]
+    assert found.positive.all() and not found.negative.any()
+
+
+@pytest.mark.parametrize("m", [0, 3])
+def test_match_without_objects(m):
+    iou = np.full((m, 4), 0.9, np.float32)
+    crowd = np.array([[0.9, 0.7, 0.0, 0.0]], np.float32)
+    for options in ({}, {"force": False, "low_quality": True}):
+        found = match(iou, np.zeros(m, bool), 0.5, 0.4, crowd_iou=crowd, **options)
+        assert states(found).tolist() == [-1, 0, 0, 0]
+        assert found.index.shape == (4,)
+
+
+def test_match_ignores_padding():
+    iou, crowd = random_iou(6, 50, 0), random_iou(3, 50, 1)
+    valid, crowd_valid = np.arange(6) < 4, np.arange(3) < 1
+    clean = match(iou[:4], valid[:4], 0.5, 0.4, crowd_iou=crowd[:1])
+    for junk in (0.0, 1e30, -1e30):
+        iou[4:], crowd[1:] = junk, junk
+        options = {"crowd_iou": crowd, "crowd_valid": crowd_valid}
+        dirty = match(iou, valid, 0.5, 0.4, **options)
+        jax.tree.map(np.testing.assert_array_equal, clean, dirty)
+
+
+def test_order_of_objects_is_irrelevant():
+    iou, valid = random_iou(6, 50, 3), np.ones(6, bool)
+    order = np.array([3, 1, 5, 0, 2, 4])
+    first, second = match(iou, valid, 0.5, 0.4), match(iou[order], valid, 0.5, 0.4)
+    np.testing.assert_array_equal(order[second.index], first.index)
+    np.testing.assert_array_equal(states(second), states(first))
+
+
+def test_match_under_vmap_and_eagerly():
+    iou = np.stack([random_iou(6, 30, seed) for seed in range(3)])
+    valid = np.array([[True] * 6, [True] * 2 + [False] * 4, [False] * 6])
+    batched = jax.vmap(lambda i, v: assign.match(i, v, 0.5, 0.4))(iou, valid)
+    alone = [assign.match(*pair, 0.5, 0.4) for pair in zip(iou, valid, strict=True)]
+    looped = jax.tree.map(lambda *x: np.stack(x), *alone)
+    jax.tree.map(np.testing.assert_array_equal, batched, looped)
+
+
+@settings(max_examples=60, derandomize=True, deadline=None)
+@given(st.integers(0, 10_000), st.booleans(), st.sampled_from([0, 1, 3, 100]))
+def test_hard_negatives_are_the_loops(seed, tied, ratio):
+    rng = np.random.default_rng(seed)
+    loss = random_iou(1, 40, seed, tied)[0]
+    state = rng.choice([-1, 0, 1], 40, p=[0.2, 0.65, 0.15])
+    expected = reference.hard_negatives(loss, state == 1, state == 0, ratio)
+    got = hard_negatives(loss, state == 1, state == 0, ratio)
+    np.testing.assert_array_equal(got, expected)
+
+
+def test_hard_negatives_ignore_other_losses():
+    loss = np.array([9.0, 1, 2, 3, 8, 4], np.float32)
+    positive = np.array([1, 0, 0, 0, 0, 0], bool)
+    negative = np.array([0, 1, 1, 1, 0, 1], bool)
+    for junk in (0.0, 1e30):
+        loss[4] = junk
+        picked = hard_negatives(loss, positive, negative, 2)
+        assert picked.tolist() == [False, False, False, True, False, True]
+    none = np.zeros(6, bool)
+    assert not hard_negatives(loss, none, negative, 3).any()
+
+
+def test_hard_negatives_leave_the_gradient_to_the_loss():
+    loss = jnp.array([0.3, 0.1, 0.2])
+    positive, negative = np.array([1, 0, 0], bool), np.array([0, 1, 1], bool)
+
+    def total(loss):
+        return jnp.where(hard_negatives(loss, positive, negative, 1), loss, 0).sum()
+
+    np.testing.assert_array_equal(jax.grad(total)(loss), [0, 0, 1])

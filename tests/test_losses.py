@@ -1,0 +1,62 @@
+"""Losses against their definitions in float64, their gradients, and their masks."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from detjax import losses
+
+rng = np.random.default_rng(0)
+
+
+def test_masked_mean_ignores_what_is_masked():
+    values, mask = np.float32([1, 2, np.inf, 5]), np.array([True, True, False, False])
+    assert losses.masked_mean(values, mask) == 1.5
+    gradient = jax.grad(losses.masked_mean)(values, mask)
+    np.testing.assert_array_equal(gradient, [0.5, 0.5, 0, 0])
+
+
+def test_masked_mean_of_nothing_is_zero():
+    mask = np.zeros(3, bool)
+    assert losses.masked_mean(np.ones(3, np.float32), mask) == 0
+    gradient = jax.grad(losses.masked_mean)(np.ones(3, np.float32), mask)
+    np.testing.assert_array_equal(gradient, 0)
+
+
+def test_softmax_cross_entropy_is_its_definition():
+    logits = rng.normal(0, 4, (5, 7))
+    labels = rng.integers(0, 7, 5)
+    probs = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
+    expected = -np.log(probs[np.arange(5), labels])
+    got = losses.softmax_cross_entropy(logits.astype("f"), labels)
+    np.testing.assert_allclose(got, expected, rtol=1e-5)
+
+
+def test_sigmoid_cross_entropy_is_its_definition_and_does_not_overflow():
+    x, t = rng.normal(0, 4, 50), rng.random(50)
+    s = 1 / (1 + np.exp(-x))
+    expected = -t * np.log(s) - (1 - t) * np.log(1 - s)
+    got = losses.sigmoid_cross_entropy(x.astype("f"), t.astype("f"))
+    np.testing.assert_allclose(got, expected, rtol=2e-5)
+    far = np.float32([-1e4, 1e4])
+    np.testing.assert_array_equal(
+        losses.sigmoid_cross_entropy(far, np.float32([1, 0])), [1e4, 1e4]
+    )
+    slope = jax.grad(lambda x: losses.sigmoid_cross_entropy(x, far * 0).sum())(far)
+    np.testing.assert_allclose(slope, [0, 1], atol=1e-6)
+
+
+@pytest.mark.parametrize("beta", [1.0, 0.11, 0.0])
+def test_smooth_l1_is_its_definition(beta):
+    a, b = rng.normal(0, 1, 40), rng.normal(0, 1, 40)
+    d = abs(a - b)
+    expected = np.where(d < beta, 0.5 * d**2 / (beta or 1), d - 0.5 * beta)
+    got = losses.smooth_l1(a.astype("f"), b.astype("f"), beta)
+    np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-6)
+
+
+def test_losses_are_float32_whatever_the_logits_are():
+    logits = jnp.ones((3, 4), jnp.bfloat16)
+    got = losses.softmax_cross_entropy(logits, jnp.zeros(3, jnp.int32))
+    assert got.dtype == jnp.float32
