@@ -1,0 +1,335 @@
+"""Data sets as ArrayRecord files of tfds: written once, read at random, no TensorFlow.
+
+What is written can be read by anybody with `tfds.data_source(name, data_dir=...)`. Boxes
+are stored as tfds wants them, relative yxyx; `source` gives them back in pixels.
+"""
+
+import contextlib
+import io
+import operator
+import re
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import cv2
+import numpy as np
+import tensorflow_datasets as tfds
+
+from detjax.data.records import Annotation, Dataset, Record
+
+VERSION = "1.0.0"
+_RAW_IMAGE = {"image": tfds.decode.SkipDecoding()}
+_UNCHANGED = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff")  # how PNG and JPEG files begin
+
+
+class Info(NamedTuple):
+    """What is known about a data set without reading its examples."""
+
+    name: str
+    classes: tuple[str, ...]
+    splits: dict[str, int]  # images of each
+    has_masks: bool  # every object but VOC's kind of difficult ones may have one
+    keypoints: tuple[str, ...]  # names; empty where the set has none
+    max_objects: int  # of any one image
+    made_from: dict[str, Any]  # the fingerprint that `data.prepare` stores
+    directory: Path
+
+
+def directory(name: str, data_dir: str | Path) -> Path:
+    """Where the data set `name` lies below `data_dir`; it exists only when whole."""
+    return Path(data_dir).expanduser() / name / VERSION
+
+
+def write(
+    datasets: Mapping[str, Dataset],
+    name: str,
+    out: str | Path,
+    description: str = "",
+    made_from: Mapping[str, Any] | None = None,
+) -> Path:
+    """The new directory that holds `datasets`, one split for each, in their order.
+
+    It appears under its name when it is complete: an interrupted run leaves a folder
+    called `incomplete...` that nothing reads. Raises FileExistsError where there is
+    such a data set, ValueError for names that tfds cannot take and for splits that
+    disagree about their classes.
+    """
+    _check_names(name, datasets)
+    target = directory(name, out)
+    if target.exists():
+        raise FileExistsError(
+            f"{target} exists; delete {target.parent} or choose another name"
+        )
+    metadata = _metadata(datasets) | {"made_from": dict(made_from or {})}
+    # A class of its own, as tfds takes the data set's name from the class.
+    kind = type(name, (_Builder,), {"name": name}, skip_registration=True)
+    builder = kind(
+        datasets=datasets,
+        metadata=metadata,
+        text=description or name,
+        data_dir=str(Path(out).expanduser()),
+        file_format="array_record",
+    )
+    with _quiet() as scratch:
+        builder.download_and_prepare(
+            download_dir=scratch,
+            download_config=tfds.download.DownloadConfig(
+                try_download_gcs=False,
+                compute_stats=tfds.download.ComputeStatsMode.SKIP,
+            ),
+        )
+    return target
+
+
+def load(name: str, data_dir: str | Path) -> tfds.core.DatasetBuilder:
+    """The tfds builder of a data set that was written.
+
+    Raises FileNotFoundError that names the data sets there are.
+    """
+    target = directory(name, data_dir)
+    if not target.is_dir():
+        found = sorted(p.parent.name for p in target.parents[1].glob(f"*/{VERSION}"))
+        raise FileNotFoundError(
+            f"no data set {name!r} in {target.parents[1]} (there: "
+            f"{', '.join(found) or 'none'}); make it with scripts/make_dataset.py"
+        )
+    return tfds.builder_from_directory(str(target))
+
+
+def info(name: str, data_dir: str | Path) -> Info:
+    """What is known about the data set `name` without reading its examples."""
+    found = load(name, data_dir).info
+    return Info(
+        name=name,
+        classes=tuple(found.metadata["classes"]),
+        splits={split: s.num_examples for split, s in found.splits.items()},
+        has_masks=found.metadata["has_masks"],
+        keypoints=tuple(found.metadata["keypoints"]),
+        max_objects=found.metadata["max_objects"],
+        made_from=dict(found.metadata["made_from"]),
+        directory=directory(name, data_dir),
+    )
+
+
+def source(name: str, data_dir: str | Path, split: str) -> "Source":
+    """The records of a split, read one by one when they are asked for.
+
+    `split` may be a part, in tfds's words: "train[:10%]". Raises ValueError where there
+    is no such split.
+    """
+    builder = load(name, data_dir)
+    if split.partition("[")[0] not in builder.info.splits:
+        raise ValueError(
+            f"data set {name!r} has no split {split!r}; it has "
+            f"{', '.join(builder.info.splits)}"
+        )
+    return Source(builder.as_data_source(split, decoders=_RAW_IMAGE))
+
+
+class Source(Sequence[Record]):
+    """Records by number; images stay encoded. Pickled, it takes only paths along."""
+
+    def __init__(self, rows):
+        self._rows = rows
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, index):
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        index = operator.index(index)
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"record {index} of {len(self)}")
+        return _record(self._rows[index % len(self)])
+
+    def __repr__(self) -> str:
+        return f"Source({self._rows!r}, {len(self)} records)"
+
+
+def encoded(record: Record) -> bytes:
+    """A record's PNG or JPEG file, byte by byte; other formats become PNG.
+
+    Raises ValueError where the pixels of another format cannot be decoded.
+    """
+    data = record.image if record.path is None else record.path.read_bytes()
+    if data is None:
+        raise ValueError(f"record {record.id} ({record.file_name}) has no image")
+    if data.startswith(_UNCHANGED):
+        return data
+    flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
+    pixels = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+    if pixels is None:
+        raise ValueError(f"{record.file_name} cannot be decoded")
+    return cv2.imencode(".png", pixels)[1].tobytes()
+
+
+class _Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
+    """tfds's view of data sets in memory; `write` gives it its name."""
+
+    VERSION = tfds.core.Version(VERSION)
+    pkg_dir_path = None  # there is no folder with a description beside the class
+
+    def __init__(self, *, datasets, metadata, text, **kwargs):
+        self._datasets, self._metadata, self._text = datasets, metadata, text
+        super().__init__(**kwargs)
+
+    def _info(self):
+        return self.dataset_info_from_configs(
+            description=self._text,
+            features=_features(self._metadata),
+            metadata=tfds.core.MetadataDict(self._metadata),
+            # Examples keep the order that they were read in.
+            disable_shuffling=True,
+        )
+
+    def _split_generators(self, dl_manager):
+        points = len(self._metadata["keypoints"])
+        return {s: _examples(d.records, points) for s, d in self._datasets.items()}
+
+    def _generate_examples(self):
+        raise NotImplementedError("splits bring their own generators")
+
+
+def _features(metadata: Mapping[str, Any]) -> tfds.features.FeaturesDict:
+    thing: dict[str, Any] = {
+        "id": np.int64,
+        "bbox": tfds.features.BBoxFeature(),
+        "label": tfds.features.ClassLabel(names=metadata["classes"]),
+        "area": np.float32,
+        "is_crowd": np.bool_,
+        "is_difficult": np.bool_,
+        "rle": tfds.features.Text(),
+    }
+    if metadata["keypoints"]:
+        shape = (len(metadata["keypoints"]), 3)
+        thing["keypoints"] = tfds.features.Tensor(shape=shape, dtype=np.float32)
+    return tfds.features.FeaturesDict(
+        {
+            "image": tfds.features.Image(),
+            "image_id": np.int64,
+            "file_name": tfds.features.Text(),
+            "height": np.int32,
+            "width": np.int32,
+            "objects": tfds.features.Sequence(thing),
+        }
+    )
+
+
+def _metadata(datasets: Mapping[str, Dataset]) -> dict[str, Any]:
+    """What `info` gives back. Raises ValueError where the splits disagree."""
+    first = next(iter(datasets.values()))
+    for other in datasets.values():
+        for what in ("classes", "keypoints"):
+            ours, theirs = getattr(first, what), getattr(other, what)
+            if ours != theirs:
+                raise ValueError(
+                    f"splits disagree about {what}: {first.split!r} has {list(ours)}, "
+                    f"{other.split!r} has {list(theirs)}; write them as two data sets"
+                )
+    records = [r for d in datasets.values() for r in d.records]
+    return {
+        "classes": list(first.classes),
+        "keypoints": list(first.keypoints),
+        "has_masks": any(a.rle is not None for r in records for a in r.annotations),
+        "max_objects": max((len(r.annotations) for r in records), default=0),
+    }
+
+
+def _examples(records: Sequence[Record], points: int) -> Iterator[tuple[int, dict]]:
+    """(position, example) of every record; `points` is how many keypoints one has."""
+    for position, record in enumerate(records):
+        yield (
+            position,
+            {
+                "image": io.BytesIO(encoded(record)),
+                "image_id": record.id,
+                "file_name": record.file_name,
+                "height": record.height,
+                "width": record.width,
+                "objects": [_thing(a, record, points) for a in record.annotations],
+            },
+        )
+
+
+def _thing(annotation: Annotation, record: Record, points: int) -> dict[str, Any]:
+    x1, y1, x2, y2 = map(float, annotation.box)
+    h, w = record.height, record.width
+    thing = {
+        "id": annotation.id,
+        "bbox": tfds.features.BBox(y1 / h, x1 / w, y2 / h, x2 / w),
+        "label": annotation.label,
+        "area": annotation.area,
+        "is_crowd": annotation.crowd,
+        "is_difficult": annotation.difficult,
+        "rle": annotation.rle or b"",
+    }
+    if points:
+        # Nothing is visible of keypoints that nobody annotated.
+        absent = np.zeros((points, 3), np.float32)
+        found = annotation.keypoints
+        thing["keypoints"] = absent if found is None else found.astype(np.float32)
+    return thing
+
+
+def _record(row: Mapping[str, Any]) -> Record:
+    """The record behind an example as tfds reads it, its image encoded."""
+    h, w, things = row["height"], row["width"], row["objects"]
+    boxes = np.reshape(things["bbox"], (-1, 4)) * np.array([h, w, h, w], np.float64)
+    points = things.get("keypoints", [])
+    annotations = [
+        Annotation(
+            id=int(things["id"][i]),
+            box=(x1, y1, x2, y2),
+            label=int(things["label"][i]),
+            area=float(things["area"][i]),
+            crowd=bool(things["is_crowd"][i]),
+            difficult=bool(things["is_difficult"][i]),
+            rle=things["rle"][i] or None,
+            keypoints=points[i] if len(points) else None,
+        )
+        for i, (y1, x1, y2, x2) in enumerate(boxes.tolist())
+    ]
+    return Record(
+        id=int(row["image_id"]),
+        file_name=row["file_name"].decode(),
+        height=int(h),
+        width=int(w),
+        image=row["image"],
+        annotations=annotations,
+    )
+
+
+def _check_names(name: str, splits: Mapping[str, Dataset]) -> None:
+    if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
+        raise ValueError(
+            f"{name!r} cannot name a data set; take small letters, digits and _, a "
+            "letter first"
+        )
+    if not splits:
+        raise ValueError(f"data set {name!r} has no split; name one, such as train")
+    for split, dataset in splits.items():
+        if not re.fullmatch(r"\w+", split) or split == "all":
+            raise ValueError(
+                f"{split!r} cannot name a split; take letters, digits and _, and not "
+                "'all', which means every split"
+            )
+        if not dataset.records:
+            raise ValueError(
+                f"split {split!r} of {name!r} has no image left to write; check its "
+                "paths and problems"
+            )
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[str]:
+    """A folder for tfds's empty download folders; its chatter is kept from stdout."""
+    tfds.display_progress_bar(sys.stderr.isatty())
+    with (
+        tempfile.TemporaryDirectory() as scratch,
+        contextlib.redirect_stdout(io.StringIO()),
+    ):
+        yield scratch

@@ -1,0 +1,153 @@
+"""Pictures of coloured shapes, made on the spot: a data set that needs no download.
+
+One to six circles, rectangles, triangles and stars lie on each other before a textured
+background. The class is the shape; colours, sizes, turns and places are random and tell
+nothing. Masks are what can be seen, and what is all but hidden is not annotated.
+"""
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from detjax.data import rle
+from detjax.data.records import Annotation, Dataset, Record
+
+CLASSES = ("circle", "rectangle", "triangle", "star")
+MAX_OBJECTS = 6
+# A change of the pictures is another data set: raise this with it.
+EDITION = 1
+
+# In parts of the picture's side: 14 to 70 pixels of 128.
+_SMALLEST, _LARGEST = 14 / 128, 70 / 128
+# What is seen of an annotated object, at least: of itself, and of the picture (40 pixels
+# of 128 x 128).
+_VISIBLE, _PIXELS = 0.12, 40 / 128**2
+
+
+def records(split: str, num: int, size: int = 128, seed: int = 0) -> list[Record]:
+    """`num` pictures of `size` x `size`; number i depends on (seed, split, i) alone."""
+    code = int.from_bytes(hashlib.sha256(split.encode()).digest()[:4], "big")
+    made = []
+    for i in range(num):
+        rng = np.random.default_rng([seed, code, i])
+        image, owner, labels = picture(rng, size)
+        png = cv2.imencode(".png", image, [cv2.IMWRITE_PNG_COMPRESSION, 1])[1]
+        record = Record(i + 1, f"{split}_{i:06d}.png", size, size, image=png.tobytes())
+        for value, (code_, box, area) in rle.instances(owner).items():
+            thing = Annotation(
+                (i + 1) * 100 + value, box, labels[value - 1], area, rle=code_
+            )
+            record.annotations.append(thing)
+        made.append(record)
+    return made
+
+
+def picture(
+    rng: np.random.Generator, size: int
+) -> tuple[np.ndarray, np.ndarray, list[int]]:
+    """An image [h w 3] uint8, who owns each pixel [h w], and every object's class.
+
+    Object i owns the pixels of value i + 1; 0 is background and all but hidden objects.
+    """
+    canvas = background(rng, size)
+    owner = np.zeros((size, size), np.uint8)
+    labels, areas = [], [0]
+    for value in range(1, rng.integers(1, MAX_OBJECTS + 1) + 1):
+        labels.append(int(rng.integers(len(CLASSES))))
+        mask = outline(rng, CLASSES[labels[-1]], size)
+        paint(rng, canvas, mask)
+        owner[mask] = value
+        areas.append(int(mask.sum()))
+    canvas += rng.standard_normal(canvas.shape, np.float32) * rng.uniform(3, 9)
+    seen = np.bincount(owner.ravel(), minlength=len(areas))
+    hidden = seen < np.maximum(_VISIBLE * np.array(areas), _PIXELS * size**2)
+    owner[hidden[owner]] = 0
+    return np.clip(canvas, 0, 255).astype(np.uint8), owner, labels
+
+
+def background(rng: np.random.Generator, size: int) -> np.ndarray:
+    """A slope from one colour to another under cloudy texture, [h w 3] float32."""
+    ends = rng.uniform(20, 235, (2, 3)).astype(np.float32)
+    angle = rng.uniform(0, 2 * np.pi)
+    axis = np.linspace(-0.5, 0.5, size, dtype=np.float32)
+    slope = np.cos(angle) * axis[None, :] + np.sin(angle) * axis[:, None]
+    slope = (slope - slope.min()) / max(float(np.ptp(slope)), 1e-6)
+    cells = int(rng.integers(3, 16))
+    clouds = rng.standard_normal((cells, cells, 3), np.float32) * rng.uniform(5, 20)
+    clouds = cv2.resize(clouds, (size, size), interpolation=cv2.INTER_CUBIC)
+    return ends[0] + slope[..., None] * (ends[1] - ends[0]) + clouds
+
+
+def outline(rng: np.random.Generator, kind: str, size: int) -> np.ndarray:
+    """The pixels [h w] bool of one shape at a random place, turn and size."""
+    radius = size * rng.uniform(_SMALLEST, _LARGEST) / 2
+    centre = size * rng.uniform(0.1, 0.9, 2)
+    mask = np.zeros((size, size), np.uint8)
+    if kind == "circle":
+        cv2.circle(mask, np.rint(centre).astype(int).tolist(), round(radius), 1, -1)
+        return mask.astype(bool)
+    corners = _corners(rng, kind) * radius
+    turn = rng.uniform(0, 2 * np.pi)
+    cos, sin = np.cos(turn), np.sin(turn)
+    corners = corners @ np.array([[cos, sin], [-sin, cos]]) + centre
+    cv2.fillPoly(mask, [np.rint(corners).astype(np.int32)], 1)
+    return mask.astype(bool)
+
+
+def _corners(rng: np.random.Generator, kind: str) -> np.ndarray:
+    """A polygon's corners [n 2] in the unit circle."""
+    if kind == "rectangle":
+        half = rng.uniform(0.3, np.pi / 4)  # from about 3:1 to square
+        angles = np.array([half, np.pi - half, np.pi + half, -half])
+    else:
+        angles = 2 * np.pi * np.arange(3 if kind == "triangle" else 10) / (
+            3 if kind == "triangle" else 10
+        )
+    corners = np.stack([np.cos(angles), np.sin(angles)], axis=1)
+    if kind == "star":
+        corners[1::2] *= 0.42
+    return corners
+
+
+def paint(rng: np.random.Generator, canvas: np.ndarray, mask: np.ndarray) -> None:
+    """Fills `mask` with a colour that stands out from what it covers, shaded a bit."""
+    if not mask.any():
+        return
+    covered = canvas[mask].mean(axis=0)
+    colour = rng.uniform(0, 255, 3)
+    while np.abs(colour - covered).max() < 60:
+        colour = rng.uniform(0, 255, 3)
+    side = canvas.shape[0]
+    shade = np.linspace(-1, 1, side, dtype=np.float32) * np.float32(rng.uniform(-25, 25))
+    shaded = np.broadcast_to(shade[:, None], mask.shape)[mask]
+    canvas[mask] = colour.astype(np.float32) + shaded[:, None]
+
+
+def read_splits(
+    *, num_train: int = 2000, num_val: int = 200, size: int = 128, seed: int = 0
+) -> dict[str, Dataset]:
+    """The splits train and val."""
+    return {
+        split: Dataset(split, CLASSES, records(split, num, size, seed))
+        for split, num in (("train", num_train), ("val", num_val))
+    }
+
+
+def digests(
+    *, num_train: int = 2000, num_val: int = 200, size: int = 128, seed: int = 0
+) -> dict[str, str]:
+    """What decides each split of `read_splits`, in words."""
+    return {
+        split: f"{num} images of {size}, seed {seed}, edition {EDITION}"
+        for split, num in (("train", num_train), ("val", num_val))
+    }
+
+
+def prepare(name: str, data_dir: str | Path, **arguments: Any) -> Path:
+    """The data set of `read_splits` below `data_dir`, made if it is not there."""
+    from detjax.data import prepare as preparation
+
+    return preparation.prepare(name, data_dir, format="shapes", **arguments)

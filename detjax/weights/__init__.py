@@ -1,0 +1,1 @@
+"""Published weight files <-> parameters, strict both ways."""

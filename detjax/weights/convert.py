@@ -1,0 +1,159 @@
+"""State dicts of torch models <-> variables, name by name, strict both ways."""
+
+import pathlib
+import re
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import traverse_util
+
+from detjax.weights.names import spell
+
+StateDict = Mapping[str, np.ndarray]
+
+# Heads whose background is class 0 in the source and the last class here; the number
+# gives the axis-0 layout: all channels are (anchors, classes) flattened.
+BACKGROUND_FIRST = {"yolact": r"conf_layer\.(weight|bias)$"}
+
+
+class Report(NamedTuple):
+    """What an import did."""
+
+    loaded: list[str]  # keys of the source
+    left: list[str]  # our parameters that stay at their initialisation
+    unused: list[str]  # keys of the source that nothing takes
+
+
+def read(path: str | pathlib.Path) -> dict[str, np.ndarray]:
+    """The arrays of a .safetensors, .pth or .pt file by name.
+
+    torch is needed for the latter two only. Raises ValueError where the file holds no
+    state dict, ImportError where torch is needed and absent.
+    """
+    path = pathlib.Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} does not exist")
+    if path.suffix == ".safetensors":
+        from safetensors.numpy import load_file
+
+        return load_file(path)
+    try:
+        import torch
+    except ImportError as error:
+        raise ImportError(
+            f"{path} is a torch file and torch is not installed; install torch, or "
+            "convert the file to .safetensors"
+        ) from error
+    held = torch.load(path, map_location="cpu", weights_only=True)
+    if not isinstance(held, Mapping):
+        raise ValueError(f"{path} holds a {type(held).__name__}, not a state dict")
+    for wrapper in ("state_dict", "model"):
+        held = held.get(wrapper, held)
+    return {
+        name: value.numpy() for name, value in held.items() if hasattr(value, "numpy")
+    }
+
+
+def to_ours(value: np.ndarray, key: str, source: str, classes: int | None):
+    """`value` in our layout: kernels [h w in out], dense [in out], background last."""
+    pattern = BACKGROUND_FIRST.get(source)
+    if pattern and classes and re.search(pattern, key):
+        value = shift_background(value, classes, -1)
+    if value.ndim == 4:
+        return value.transpose(2, 3, 1, 0)
+    return value.T if value.ndim == 2 else value
+
+
+def to_theirs(value: np.ndarray, key: str, source: str, classes: int | None):
+    """The inverse of `to_ours`."""
+    if value.ndim == 4:
+        value = value.transpose(3, 2, 0, 1)
+    elif value.ndim == 2:
+        value = value.T
+    pattern = BACKGROUND_FIRST.get(source)
+    if pattern and classes and re.search(pattern, key):
+        value = shift_background(value, classes, 1)
+    return value
+
+
+def shift_background(value: np.ndarray, classes: int, by: int) -> np.ndarray:
+    """`value` [anchors * (classes + 1), ...] with its classes rolled `by` places."""
+    grouped = value.reshape(-1, classes + 1, *value.shape[1:])
+    return np.roll(grouped, by, axis=1).reshape(value.shape)
+
+
+def load(
+    state_dict: StateDict,
+    params: Any,
+    state: Any,
+    *,
+    source: str,
+    classes: int | None = None,
+    allow: str | None = None,
+) -> tuple[Any, Any, Report]:
+    """`params` and `state` (arrays or shapes) filled from `state_dict` of `source`.
+
+    `classes` is the model's number of classes, without background, where its head is
+    imported. `allow` is a regular expression over source keys that may be missing, left
+    over, or of another shape: those parameters stay as they are, which takes arrays.
+
+    Raises ValueError with the two-sided difference where names or shapes do not fit.
+    """
+    variables = traverse_util.flatten_dict({"params": params, **state}, sep=None)
+    filled, taken, left, wrong = {}, [], [], []
+    for path, old in variables.items():
+        key = spell(".".join(path[1:]), source)
+        value = state_dict.get(key)
+        if value is not None:
+            value = to_ours(np.asarray(value), key, source, classes_of(value, classes))
+        if value is not None and value.shape == old.shape:
+            filled[path] = jnp.asarray(value, old.dtype)
+            taken.append(key)
+        elif allow and re.search(allow, key):
+            filled[path] = old
+            left.append(key)
+        elif value is None:
+            wrong.append(f"only in the model: {key} {old.shape}")
+        else:
+            wrong.append(f"{key}: {value.shape} in the file, {old.shape} in the model")
+    rest = {
+        key for key in state_dict if not key.endswith("num_batches_tracked")
+    } - set(taken)
+    unused = sorted(k for k in rest if allow and re.search(allow, k))
+    shaped_wrong = {row.split(":")[0] for row in wrong}
+    wrong += [
+        f"only in the file: {k} {tuple(state_dict[k].shape)}"
+        for k in sorted(rest - set(unused) - shaped_wrong)
+    ]
+    if wrong:
+        listed = "\n  ".join(wrong[:30])
+        raise ValueError(
+            f"the file does not fit the model in {len(wrong)} places; name what may "
+            f"differ with --allow=REGEX:\n  {listed}"
+        )
+    variables = traverse_util.unflatten_dict(filled)
+    params = variables.pop("params")
+    return params, variables, Report(taken, left, unused)
+
+
+def classes_of(value: np.ndarray, classes: int | None) -> int | None:
+    """`classes` where it divides the head's channels, else None: another head's file."""
+    if classes is None or value.ndim == 0 or value.shape[0] % (classes + 1):
+        return None
+    return classes
+
+
+def export(
+    params: Any, state: Any, *, source: str, classes: int | None = None
+) -> dict[str, np.ndarray]:
+    """The state dict of `source` that holds `params` and `state`; `load` inverts it."""
+    flat = traverse_util.flatten_dict({"params": params, **state})
+    held = {}
+    for path, value in flat.items():
+        key = spell(".".join(path[1:]), source)
+        value = np.asarray(jax.device_get(value))
+        held[key] = np.ascontiguousarray(to_theirs(value, key, source, classes))
+    return held

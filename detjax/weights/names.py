@@ -1,0 +1,52 @@
+"""How each source spells the parameters of our modules.
+
+Our dotted paths spell torchvision's state-dict keys, so that a key is the path with its
+last word translated by `LEAVES`. What a source spells otherwise is a list of (pattern,
+replacement) pairs that turn our spelling into theirs, tried in order, all applied.
+"""
+
+import re
+from collections.abc import Callable
+
+LEAVES = {
+    "kernel": "weight",
+    "scale": "weight",
+    "bias": "bias",
+    "mean": "running_mean",
+    "var": "running_var",
+}
+
+Rename = tuple[str, str | Callable[[re.Match], str]]
+
+
+def _lower(offset: int, form: str) -> Callable[[re.Match], str]:
+    """A replacement that puts (offset - first group) into `form`."""
+    return lambda m: form.format(offset - int(m[1]))
+
+
+# The authors count backbone stages from 0 and pyramid levels from the coarsest.
+YOLACT: list[Rename] = [
+    (r"^backbone\.layer(\d+)\.", lambda m: f"backbone.layers.{int(m[1]) - 1}."),
+    (r"^fpn\.inner_blocks\.(\d)\.0\.", _lower(2, "fpn.lat_layers.{}.")),
+    (r"^fpn\.layer_blocks\.(\d)\.0\.", _lower(2, "fpn.pred_layers.{}.")),
+    (
+        r"^fpn\.extra_blocks\.p(\d)\.",
+        lambda m: f"fpn.downsample_layers.{int(m[1]) - 6}.",
+    ),
+]
+
+SOURCES: dict[str, list[Rename]] = {"torchvision": [], "yolact": YOLACT}
+
+
+def spell(path: str, source: str) -> str:
+    """The key of `source` for our dotted `path`, as 'backbone.conv1.kernel'.
+
+    Raises ValueError for an unknown source.
+    """
+    if source not in SOURCES:
+        raise ValueError(f"no source is called {source!r}; choose one of {[*SOURCES]}")
+    stem, _, leaf = path.rpartition(".")
+    key = f"{stem}.{LEAVES.get(leaf, leaf)}"
+    for pattern, replacement in SOURCES[source]:
+        key = re.sub(pattern, replacement, key)
+    return key
