@@ -26,6 +26,10 @@ class Checkpoints:
         self.directory = pathlib.Path(workdir).absolute() / "checkpoints"
         self._manager = ocp.CheckpointManager(
             self.directory,
+            item_handlers={
+                "state": ocp.StandardCheckpointHandler(),
+                "loader": ocp.JsonCheckpointHandler(),
+            },
             options=ocp.CheckpointManagerOptions(
                 max_to_keep=keep, cleanup_tmp_directories=True
             ),
@@ -51,7 +55,7 @@ class Checkpoints:
         difference of names and shapes where it is of another architecture.
         """
         step = self._latest_or_raise()
-        check_same(self._manager.item_metadata(step)["state"], like)
+        check_same(self._manager.item_metadata(step)["state"].tree, like)
         restored = self._manager.restore(
             step,
             args=ocp.args.Composite(
@@ -69,12 +73,12 @@ class Checkpoints:
         sharding = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
         like = jax.tree.map(
             lambda m: jax.ShapeDtypeStruct(m.shape, m.dtype, sharding=sharding),
-            dict(self._manager.item_metadata(step)["state"]),
+            self._manager.item_metadata(step)["state"].tree,
         )
         restored = self._manager.restore(
             step, args=ocp.args.Composite(state=ocp.args.StandardRestore(like))
         )["state"]
-        return step, restored["params"], restored["state"]
+        return step, restored["params"], restored["state"] or {}
 
     def _latest_or_raise(self) -> int:
         step = self.latest()
@@ -105,7 +109,7 @@ def shapes(tree: Any) -> dict[str, tuple[int, ...]]:
 
 def check_same(saved: Any, wanted: TrainState) -> None:
     """Raises ValueError naming what `saved` lacks, has in excess, or shapes otherwise."""
-    have, want = shapes(dict(saved)["params"]), shapes(wanted.params)
+    have, want = shapes(saved["params"]), shapes(wanted.params)
     rows = [f"only in the checkpoint: {k} {have[k]}" for k in have.keys() - want]
     rows += [f"only in the model: {k} {want[k]}" for k in want.keys() - have]
     rows += [

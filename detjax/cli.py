@@ -7,7 +7,7 @@ import traceback
 from collections.abc import Callable
 from typing import Any
 
-from absl import app, flags
+from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
 DEBUG = flags.DEFINE_bool("debug", False, "Show the stack trace of an error.")
@@ -35,6 +35,8 @@ def run(main: Callable[[list[str]], Any]) -> None:
         except EXPECTED as error:
             fail(error)
 
+    # orbax narrates every file that it renames.
+    logging.set_verbosity(logging.INFO if "--debug" in sys.argv else logging.WARNING)
     # A config may import its neighbours, as `configs.<name>`.
     sys.path.insert(0, str(pathlib.Path(sys.argv[0]).resolve().parents[1]))
     app.run(guarded, flags_parser=parse)

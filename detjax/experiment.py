@@ -1,5 +1,6 @@
 """A config's sections wired together: what the scripts call, for any model."""
 
+import inspect
 import json
 import pathlib
 from typing import Any
@@ -23,7 +24,7 @@ def run(config: ConfigDict, workdir: str | pathlib.Path) -> dict[str, float]:
     """
     workdir = cli.make_workdir(workdir)
     settings = cli.plain(config)
-    data = dataset.make(**settings["data"], seed=settings["train"].get("seed", 0))
+    data = dataset.make(**settings["data"])
     check(settings, data)
     save_config(workdir, settings, data.info)
     model = models.make(**settings["model"])
@@ -68,9 +69,24 @@ def check(settings: dict[str, Any], data: dataset.Data) -> None:
 
 
 def save_config(workdir: pathlib.Path, settings: dict[str, Any], info: Any) -> None:
-    """Writes config.json: the sections, and the names of the classes."""
-    described = {**settings, "classes": list(info.classes)}
+    """Writes config.json: the sections, defaults included, and the classes' names."""
+    name = settings["model"]["name"]
+    described = {
+        **settings,
+        "model": {"name": name, **complete(models.MODELS[name], settings["model"])},
+        "data": complete(dataset.make, settings["data"]),
+        "classes": list(info.classes),
+    }
     (workdir / "config.json").write_text(json.dumps(described, indent=1) + "\n")
+
+
+def complete(function: Any, section: dict[str, Any]) -> dict[str, Any]:
+    """`section` with the defaults of the `function` whose keywords it holds."""
+    signature = inspect.signature(function)
+    known = {k: v for k, v in section.items() if k in signature.parameters}
+    bound = signature.bind(**known)
+    bound.apply_defaults()
+    return dict(bound.arguments)
 
 
 def evaluate(workdir: str | pathlib.Path) -> dict[str, float]:

@@ -14,6 +14,7 @@ from detjax import models
 from detjax.checkpoint import Checkpoints
 from detjax.data import augment
 from detjax.ops import masks
+from detjax.ops.paste import paste
 from detjax.types import Detections, Model
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
@@ -46,8 +47,12 @@ def in_original(
     original = np.clip(augment.move_boxes(boxes, inverse), 0, [w, h, w, h])
     drawn = None
     if detections.masks is not None:
-        drawn = masks.paste(
-            np.asarray(detections.masks)[some], boxes, affine, size, network_size
+        drawn = paste(
+            np.asarray(detections.masks)[some],
+            boxes.astype(np.float32),
+            affine,
+            size,
+            network_size,
         )
         drawn = np.stack(drawn) if len(drawn) else np.zeros((0, h, w), bool)
     return Found(

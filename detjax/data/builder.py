@@ -1,7 +1,10 @@
 """Data sets as ArrayRecord files of tfds: written once, read at random, no TensorFlow.
 
-What is written can be read by anybody with `tfds.data_source(name, data_dir=...)`. Boxes
-are stored as tfds wants them, relative yxyx; `source` gives them back in pixels.
+What is written can be read by anybody with `tfds.data_source(name, data_dir=...)`.
+Boxes are stored as tfds wants them, relative yxyx; `source` gives them back in pixels.
+
+Names that tfds has code for, such as coco, voc or bccd, work here like any other, but
+tfds itself reads those only with `tfds.builder_from_directory(path)`.
 """
 
 import contextlib
@@ -31,7 +34,7 @@ class Info(NamedTuple):
     name: str
     classes: tuple[str, ...]
     splits: dict[str, int]  # images of each
-    has_masks: bool  # every object but VOC's kind of difficult ones may have one
+    has_masks: bool  # whether any object has one
     keypoints: tuple[str, ...]  # names; empty where the set has none
     max_objects: int  # of any one image
     made_from: dict[str, Any]  # the fingerprint that `data.prepare` stores
@@ -155,7 +158,9 @@ def encoded(record: Record) -> bytes:
 
     Raises ValueError where the pixels of another format cannot be decoded.
     """
-    data = record.image if record.path is None else record.path.read_bytes()
+    data = record.image
+    if data is None and record.path is not None:
+        data = record.path.read_bytes()
     if data is None:
         raise ValueError(f"record {record.id} ({record.file_name}) has no image")
     if data.startswith(_UNCHANGED):
@@ -167,7 +172,10 @@ def encoded(record: Record) -> bytes:
     return cv2.imencode(".png", pixels)[1].tobytes()
 
 
-class _Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
+class _Builder(
+    tfds.core.GeneratorBasedBuilder,
+    skip_registration=True,  # type: ignore[call-arg]  # tfds has no types
+):
     """tfds's view of data sets in memory; `write` gives it its name."""
 
     VERSION = tfds.core.Version(VERSION)
@@ -178,7 +186,8 @@ class _Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         super().__init__(**kwargs)
 
     def _info(self):
-        return self.dataset_info_from_configs(
+        return tfds.core.DatasetInfo(
+            builder=self,
             description=self._text,
             features=_features(self._metadata),
             metadata=tfds.core.MetadataDict(self._metadata),

@@ -13,10 +13,11 @@ import cv2
 import grain
 import jax
 import numpy as np
-from pycocotools import mask as rle
+from absl import flags
 
 from detjax.data import augment
 from detjax.data.records import Record
+from detjax.ops import masks
 from detjax.types import Batch, Objects
 
 
@@ -51,7 +52,10 @@ class Prepare:
     augment: Mapping[str, Any] | None = None
 
     def __call__(self, record: Record, rng: np.random.Generator | None = None) -> Batch:
-        image = decode(record.image)
+        try:
+            image = decode(record.image)
+        except ValueError as error:
+            raise ValueError(f"{record.file_name} (image {record.id}): {error}") from None
         frame = augment.Frame(np.eye(3), image.shape[:2])
         boxes = np.array([a.box for a in record.annotations], np.float64).reshape(-1, 4)
         if self.augment is not None and rng is not None:
@@ -98,7 +102,7 @@ class Prepare:
         if self.mask_stride is None:
             return None
         grid = tuple(-(-side // self.mask_stride) for side in self.size)
-        masks = np.zeros((self.max_objects, *grid), np.uint8)
+        drawn = np.zeros((self.max_objects, *grid), np.uint8)
         to_grid = augment.scaling(grid[1] / self.size[1], grid[0] / self.size[0])
         matrix = to_grid @ matrix
         size = [record.height, record.width]
@@ -106,9 +110,10 @@ class Prepare:
             if annotation.rle is None:
                 continue
             # Bilinear on 0..255, cut in the middle: a smooth outline at any scale.
-            full = rle.decode({"size": size, "counts": annotation.rle}) * np.uint8(255)
-            masks[i] = augment.move_pixels(full, matrix, grid, fill=0) > 127
-        return masks
+            full = masks.decode_rle({"size": size, "counts": annotation.rle})
+            shades = full.view(np.uint8) * np.uint8(255)
+            drawn[i] = augment.move_pixels(shades, matrix, grid, fill=0) > 127
+        return drawn
 
 
 def stack(examples) -> Batch:
@@ -155,6 +160,9 @@ def train_loader(
         )
     )
     if workers:
+        # grain asks absl's flags, which a notebook has not parsed.
+        if not flags.FLAGS.is_parsed():
+            flags.FLAGS.mark_as_parsed()
         options = grain.MultiprocessingOptions(workers, per_worker_buffer_size=2)
         dataset = dataset.mp_prefetch(options)
     return dataset

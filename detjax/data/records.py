@@ -1,8 +1,8 @@
 """Images and their annotations on the host, before anything is resized or padded.
 
-Boxes are xyxy in pixels of the stored image: the first pixel spans 0 to 1, EXIF does not
-rotate. Labels are 0..c-1. A mask is a run-length code in COCO's compressed form whose
-size is the image's.
+Boxes are xyxy in pixels of the stored image: the first pixel spans 0 to 1, EXIF does
+not rotate. Labels are 0..c-1. A mask is a run-length code in COCO's compressed form
+whose size is the image's.
 """
 
 import dataclasses

@@ -101,18 +101,17 @@ def from_polygons(polygons: Sequence[Sequence[float]], size: tuple[int, int]) ->
 
 
 def instances(labels: np.ndarray) -> dict[int, Instance]:
-    """The mask of every value of `labels` [h w] but 0, in the values' order."""
+    """The mask of every value above 0 of `labels` [h w], in the values' order."""
     flat = labels.ravel(order="F")
-    starts = np.flatnonzero(np.diff(flat, prepend=flat[0])).tolist()
-    starts = np.array([0, *starts] if not starts or starts[0] else starts)
-    ends = np.append(starts[1:], flat.size)
+    changes = np.flatnonzero(flat[1:] != flat[:-1]) + 1
+    starts, ends = np.append(0, changes), np.append(changes, flat.size)
     values = flat[starts]
     order = np.argsort(values, kind="stable")
     firsts = np.flatnonzero(np.diff(values[order])) + 1
     masks = {}
     for runs in np.split(order, firsts):
         value = int(values[runs[0]])
-        if value:
+        if value > 0:
             edges = np.stack([starts[runs], ends[runs]], axis=1).ravel()
             lengths = np.diff(edges, prepend=0, append=flat.size).tolist()
             masks[value] = measure(from_runs(lengths, labels.shape), labels.shape)

@@ -6,8 +6,6 @@ nothing. Masks are what can be seen, and what is all but hidden is not annotated
 """
 
 import hashlib
-from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
@@ -22,9 +20,12 @@ EDITION = 1
 
 # In parts of the picture's side: 14 to 70 pixels of 128.
 _SMALLEST, _LARGEST = 14 / 128, 70 / 128
-# What is seen of an annotated object, at least: of itself, and of the picture (40 pixels
-# of 128 x 128).
+# What is seen of an annotated object, at least: of itself, and of the picture (40
+# pixels of 128 x 128).
 _VISIBLE, _PIXELS = 0.12, 40 / 128**2
+
+# Noise does not repeat: to look for repetitions costs time and no byte less.
+_PNG = [cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_HUFFMAN_ONLY]
 
 
 def records(split: str, num: int, size: int = 128, seed: int = 0) -> list[Record]:
@@ -34,7 +35,7 @@ def records(split: str, num: int, size: int = 128, seed: int = 0) -> list[Record
     for i in range(num):
         rng = np.random.default_rng([seed, code, i])
         image, owner, labels = picture(rng, size)
-        png = cv2.imencode(".png", image, [cv2.IMWRITE_PNG_COMPRESSION, 1])[1]
+        png = cv2.imencode(".png", image, _PNG)[1]
         record = Record(i + 1, f"{split}_{i:06d}.png", size, size, image=png.tobytes())
         for value, (code_, box, area) in rle.instances(owner).items():
             thing = Annotation(
@@ -73,12 +74,13 @@ def background(rng: np.random.Generator, size: int) -> np.ndarray:
     ends = rng.uniform(20, 235, (2, 3)).astype(np.float32)
     angle = rng.uniform(0, 2 * np.pi)
     axis = np.linspace(-0.5, 0.5, size, dtype=np.float32)
-    slope = np.cos(angle) * axis[None, :] + np.sin(angle) * axis[:, None]
-    slope = (slope - slope.min()) / max(float(np.ptp(slope)), 1e-6)
+    ramp = np.cos(angle) * axis[None, :] + np.sin(angle) * axis[:, None]
+    slope = (ramp - ramp.min()) / np.ptp(ramp)
     cells = int(rng.integers(3, 16))
-    clouds = rng.standard_normal((cells, cells, 3), np.float32) * rng.uniform(5, 20)
-    clouds = cv2.resize(clouds, (size, size), interpolation=cv2.INTER_CUBIC)
-    return ends[0] + slope[..., None] * (ends[1] - ends[0]) + clouds
+    coarse = rng.standard_normal((cells, cells, 3), np.float32) * rng.uniform(5, 20)
+    clouds = cv2.resize(coarse, (size, size), interpolation=cv2.INTER_CUBIC)
+    canvas = ends[0] + slope[..., None] * (ends[1] - ends[0]) + clouds
+    return canvas.astype(np.float32)
 
 
 def outline(rng: np.random.Generator, kind: str, size: int) -> np.ndarray:
@@ -103,9 +105,8 @@ def _corners(rng: np.random.Generator, kind: str) -> np.ndarray:
         half = rng.uniform(0.3, np.pi / 4)  # from about 3:1 to square
         angles = np.array([half, np.pi - half, np.pi + half, -half])
     else:
-        angles = 2 * np.pi * np.arange(3 if kind == "triangle" else 10) / (
-            3 if kind == "triangle" else 10
-        )
+        count = {"triangle": 3, "star": 10}[kind]
+        angles = 2 * np.pi * np.arange(count) / count
     corners = np.stack([np.cos(angles), np.sin(angles)], axis=1)
     if kind == "star":
         corners[1::2] *= 0.42
@@ -121,7 +122,9 @@ def paint(rng: np.random.Generator, canvas: np.ndarray, mask: np.ndarray) -> Non
     while np.abs(colour - covered).max() < 60:
         colour = rng.uniform(0, 255, 3)
     side = canvas.shape[0]
-    shade = np.linspace(-1, 1, side, dtype=np.float32) * np.float32(rng.uniform(-25, 25))
+    shade = np.linspace(-1, 1, side, dtype=np.float32) * np.float32(
+        rng.uniform(-25, 25)
+    )
     shaded = np.broadcast_to(shade[:, None], mask.shape)[mask]
     canvas[mask] = colour.astype(np.float32) + shaded[:, None]
 
@@ -144,10 +147,3 @@ def digests(
         split: f"{num} images of {size}, seed {seed}, edition {EDITION}"
         for split, num in (("train", num_train), ("val", num_val))
     }
-
-
-def prepare(name: str, data_dir: str | Path, **arguments: Any) -> Path:
-    """The data set of `read_splits` below `data_dir`, made if it is not there."""
-    from detjax.data import prepare as preparation
-
-    return preparation.prepare(name, data_dir, format="shapes", **arguments)

@@ -11,7 +11,6 @@ encoding is COCO's dict of 'size' [h, w] and 'counts', a string.
 """
 
 import math
-import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -65,14 +64,16 @@ def crop_cells(
 ) -> tuple[Bool[Array, "n mh"], Bool[Array, "n mw"]]:
     """Rows and columns of the mask grid that `crop` keeps of each box."""
 
+    # numpy's boxes stay on the host, where their number differs from image to image.
+    xp = boxes.__array_namespace__()
+
     def kept(ends, length, cells):
         ends = ends / length * cells
-        low = jnp.maximum(ends.min(1) - padding, 0)
-        high = jnp.minimum(ends.max(1) + padding, cells)
-        cell = jnp.arange(cells)
+        low = xp.maximum(ends.min(1) - padding, 0)
+        high = xp.minimum(ends.max(1) + padding, cells)
+        cell = xp.arange(cells)
         return (cell >= low[:, None]) & (cell < high[:, None])
 
-    boxes = jnp.asarray(boxes)
     return (
         kept(boxes[:, 1::2], size[0], mask_size[0]),
         kept(boxes[:, ::2], size[1], mask_size[1]),
@@ -107,10 +108,7 @@ def encode_rle(mask: Shaped[np.ndarray, "h w"]) -> Rle:
 
 def decode_rle(rle: Rle) -> Bool[np.ndarray, "h w"]:
     """The mask [h w] of an encoding, whose counts may be a string, bytes or a list."""
-    with warnings.catch_warnings():
-        # pycocotools 2.0 hands numpy an array type that predates numpy 2.
-        warnings.filterwarnings("ignore", "__array__ implementation")
-        return coco.decode(_compressed(rle)).astype(bool)
+    return coco.decode(_compressed(rle)).astype(bool)
 
 
 def polygons_to_rle(polygons: Sequence[Sequence[int | float]], h: int, w: int) -> Rle:

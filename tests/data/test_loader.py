@@ -1,0 +1,131 @@
+"""Batches: padding, cutting, masks, determinism, positions, workers."""
+
+import cv2
+import jax
+import numpy as np
+import pytest
+
+from detjax.data import loader
+from detjax.data.records import Annotation, Record
+from detjax.ops import masks
+
+SIZE = (32, 48)
+
+
+def record(i=1, objects=3, size=(60, 90), crowd=False):
+    h, w = size
+    rng = np.random.default_rng(i)
+    image = rng.integers(0, 255, (h, w, 3)).astype(np.uint8)
+    annotations = []
+    for j in range(objects):
+        x, y = 5 + 12 * j, 8 + 6 * j
+        box = (x, y, x + 10 + j, y + 12)
+        mask = np.zeros(size, bool)
+        mask[y : y + 12, x : x + 10 + j] = True
+        rle = masks.encode_rle(mask)["counts"].encode()
+        annotations.append(
+            Annotation(j, box, j % 3, float(mask.sum()), crowd=crowd, rle=rle)
+        )
+    png = cv2.imencode(".png", image)[1].tobytes()
+    return Record(i, f"{i}.png", h, w, image=png, annotations=annotations)
+
+
+def prepare(**kwargs):
+    return loader.Prepare(
+        **{"size": SIZE, "max_objects": 4, "mask_stride": 2, **kwargs}
+    )
+
+
+def test_an_example_is_the_record_resized():
+    got = prepare()(record())
+    assert got.images.shape == (32, 48, 3)
+    assert got.images.dtype == np.uint8
+    expected = np.array(record().annotations[0].box) * [48 / 90, 32 / 60, 48 / 90, 32 / 60]
+    np.testing.assert_allclose(got.objects.boxes[0], expected, rtol=1e-5)
+    assert got.objects.valid.tolist() == [True, True, True, False]
+    assert got.objects.masks.shape == (4, 16, 24)
+    y, x = np.nonzero(got.objects.masks[0])
+    np.testing.assert_allclose(
+        [2 * x.min(), 2 * y.min(), 2 * x.max() + 2, 2 * y.max() + 2],
+        got.objects.boxes[0],
+        atol=2.01,
+    )
+    assert not got.objects.masks[3].any()
+
+
+def test_what_does_not_fit_is_counted_and_the_smallest_go():
+    got = prepare(max_objects=2)(record())
+    assert got.cut == 1
+    assert got.objects.valid.all()
+    assert got.objects.labels.tolist() == [1, 2]
+    assert prepare()(record()).cut == 0
+
+
+def test_an_image_without_objects_is_an_example():
+    got = prepare()(record(objects=0))
+    assert not got.objects.valid.any()
+    assert np.isfinite(got.objects.boxes).all()
+
+
+def test_crowds_and_difficult_objects_are_marked():
+    assert prepare()(record(crowd=True)).objects.crowd[:3].all()
+    some = record()
+    some.annotations[1].difficult = True
+    assert prepare()(some).objects.crowd.tolist() == [False, True, False, False]
+
+
+def test_an_undecodable_image_is_named():
+    broken = record()
+    broken.image = broken.image[:20]
+    with pytest.raises(ValueError, match=r"decoded.*1\.png|1\.png.*decoded"):
+        prepare()(broken)
+
+
+def stream(seed=0, count=8, **kwargs):
+    records = [record(i) for i in range(1, count + 1)]
+    steps = prepare(augment={"mirror": True, "colour": True, "scale": (0.5, 2)})
+    return loader.train_loader(records, steps, batch_size=4, seed=seed, **kwargs)
+
+
+def equal(a, b):
+    jax.tree.map(np.testing.assert_array_equal, a, b)
+
+
+def test_a_stream_is_a_function_of_its_seed():
+    one, two, other = iter(stream()), iter(stream(threads=1)), iter(stream(seed=1))
+    for _ in range(3):
+        batch = next(one)
+        equal(batch, next(two))
+        assert (batch.images != next(other).images).any()
+
+
+def test_each_epoch_shows_each_image_once():
+    batches = iter(stream())
+    for _ in range(3):
+        ids = np.concatenate([next(batches).ids, next(batches).ids])
+        assert sorted(ids) == list(range(1, 9))
+
+
+def test_a_stream_goes_on_where_it_was():
+    batches = iter(stream())
+    for _ in range(3):
+        next(batches)
+    position = batches.get_state()
+    expected = [next(batches) for _ in range(3)]
+    again = iter(stream())
+    again.set_state(position)
+    for batch in expected:
+        equal(batch, next(again))
+
+
+def test_worker_processes_change_nothing():
+    inside, outside = iter(stream()), iter(stream(workers=2))
+    for _ in range(4):
+        equal(next(inside), next(outside))
+
+
+def test_evaluation_shows_each_image_once_and_fills_up():
+    records = [record(i) for i in range(1, 6)]
+    batches = list(loader.eval_loader(records, prepare(), batch_size=2))
+    assert [b.ids.tolist() for b in batches] == [[1, 2], [3, 4], [5, 5]]
+    assert [b.valid.tolist() for b in batches] == [[True] * 2] * 2 + [[True, False]]

@@ -1,0 +1,69 @@
+"""Run-length masks against plain numpy, and codes that must not be believed."""
+
+import numpy as np
+import pytest
+from pycocotools import mask as coco_mask
+
+from detjax.data import rle
+
+
+def decode(code, size):
+    return coco_mask.decode({"size": list(size), "counts": code})
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_instances_are_the_pixels_of_each_value(seed):
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(0, 5, (13, 17)).astype(np.uint16) * 1000
+    found = rle.instances(labels)
+    assert list(found) == [v for v in np.unique(labels) if v]
+    for value, instance in found.items():
+        ys, xs = np.nonzero(labels == value)
+        np.testing.assert_array_equal(
+            decode(instance.rle, labels.shape), labels == value
+        )
+        assert instance.box == (xs.min(), ys.min(), xs.max() + 1, ys.max() + 1)
+        assert instance.area == len(xs)
+
+
+@pytest.mark.parametrize("value", [0, 3])
+def test_instances_of_a_map_of_one_value(value):
+    found = rle.instances(np.full((4, 6), value, np.uint8))
+    assert [i.area for i in found.values()] == ([24.0] if value else [])
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_runs_of_inverts_the_code(seed):
+    rng = np.random.default_rng(seed)
+    runs = [0, *rng.integers(1, 10 ** rng.integers(1, 5, 30)).tolist()]
+    size = (1, sum(runs))
+    assert rle.runs_of(rle.from_runs(runs, size)) == runs
+
+
+def test_polygons_are_united():
+    left, right = [0, 0, 4, 0, 4, 4, 0, 4], [2, 0, 8, 0, 8, 4, 2, 4]
+    mask = decode(rle.from_polygons([left, right], (6, 10)), (6, 10))
+    expected = np.zeros((6, 10))
+    expected[:4, :8] = 1
+    np.testing.assert_array_equal(mask, expected)
+
+
+@pytest.mark.parametrize(
+    ("make", "what"),
+    [
+        (lambda: rle.from_runs([3, 4], (2, 4)), "7 pixels in an image of 8"),
+        (lambda: rle.from_runs([-1, 9], (2, 4)), "whole numbers"),
+        (lambda: rle.from_runs([1.5, 6.5], (2, 4)), "whole numbers"),
+        (lambda: rle.from_text("0", (2, 4)), "0 pixels in an image of 8"),
+        (lambda: rle.from_text("", (2, 4)), "0 pixels"),
+        (lambda: rle.from_text("hello world!", (2, 4)), "not a run-length code"),
+        (lambda: rle.from_text("P", (2, 4)), "cut off"),
+        (lambda: rle.from_polygons([[0, 0, 1, 1]], (2, 4)), "polygon of 4 numbers"),
+        (lambda: rle.from_polygons([[0, 0, 1, 1, 2]], (2, 4)), "polygon of 5 numbers"),
+        (lambda: rle.from_polygons([[0, 0, 1, 1, 2, np.nan]], (2, 4)), "not finite"),
+        (lambda: rle.from_polygons([[0, 0, 1, 1, 2, 1e9]], (2, 4)), "far outside"),
+    ],
+)
+def test_unsound_masks_are_refused(make, what):
+    with pytest.raises(ValueError, match=what):
+        make()

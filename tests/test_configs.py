@@ -1,0 +1,89 @@
+"""Every shipped config at full size, without memory: init, gradient, predict."""
+
+import importlib
+import pathlib
+
+import jax
+import numpy as np
+import pytest
+
+from detjax import cli, models, optim, train
+from detjax.types import Batch, Objects
+
+NAMES = sorted(
+    p.stem for p in (pathlib.Path(__file__).parents[1] / "configs").glob("[!_]*.py")
+)
+
+
+def get(name):
+    return cli.plain(importlib.import_module(f"configs.{name}").get_config())
+
+
+def batch_of(data):
+    """The shapes of a batch of the `data` section."""
+
+    def shape(*dims, dtype=np.float32):
+        return jax.ShapeDtypeStruct(dims, dtype)
+
+    b, n, (h, w) = data["batch_size"], data.get("max_objects", 100), data["size"]
+    stride = data.get("mask_stride", 4)
+    masks = stride and shape(b, n, -(-h // stride), -(-w // stride), dtype=np.uint8)
+    return Batch(
+        images=shape(b, h, w, 3, dtype=np.uint8),
+        objects=Objects(
+            boxes=shape(b, n, 4),
+            labels=shape(b, n, dtype=np.int32),
+            valid=shape(b, n, dtype=bool),
+            crowd=shape(b, n, dtype=bool),
+            masks=masks,
+        ),
+        ids=shape(b, dtype=np.int32),
+        affine=shape(b, 2, 3),
+        sizes=shape(b, 2, dtype=np.int32),
+        valid=shape(b, dtype=bool),
+        cut=shape(b, dtype=np.int32),
+    )
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_config_fits_its_model_at_full_size(name):
+    config = get(name)
+    model = models.make(**config["model"])
+    optimizer, rate = optim.make(
+        **config["optimizer"], steps=config["train"]["steps"]
+    )
+    batch = batch_of(config["data"])
+    run = jax.eval_shape(lambda: train.create(model, optimizer, batch.images, 0))
+    after, metrics = jax.eval_shape(train.make_step(model, optimizer), run, batch)
+    assert jax.tree.map(lambda x: (x.shape, x.dtype), after) == jax.tree.map(
+        lambda x: (x.shape, x.dtype), run
+    )
+    assert metrics["loss"].shape == ()
+    found = jax.eval_shape(model.predict, run.params, run.state, batch.images)
+    assert found.boxes.shape[0] == config["data"]["batch_size"]
+    assert (found.masks is None) == (config["data"]["mask_stride"] is None)
+    assert np.isfinite(rate(0))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_config_says_how_to_run_it(name):
+    module = importlib.import_module(f"configs.{name}")
+    assert "scripts/train.py" in module.__doc__ or "see " in module.__doc__
+
+
+def test_paper_recipe_moves_no_batch_norm():
+    config = get("yolact_r50_coco")
+    model = models.make(**config["model"])
+    params, _ = jax.eval_shape(
+        model.init, jax.random.key(0), np.zeros((1, 550, 550, 3), np.uint8)
+    )
+    hit = optim.matching(config["optimizer"]["freeze"], params)
+    frozen = sorted(
+        name
+        for name, frozen in zip(
+            jax.tree.leaves(optim.names(params)), jax.tree.leaves(hit), strict=True
+        )
+        if frozen
+    )
+    assert len(frozen) == 2 * 53
+    assert all(n.endswith(("scale", "bias")) for n in frozen)

@@ -1,0 +1,62 @@
+"""Schedules at their corners; decay and freezing by name."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from detjax import optim
+
+PARAMS = {"bn1": {"scale": jnp.ones(2)}, "conv": {"kernel": jnp.ones(2)}}
+
+
+def updates(gradient=0.5, steps=1, **kwargs):
+    """How far each parameter has moved after equal gradients."""
+    transform, _ = optim.make(
+        steps=10, schedule={"peak": 0.1, "decay": "constant"}, **kwargs
+    )
+    state = transform.init(PARAMS)
+    g = {k: {n: jnp.full(2, gradient) for n in v} for k, v in PARAMS.items()}
+    for _ in range(steps):
+        u, state = transform.update(g, state, PARAMS)
+    return {"scale": float(u["bn1"]["scale"][0]), "kernel": float(u["conv"]["kernel"][0])}
+
+
+def test_sgd_is_torchs():
+    # g = 0.5 + 0.2 * 1; v = g, then 0.9 v + g; p -= 0.1 v
+    assert updates(weight_decay=0.2)["kernel"] == pytest.approx(-0.07)
+    assert updates(weight_decay=0.2, steps=2)["kernel"] == pytest.approx(-0.133)
+
+
+def test_decay_spares_what_it_is_told_to():
+    moved = updates(weight_decay=0.2, no_decay=r"\.scale$")
+    assert moved["scale"] == pytest.approx(-0.05)
+    assert moved["kernel"] == pytest.approx(-0.07)
+
+
+def test_adamw_decays_apart_from_the_gradient():
+    assert updates(name="adamw", weight_decay=0.2)["kernel"] == pytest.approx(-0.12, rel=1e-4)
+
+
+def test_frozen_parameters_do_not_move_and_do_not_count_for_clipping():
+    moved = updates(freeze=r"^bn1\.", weight_decay=0.2, clip_norm=0.1, gradient=3.0)
+    assert moved["scale"] == 0
+    # Only the kernel's two elements share the norm of 0.1; decay comes after.
+    assert moved["kernel"] == pytest.approx(-0.1 * (0.1 / np.sqrt(2) + 0.2), rel=1e-5)
+
+
+def test_schedules():
+    rate = optim.learning_rate(
+        peak=1.0, steps=100, decay="steps", boundaries=(50, 80), warmup_steps=10
+    )
+    values = [float(rate(i)) for i in (0, 5, 10, 49, 51, 81)]
+    np.testing.assert_allclose(values, [0, 0.5, 1, 1, 0.1, 0.01], rtol=1e-6)
+    rate = optim.learning_rate(peak=2.0, steps=100)
+    values = [float(rate(i)) for i in (0, 50, 100)]
+    np.testing.assert_allclose(values, [2, 1, 0], atol=1e-6)
+
+
+def test_unknown_names_are_errors():
+    with pytest.raises(ValueError, match="'linear'"):
+        optim.learning_rate(peak=1, steps=1, decay="linear")
+    with pytest.raises(ValueError, match="'lamb'"):
+        updates(name="lamb")

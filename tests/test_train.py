@@ -1,0 +1,206 @@
+"""The loop: resuming, logging, stopping; and the sentences of errors."""
+
+import json
+
+import cv2
+import jax
+import numpy as np
+import pytest
+from families import TINY
+
+from detjax import checkpoint, evaluate, models, optim, predict, train
+from detjax.data import loader, shapes
+
+CONFIG = {**TINY["yolact"], "num_classes": 4}
+
+
+@pytest.fixture(scope="module")
+def records():
+    return shapes.records("train", 12, size=64)
+
+
+@pytest.fixture(scope="module")
+def parts():
+    model = models.make(**CONFIG)
+    optimizer, rate = optim.make(
+        steps=6, name="adamw", schedule={"peak": 1e-3, "warmup_steps": 2}
+    )
+    return model, optimizer, rate
+
+
+def stream(records, batch_size=8, max_objects=8):
+    steps = loader.Prepare(
+        (64, 64), max_objects, mask_stride=4, augment={"mirror": True}
+    )
+    return loader.train_loader(records, steps, batch_size=batch_size)
+
+
+def fit(parts, records, workdir, steps=6, **kwargs):
+    options = {"log_every": 2, "checkpoint_every": 3, "progress": False, **kwargs}
+    return train.fit(*parts, stream(records), workdir=workdir, steps=steps, **options)
+
+
+def log_of(workdir):
+    return [json.loads(row) for row in (workdir / "metrics.jsonl").open()]
+
+
+@pytest.fixture(scope="module")
+def straight(parts, records, tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("straight")
+    return workdir, fit(parts, records, workdir)
+
+
+def test_log_says_what_happened(straight):
+    rows = log_of(straight[0])
+    assert [row["step"] for row in rows] == [2, 4, 6]
+    assert {"loss", "box", "class", "mask", "semantic", "lr", "images/s"} <= {*rows[0]}
+    assert rows[0]["objects cut"] == 0
+
+
+def test_a_run_that_stopped_goes_on_as_if_it_had_not(parts, records, tmp_path, straight):
+    fit(parts, records, tmp_path, steps=3)
+    resumed = fit(parts, records, tmp_path)
+    assert int(resumed.step) == 6
+    jax.tree.map(np.testing.assert_array_equal, resumed, straight[1])
+
+
+def test_a_finished_run_trains_no_further(parts, records, straight):
+    again = fit(parts, records, straight[0])
+    jax.tree.map(np.testing.assert_array_equal, again, straight[1])
+
+
+def test_another_architecture_is_refused_with_the_difference(records, tmp_path, straight):
+    wider = models.make(**{**CONFIG, "features": 16})
+    optimizer, rate = optim.make(steps=6, schedule={"peak": 1e-3})
+    with pytest.raises(ValueError, match=r"another architecture(.|\n)*fpn.*\(.*8\)"):
+        fit((wider, optimizer, rate), records, straight[0])
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(parts, records, tmp_path):
+    model, optimizer, rate = parts
+
+    def poisoned(params, state, batch, key):
+        loss, (state, metrics) = model.loss(params, state, batch, key)
+        bad = jax.numpy.any(batch.ids == 5)
+        loss = jax.numpy.where(bad, jax.numpy.nan, loss)
+        return loss, (state, metrics)
+
+    with pytest.raises(train.NonFiniteLoss, match=r"step \d.*loss=nan.*ids.*\b5\b"):
+        fit((model._replace(loss=poisoned), optimizer, rate), records, tmp_path)
+
+
+def test_objects_that_do_not_fit_are_told_of(parts, records, tmp_path, capsys):
+    train.fit(
+        *parts,
+        stream(records, max_objects=1),
+        workdir=tmp_path,
+        steps=1,
+        log_every=1,
+        progress=False,
+    )
+    assert log_of(tmp_path)[0]["objects cut"] > 0
+    assert "did not fit into data.max_objects" in "".join(capsys.readouterr())
+
+
+def test_a_batch_that_does_not_divide_is_refused(parts, records, tmp_path):
+    with pytest.raises(ValueError, match="6 images does not divide among 8 devices"):
+        train.fit(
+            *parts, stream(records, batch_size=6), workdir=tmp_path, steps=1,
+            progress=False,
+        )
+
+
+def test_weights_come_back_for_prediction(straight):
+    held = checkpoint.Checkpoints(straight[0])
+    step, params, state = held.restore_weights()
+    held.close()
+    assert step == 6
+    jax.tree.map(np.testing.assert_array_equal, params, straight[1].params)
+    jax.tree.map(np.testing.assert_array_equal, state, straight[1].state)
+
+
+def test_no_checkpoint_is_said_so(tmp_path):
+    with pytest.raises(FileNotFoundError, match="no checkpoint in"):
+        checkpoint.Checkpoints(tmp_path).restore_weights()
+
+
+def test_evaluation_of_the_truth_is_perfect(records):
+    truths = evaluate.truths_of(records)
+    rows = [
+        {
+            "image_id": int(truths.image_ids[i]),
+            "category_id": int(truths.labels[i]),
+            "bbox": truths.boxes[i].tolist(),
+            "score": 0.9,
+            "segmentation": truths.rles[i],
+        }
+        for i in range(len(truths.labels))
+    ]
+    metrics = evaluate.evaluate(rows, records, classes=shapes.CLASSES)
+    assert metrics["bbox/AP"] == pytest.approx(1)
+    assert metrics["segm/AP"] == pytest.approx(1)
+    assert metrics["segm/AP/star"] == pytest.approx(1)
+    nothing = evaluate.evaluate([], records, classes=shapes.CLASSES)
+    assert nothing["segm/AP"] == 0
+
+
+def test_detections_come_back_in_original_pixels(parts, records, straight):
+    """Every image is shown once, and boxes lie in the picture that they belong to."""
+    model, run = parts[0], straight[1]
+    steps = loader.Prepare((64, 64), 8, mask_stride=4, letterbox=True)
+    tall = shapes.records("val", 9, size=40)
+    batches = loader.eval_loader(tall, steps, batch_size=8)
+    rows = evaluate.detect_all(model, run.params, run.state, batches, progress=False)
+    assert {row["image_id"] for row in rows} == set(range(1, 10))
+    boxes = np.array([row["bbox"] for row in rows])
+    assert (boxes >= 0).all()
+    assert (boxes[:, :2] + boxes[:, 2:] <= 40 + 1e-6).all()
+    assert all(row["segmentation"]["size"] == [40, 40] for row in rows)
+
+
+@pytest.mark.parametrize(
+    ("name", "mode"),
+    [("rgb.png", "RGB"), ("grey.png", "L"), ("palette.png", "P"), ("alpha.png", "RGBA"),
+     ("photo.jpg", "RGB")],
+)
+def test_every_kind_of_file_is_read_as_rgb(tmp_path, name, mode):
+    image = pytest.importorskip("PIL.Image")
+    colour = image.new("RGB", (30, 20), (200, 30, 40)).convert(mode)
+    colour.save(tmp_path / name)
+    got = predict.read_image(tmp_path / name)
+    assert got.shape == (20, 30, 3)
+    if mode != "L":
+        np.testing.assert_allclose(got[5, 5], (200, 30, 40), atol=4)
+
+
+def test_exif_rotation_is_applied(tmp_path):
+    image = pytest.importorskip("PIL.Image")
+    exif = image.Exif()
+    exif[0x0112] = 6  # a quarter turn clockwise
+    image.new("RGB", (30, 20)).save(tmp_path / "turned.jpg", exif=exif)
+    assert predict.read_image(tmp_path / "turned.jpg").shape == (30, 20, 3)
+
+
+def test_files_that_are_no_images_are_named(tmp_path):
+    (tmp_path / "text.png").write_text("no image")
+    with pytest.raises(ValueError, match=r"text\.png is not an image"):
+        predict.read_image(tmp_path / "text.png")
+    with pytest.raises(ValueError, match="cannot be read: No such file"):
+        predict.read_image(tmp_path / "absent.png")
+
+
+def test_arrays_that_are_no_images_are_refused():
+    with pytest.raises(ValueError, match=r"\(0, 4, 3\)"):
+        predict.as_rgb(np.zeros((0, 4, 3), np.uint8))
+    with pytest.raises(ValueError, match="float64"):
+        predict.as_rgb(np.zeros((4, 4, 3)))
+    assert predict.as_rgb(np.zeros((4, 5), np.uint8)).shape == (4, 5, 3)
+
+
+def test_images_below_a_folder_are_found(tmp_path):
+    (tmp_path / "b").mkdir()
+    for name in ("b/2.png", "1.JPG"):
+        cv2.imwrite(str(tmp_path / name), np.zeros((4, 4, 3), np.uint8))
+    (tmp_path / "notes.txt").write_text("")
+    found = predict.image_files([tmp_path])
+    assert [p.name for p in found] == ["1.JPG", "2.png"]
