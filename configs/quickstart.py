@@ -12,12 +12,13 @@ def get_config() -> ConfigDict:
             "model": {
                 "name": "yolact",
                 "num_classes": 4,
-                "backbone": "resnet10",
+                "backbone": "resnet18",
                 "backbone_width": 32,
-                "levels": (2, 3, 4, 5),
+                "levels": (2, 3, 4),
                 "extra_levels": 0,
-                "sizes": ((12,), (24,), (40,), (64,)),
-                "features": 48,
+                "sizes": ((12, 17), (24, 34), (48, 68)),
+                "ratios": (1,),
+                "features": 32,
                 "num_prototypes": 16,
                 "masks_to_train": 48,
                 "max_detections": 50,
@@ -33,7 +34,7 @@ def get_config() -> ConfigDict:
                 "size": (128, 128),
                 "max_objects": 8,
                 "mask_stride": 2,
-                "batch_size": 16,
+                "batch_size": 8,
                 "augment": {"turn": True},
             },
             "optimizer": {
@@ -43,6 +44,6 @@ def get_config() -> ConfigDict:
                 "clip_norm": 10.0,
             },
             "eval": {"max_detections": (1, 10, 100)},
-            "train": {"steps": 600, "seed": 0, "log_every": 50},
+            "train": {"steps": 1400, "seed": 0, "log_every": 50},
         }
     )

@@ -108,7 +108,7 @@ def shapes(tree: Any) -> dict[str, tuple[int, ...]]:
 
 
 def check_same(saved: Any, wanted: TrainState) -> None:
-    """Raises ValueError naming what `saved` lacks, has in excess, or shapes otherwise."""
+    """Raises ValueError with what `saved` lacks, has too much, or shapes otherwise."""
     have, want = shapes(saved["params"]), shapes(wanted.params)
     rows = [f"only in the checkpoint: {k} {have[k]}" for k in have.keys() - want]
     rows += [f"only in the model: {k} {want[k]}" for k in want.keys() - have]
@@ -120,6 +120,6 @@ def check_same(saved: Any, wanted: TrainState) -> None:
     if rows:
         listed = "\n  ".join(sorted(rows)[:20])
         raise ValueError(
-            "the checkpoint is of another architecture; choose another --workdir or the "
-            f"config that made it ({len(rows)} differences):\n  {listed}"
+            "the checkpoint is of another architecture; choose another --workdir or "
+            f"the config that made it ({len(rows)} differences):\n  {listed}"
         )

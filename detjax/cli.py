@@ -58,7 +58,11 @@ def sentence(error: BaseException) -> str:
     # ml_collections names the nearest key in words of its own.
     unknown = re.match(r"'(\w+)'\nDid you mean \"(\w+)\"", text)
     if unknown:
-        text = "the config has no key {!r}; did you mean {!r}?".format(*unknown.groups())
+        text = "the config has no key {!r}; did you mean {!r}?".format(
+            *unknown.groups()
+        )
+    elif isinstance(error, KeyError) and text.isidentifier():
+        text = f"the config has no key {text!r}; add it to the config's file first"
     return text
 
 
@@ -82,7 +86,7 @@ def plain(config: ConfigDict) -> dict[str, Any]:
     }
 
 
-def make_workdir(path: str) -> pathlib.Path:
+def make_workdir(path: str | pathlib.Path) -> pathlib.Path:
     """`path`, made if need be. Raises OSError where it cannot be."""
     workdir = pathlib.Path(path)
     workdir.mkdir(parents=True, exist_ok=True)

@@ -2,6 +2,7 @@
 
 import pathlib
 from collections.abc import Sequence
+from typing import Any
 
 import cv2
 import matplotlib.figure
@@ -17,13 +18,13 @@ from detjax.predict import Found
 def detections(
     image: np.ndarray, found: Found, classes: Sequence[str], *, least_side: int = 480
 ) -> np.ndarray:
-    """A copy of `image` [h w 3] uint8 with masks, boxes, names and scores drawn on it.
+    """A copy of `image` [h w 3] uint8 with masks, boxes, names and scores drawn in.
 
     Small pictures are enlarged to `least_side` pixels first, so that text can be read.
-    Instances of a one-class set are told apart by colour, otherwise colour is the class.
+    Instances of a one-class set are told apart by colour; otherwise it is the class.
     """
     scale = max(1.0, least_side / min(image.shape[:2]))
-    canvas = cv2.resize(
+    canvas: Any = cv2.resize(
         image, None, fx=scale, fy=scale, interpolation=cv2.INTER_CUBIC
     )
     if not len(found.boxes):
@@ -81,7 +82,7 @@ def comparison(
     *,
     columns: int = 3,
 ) -> None:
-    """Writes a grid to `path`: for each record the truth, and the prediction beside it."""
+    """Writes a grid to `path`: of each record the truth, the prediction beside it."""
     rows = -(-len(records) // columns)
     figure = matplotlib.figure.Figure(
         figsize=(5.2 * columns, 2.8 * rows), layout="constrained"

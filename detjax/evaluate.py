@@ -17,16 +17,14 @@ from detjax.types import Model
 
 
 def truths_of(records: Iterable[Record]) -> coco.Truths:
-    """What `records` hold, as the metric wants it; VOC's difficult objects are ignored."""
+    """What `records` hold, as the metric wants it; it ignores difficult objects."""
     rows, rles = [], []
     for record in records:
         size = [record.height, record.width]
         for a in record.annotations:
             x1, y1, x2, y2 = a.box
-            rows.append(
-                (record.id, a.label, x1, y1, x2 - x1, y2 - y1, a.area, a.crowd)
-                + (a.difficult,)
-            )
+            box = (x1, y1, x2 - x1, y2 - y1)
+            rows.append((record.id, a.label, *box, a.area, a.crowd, a.difficult))
             rles.append({"size": size, "counts": a.rle} if a.rle else None)
     table = np.array(rows, np.float64).reshape(-1, 9)
     return coco.Truths(
@@ -40,11 +38,14 @@ def truths_of(records: Iterable[Record]) -> coco.Truths:
     )
 
 
-def results_of(rows: Sequence[dict[str, Any]]) -> coco.Results:
-    """COCO results entries, whose category ids are labels, as the metric wants them."""
+def results_of(
+    rows: Sequence[dict[str, Any]], category_ids: Sequence[int]
+) -> coco.Results:
+    """COCO results entries as the metric wants them; labels count `category_ids`."""
+    label = {number: i for i, number in enumerate(category_ids)}
     return coco.Results(
         image_ids=np.array([r["image_id"] for r in rows], np.int64),
-        labels=np.array([r["category_id"] for r in rows], np.int64),
+        labels=np.array([label[r["category_id"]] for r in rows], np.int64),
         scores=np.array([r["score"] for r in rows], np.float64),
         boxes=np.array([r["bbox"] for r in rows], np.float64).reshape(-1, 4),
         rles=[r["segmentation"] for r in rows]
@@ -59,18 +60,16 @@ def detect_all(
     state: Any,
     loader: Iterable,
     *,
+    category_ids: Sequence[int],
     mesh: jax.sharding.Mesh | None = None,
     progress: bool = True,
 ) -> list[dict[str, Any]]:
-    """COCO results entries, with labels as category ids, of every valid image."""
+    """COCO results entries of every valid image; `category_ids` are those of labels."""
     mesh = mesh or sharding.make_mesh()
     predict = jax.jit(model.predict)
     rows: list[dict[str, Any]] = []
     for batch in tqdm.tqdm(loader, disable=not progress, desc="evaluate", unit="batch"):
-        found = jax.device_get(
-            predict(params, state, sharding.put(batch.images, mesh))
-        )
-        categories = range(10**6)
+        found = jax.device_get(predict(params, state, sharding.put(batch.images, mesh)))
         for i in np.flatnonzero(batch.valid):
             one = in_original(
                 jax.tree.map(lambda x, i=i: x[i], found),
@@ -78,7 +77,7 @@ def detect_all(
                 tuple(batch.sizes[i].tolist()),
                 batch.images.shape[1:3],
             )
-            rows += to_results(one, int(batch.ids[i]), categories)
+            rows += to_results(one, int(batch.ids[i]), category_ids)
     return rows
 
 
@@ -87,6 +86,7 @@ def evaluate(
     records: Sequence[Record],
     *,
     classes: Sequence[str],
+    category_ids: Sequence[int],
     max_detections: Sequence[int] = (1, 10, 100),
 ) -> dict[str, float]:
     """Flat COCO metrics of results `rows` on `records`: 'bbox/AP', 'segm/AP50', ...
@@ -94,14 +94,14 @@ def evaluate(
     Masks are evaluated where both sides have them. 'bbox/AP/<class>' follows for each
     class of more than one. Undefined numbers are -1, as COCO has it.
     """
-    truths, results = truths_of(records), results_of(rows)
+    truths, results = truths_of(records), results_of(rows, category_ids)
     ids = [record.id for record in records]
     kinds = ["bbox"]
     if truths.rles is not None and (results.rles is not None or not rows):
         kinds.append("segm")
-    metrics = {}
+    metrics: dict[str, float] = {}
     for kind in kinds:
-        asked = {
+        asked: dict[str, Any] = {
             "image_ids": ids,
             "num_classes": len(classes),
             "kind": kind,

@@ -33,10 +33,7 @@ def run(config: ConfigDict, workdir: str | pathlib.Path) -> dict[str, float]:
     )
 
     def score(state):
-        rows = evaluation.detect_all(model, state.params, state.state, data.evaluation())
-        return rows, evaluation.evaluate(
-            rows, data.truth, classes=data.info.classes, **settings["eval"]
-        )
+        return measure(model, state.params, state.state, data, settings["eval"])
 
     state = train.fit(
         model,
@@ -44,13 +41,25 @@ def run(config: ConfigDict, workdir: str | pathlib.Path) -> dict[str, float]:
         rate,
         data.train,
         workdir=workdir,
-        evaluate=lambda state: score(state)[1],
+        evaluate=lambda state: score(state)[0],
         **settings["train"],
     )
-    rows, metrics = score(state)
+    metrics, rows = score(state)
     evaluation.write(workdir, metrics, rows)
     show(workdir, data)
     return metrics
+
+
+def measure(model, params, state, data: dataset.Data, settings: dict[str, Any]):
+    """Metrics on the evaluation split, and the COCO results entries behind them."""
+    ids = data.info.category_ids
+    rows = evaluation.detect_all(
+        model, params, state, data.evaluation(), category_ids=ids
+    )
+    metrics = evaluation.evaluate(
+        rows, data.truth, classes=data.info.classes, category_ids=ids, **settings
+    )
+    return metrics, rows
 
 
 def check(settings: dict[str, Any], data: dataset.Data) -> None:
@@ -76,6 +85,7 @@ def save_config(workdir: pathlib.Path, settings: dict[str, Any], info: Any) -> N
         "model": {"name": name, **complete(models.MODELS[name], settings["model"])},
         "data": complete(dataset.make, settings["data"]),
         "classes": list(info.classes),
+        "category_ids": list(info.category_ids),
     }
     (workdir / "config.json").write_text(json.dumps(described, indent=1) + "\n")
 
@@ -90,15 +100,12 @@ def complete(function: Any, section: dict[str, Any]) -> dict[str, Any]:
 
 
 def evaluate(workdir: str | pathlib.Path) -> dict[str, float]:
-    """Metrics of the newest checkpoint in `workdir`; eval.json and results.json again."""
+    """Metrics of the newest checkpoint; writes eval.json and results.json again."""
     loaded = prediction.load(workdir)
     settings = cli.plain(loaded.config)
     data = dataset.make(**settings["data"])
-    rows = evaluation.detect_all(
-        loaded.model, loaded.params, loaded.state, data.evaluation()
-    )
-    metrics = evaluation.evaluate(
-        rows, data.truth, classes=data.info.classes, **settings["eval"]
+    metrics, rows = measure(
+        loaded.model, loaded.params, loaded.state, data, settings["eval"]
     )
     evaluation.write(workdir, metrics, rows)
     return metrics
@@ -108,7 +115,9 @@ def show(workdir: pathlib.Path, data: dataset.Data, count: int = 9) -> None:
     """Writes predictions.png: some unseen images, truth beside prediction."""
     run = prediction.load(workdir)
     predict = run.predictor()
-    chosen = np.linspace(0, len(data.truth) - 1, min(count, len(data.truth))).astype(int)
+    chosen = np.linspace(0, len(data.truth) - 1, min(count, len(data.truth))).astype(
+        int
+    )
     records = [data.truth[int(i)] for i in chosen]
     found = [predict(draw.decode(r.image), min_score=0.3) for r in records]
     draw.comparison(workdir / "predictions.png", records, found, run.classes)
@@ -140,9 +149,9 @@ def predict(
             continue
         found = call(image, min_score=min_score)
         draw.save(out / f"{path.stem}.png", draw.detections(image, found, run.classes))
-        categories = list(range(1, len(run.classes) + 1))
-        for row in prediction.to_results(found, i, categories):
-            name = run.classes[row["category_id"] - 1]
+        entries = prediction.to_results(found, i, run.category_ids)
+        for row, label in zip(entries, found.labels, strict=True):
+            name = run.classes[label]
             rows.append({**row, "file_name": str(path), "category": name})
     (out / "predictions.json").write_text(json.dumps(rows))
     return complaints

@@ -51,6 +51,4 @@ def smooth_l1(
     distance = jnp.abs(predictions.astype(jnp.float32) - targets)
     if beta == 0:
         return distance
-    return jnp.where(
-        distance < beta, 0.5 * distance**2 / beta, distance - 0.5 * beta
-    )
+    return jnp.where(distance < beta, 0.5 * distance**2 / beta, distance - 0.5 * beta)

@@ -18,7 +18,7 @@ def learning_rate(
     boundaries: tuple[int, ...] = (),
     factor: float = 0.1,
 ) -> optax.Schedule:
-    """Learning rate by step: linear warm-up from `warmup_start` to `peak`, then `decay`.
+    """Learning rate by step: linear warm-up from `warmup_start` to `peak`, `decay`.
 
     cosine     to zero at `steps`
     steps      multiplied by `factor` at each of `boundaries`

@@ -44,8 +44,9 @@ def draw_weights(facts: dict[str, Any]) -> dict[str, np.ndarray]:
         name: draw(name, tuple(shape), facts) for name, shape in facts["state_dict"]
     }
     note = facts.get("recipe_note", "")
-    if "conf_layer.bias" in note:
-        offset = float(re.search(r"([\d.]+) is added", note)[1])
+    found = re.search(r"([\d.]+) is added", note)
+    if found and "conf_layer.bias" in note:
+        offset = float(found[1])
         for name, value in drawn.items():
             if name.endswith("conf_layer.bias"):
                 # (anchors, classes) with the background first, per the note.

@@ -1,8 +1,9 @@
 """Detections in the pixels of the original image: from a run's folder to an array."""
 
+import dataclasses
 import json
 import pathlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import cv2
@@ -21,7 +22,7 @@ SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
 
 
 class Found(NamedTuple):
-    """The detections of one image, in its pixels, by falling score; nothing is padded."""
+    """The detections of one image, in its pixels, by falling score; not padded."""
 
     boxes: np.ndarray  # [n 4] xyxy
     scores: np.ndarray  # [n]
@@ -37,8 +38,8 @@ def in_original(
 ) -> Found:
     """`detections` of one image, on the host, brought back through `affine` [2 3].
 
-    `affine` maps original pixels to the network's input of `network_size` (h, w); `size`
-    is the original's.
+    `affine` maps original pixels to the network's input of `network_size` (h, w);
+    `size` is the original's.
     """
     some = np.asarray(detections.valid)
     boxes = np.asarray(detections.boxes, np.float64)[some]
@@ -47,14 +48,14 @@ def in_original(
     original = np.clip(augment.move_boxes(boxes, inverse), 0, [w, h, w, h])
     drawn = None
     if detections.masks is not None:
-        drawn = paste(
+        pasted = paste(
             np.asarray(detections.masks)[some],
             boxes.astype(np.float32),
             affine,
             size,
             network_size,
         )
-        drawn = np.stack(drawn) if len(drawn) else np.zeros((0, h, w), bool)
+        drawn = np.stack(pasted) if pasted else np.zeros((0, h, w), bool)
     return Found(
         original,
         np.asarray(detections.scores)[some],
@@ -63,8 +64,8 @@ def in_original(
     )
 
 
-def to_results(found: Found, image_id: int, categories: list[int]) -> list[dict]:
-    """`found` as entries of a COCO results file; `categories` are the ids of labels."""
+def to_results(found: Found, image_id: int, category_ids: Sequence[int]) -> list[dict]:
+    """`found` as entries of a COCO results file; `category_ids` are those of labels."""
     rows = []
     for i, (box, score, label) in enumerate(
         zip(found.boxes, found.scores, found.labels, strict=True)
@@ -72,7 +73,7 @@ def to_results(found: Found, image_id: int, categories: list[int]) -> list[dict]
         x1, y1, x2, y2 = (float(v) for v in box)
         row = {
             "image_id": image_id,
-            "category_id": categories[int(label)],
+            "category_id": category_ids[int(label)],
             "bbox": [x1, y1, x2 - x1, y2 - y1],
             "score": float(score),
         }
@@ -87,6 +88,7 @@ class Run(NamedTuple):
 
     config: ConfigDict
     classes: list[str]
+    category_ids: list[int]
     model: Model
     params: Any
     state: Any
@@ -111,7 +113,8 @@ class Run(NamedTuple):
             pixels = augment.move_pixels(image, matrix, size)[None]
             found = jax.device_get(run(self.params, self.state, pixels))
             found = jax.tree.map(lambda x: x[0], found)
-            found = found.replace(valid=found.valid & (found.scores >= min_score))
+            some = found.valid & (found.scores >= min_score)
+            found = dataclasses.replace(found, valid=some)
             return in_original(found, matrix[:2], image.shape[:2], size)
 
         return predict
@@ -134,12 +137,13 @@ def load(workdir: str | pathlib.Path) -> Run:
     if not path.exists():
         raise FileNotFoundError(f"{path} does not exist; is {workdir} a --workdir?")
     saved = json.loads(path.read_text())
-    classes = saved.pop("classes")
+    classes, category_ids = saved.pop("classes"), saved.pop("category_ids")
     config = ConfigDict(saved)
     checkpoints = Checkpoints(workdir)
     step, params, state = checkpoints.restore_weights()
     checkpoints.close()
-    return Run(config, classes, models.make(**config.model), params, state, step)
+    model = models.make(**config.model)
+    return Run(config, classes, category_ids, model, params, state, step)
 
 
 def as_rgb(image: np.ndarray) -> np.ndarray:
@@ -156,7 +160,9 @@ def as_rgb(image: np.ndarray) -> np.ndarray:
     if image.ndim == 2:
         image = image[..., None]
     if image.shape[2] not in (1, 3, 4):
-        raise ValueError(f"an image of {image.shape[2]} channels was given; give 1 or 3")
+        raise ValueError(
+            f"an image of {image.shape[2]} channels was given; give 1 or 3"
+        )
     return image.repeat(3, axis=2) if image.shape[2] == 1 else image[..., :3]
 
 

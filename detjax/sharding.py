@@ -1,7 +1,7 @@
 """The mesh, and the only file that names its axes.
 
-Parameters are replicated and batches are split by image. Losses are sums over the global
-batch under jit, so XLA inserts the reductions; nothing else in the house knows of it.
+Parameters are replicated and batches are split by image. Losses are sums over the
+global batch under jit, so XLA inserts the reductions; nothing else knows of it.
 """
 
 from typing import Any

@@ -1,5 +1,6 @@
 """The train step and the loop around it, for any `Model`."""
 
+import dataclasses
 import json
 import pathlib
 import time
@@ -38,7 +39,7 @@ def create(
 def make_step(
     model: Model, optimizer: optax.GradientTransformation
 ) -> Callable[[TrainState, Batch], tuple[TrainState, dict[str, jax.Array]]]:
-    """One step: (run state, batch) -> (run state, metrics), to be jitted by the caller."""
+    """One step, for the caller to jit: (run, batch) -> (run, metrics)."""
 
     def step(run: TrainState, batch: Batch):
         key = jax.random.fold_in(jax.random.wrap_key_data(run.key), run.step)
@@ -52,7 +53,8 @@ def make_step(
             "grad_norm": optax.tree.norm(gradients),
             "cut": jnp.sum(batch.cut),
         }
-        run = run.replace(
+        run = dataclasses.replace(
+            run,
             step=run.step + 1,
             params=optax.apply_updates(run.params, updates),
             state=state,
@@ -74,8 +76,8 @@ def check_finite(step: int, metrics: dict[str, Any], ids: np.ndarray) -> None:
     parts = ", ".join(f"{k}={float(v):.4g}" for k, v in metrics.items())
     raise NonFiniteLoss(
         f"the loss is not finite at step {step}: {parts}; image ids of the batch: "
-        f"{ids.tolist()}; the last good checkpoint is kept: lower the learning rate, set "
-        "optimizer.clip_norm, or look at these images"
+        f"{ids.tolist()}; the last good checkpoint is kept: lower the learning rate, "
+        "set optimizer.clip_norm, or look at these images"
     )
 
 
@@ -111,9 +113,7 @@ def fit(
     batch = next(stream)
     checkpoints = Checkpoints(workdir, keep=keep)
     run = jax.device_put(
-        jax.jit(create, static_argnums=(0, 1, 3))(
-            model, optimizer, batch.images, seed
-        ),
+        jax.jit(create, static_argnums=(0, 1, 3))(model, optimizer, batch.images, seed),
         sharding.replicated(mesh),
     )
     if checkpoints.latest() is None:
@@ -166,7 +166,8 @@ class Log:
         self._file.close()
 
     def _reset(self, step: int):
-        self._step, self._sums, self._count, self._images = step, {}, 0, 0
+        self._sums: dict[str, float] = {}
+        self._step, self._count, self._images = step, 0, 0
         self._since = time.perf_counter()
 
     def add(self, step: int, metrics: dict[str, Any], ids, images: int) -> None:

@@ -15,13 +15,18 @@ only truth about padding; what lies behind it is finite and otherwise arbitrary.
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import numpy as np
 from flax import linen, struct
 
-Array = jax.Array | np.ndarray
+if TYPE_CHECKING:
+    # Static types know no array that is numpy's on the host and a tracer under jit;
+    # shapes and dtypes are checked where they are true, by jaxtyping in the tests.
+    Array = Any
+else:
+    Array = jax.Array | np.ndarray
 Params = Any
 State = Any
 
@@ -40,7 +45,7 @@ class Objects:
 
 @struct.dataclass
 class Detections:
-    """Predicted objects by falling score, padded to a fixed n; leading axes are free."""
+    """Predicted objects by falling score, padded to n; leading axes are free."""
 
     boxes: Array  # [n 4] float32
     scores: Array  # [n] float32

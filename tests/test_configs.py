@@ -49,9 +49,7 @@ def batch_of(data):
 def test_config_fits_its_model_at_full_size(name):
     config = get(name)
     model = models.make(**config["model"])
-    optimizer, rate = optim.make(
-        **config["optimizer"], steps=config["train"]["steps"]
-    )
+    optimizer, rate = optim.make(**config["optimizer"], steps=config["train"]["steps"])
     batch = batch_of(config["data"])
     run = jax.eval_shape(lambda: train.create(model, optimizer, batch.images, 0))
     after, metrics = jax.eval_shape(train.make_step(model, optimizer), run, batch)

@@ -18,7 +18,10 @@ def updates(gradient=0.5, steps=1, **kwargs):
     g = {k: {n: jnp.full(2, gradient) for n in v} for k, v in PARAMS.items()}
     for _ in range(steps):
         u, state = transform.update(g, state, PARAMS)
-    return {"scale": float(u["bn1"]["scale"][0]), "kernel": float(u["conv"]["kernel"][0])}
+    return {
+        "scale": float(u["bn1"]["scale"][0]),
+        "kernel": float(u["conv"]["kernel"][0]),
+    }
 
 
 def test_sgd_is_torchs():
@@ -34,7 +37,9 @@ def test_decay_spares_what_it_is_told_to():
 
 
 def test_adamw_decays_apart_from_the_gradient():
-    assert updates(name="adamw", weight_decay=0.2)["kernel"] == pytest.approx(-0.12, rel=1e-4)
+    assert updates(name="adamw", weight_decay=0.2)["kernel"] == pytest.approx(
+        -0.12, rel=1e-4
+    )
 
 
 def test_frozen_parameters_do_not_move_and_do_not_count_for_clipping():

@@ -1,7 +1,7 @@
 """ResNet (He et al., CVPR 2016), ResNeXt (Xie et al., 2017), Wide ResNet (2016).
 
-torchvision's form: the stride of a bottleneck sits on its 3x3 convolution, every padding
-is explicit, and modules carry torchvision's state-dict names.
+torchvision's form: the stride of a bottleneck sits on its 3x3 convolution, every
+padding is explicit, and modules carry torchvision's state-dict names.
 
     images   [b h w 3]
     c2..c5   [b h/4 w/4 .] .. [b h/32 w/32 .]

@@ -1,1 +1,1 @@
-"""From files on disk to batches: readers, linter, tfds builder, augmentation, loader."""
+"""From files on disk to batches: readers, linter, builder, augmentation, loader."""

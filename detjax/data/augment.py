@@ -60,7 +60,7 @@ def move_pixels(
 
 
 def photometric(rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
-    """Brightness, contrast, saturation and hue of a uint8 image, each at a chance of 1/2.
+    """Random brightness, contrast, saturation and hue of a uint8 image, half the time.
 
     SSD's order: contrast comes before the colours or after them, by a toss.
     """
@@ -99,10 +99,10 @@ def expand(rng: np.random.Generator, frame: Frame, most: float) -> Frame:
 
 
 def iou_crop(rng: np.random.Generator, frame: Frame, boxes: np.ndarray) -> Frame:
-    """A window of 0.3 to 1 of each side that meets an object with a drawn overlap.
+    """A window of 0.3 to 1 of each side that meets an object with some overlap.
 
-    The overlap (IoU of window and box) is at least one of .1, .3, .5, .7, .9, or free, or
-    the frame stays whole. A window holds at least one object's centre.
+    The overlap (IoU of window and box) is at least one of .1, .3, .5, .7, .9, or free,
+    or the frame stays whole. A window holds at least one object's centre.
     """
     if len(boxes) == 0:
         return frame
@@ -138,15 +138,15 @@ def overlap(boxes: np.ndarray, window: np.ndarray) -> np.ndarray:
     return inter / np.maximum(union, 1e-9)
 
 
-def rescale(
-    rng: np.random.Generator, frame: Frame, span: tuple[float, float]
-) -> Frame:
+def rescale(rng: np.random.Generator, frame: Frame, span: tuple[float, float]) -> Frame:
     """A window of the frame's shape that shows it `span` times as large, anywhere."""
     if tuple(span) == (1, 1):
         return frame
     h, w = frame.size
     side = 1 / rng.uniform(*span)
-    dx, dy = (rng.uniform(*sorted((0, s * (side - 1)))) for s in (w, h))
+    dx, dy = (
+        rng.uniform(min(0, s * (side - 1)), max(0, s * (side - 1))) for s in (w, h)
+    )
     return Frame(scaling(1, 1, dx, dy) @ frame.matrix, (h * side, w * side))
 
 

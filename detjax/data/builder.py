@@ -36,6 +36,7 @@ class Info(NamedTuple):
     splits: dict[str, int]  # images of each
     has_masks: bool  # whether any object has one
     keypoints: tuple[str, ...]  # names; empty where the set has none
+    category_ids: tuple[int, ...]  # of the classes, for COCO's results files
     max_objects: int  # of any one image
     made_from: dict[str, Any]  # the fingerprint that `data.prepare` stores
     directory: Path
@@ -111,6 +112,7 @@ def info(name: str, data_dir: str | Path) -> Info:
         splits={split: s.num_examples for split, s in found.splits.items()},
         has_masks=found.metadata["has_masks"],
         keypoints=tuple(found.metadata["keypoints"]),
+        category_ids=tuple(found.metadata["category_ids"]),
         max_objects=found.metadata["max_objects"],
         made_from=dict(found.metadata["made_from"]),
         directory=directory(name, data_dir),
@@ -232,7 +234,7 @@ def _metadata(datasets: Mapping[str, Dataset]) -> dict[str, Any]:
     """What `info` gives back. Raises ValueError where the splits disagree."""
     first = next(iter(datasets.values()))
     for other in datasets.values():
-        for what in ("classes", "keypoints"):
+        for what in ("classes", "keypoints", "category_ids"):
             ours, theirs = getattr(first, what), getattr(other, what)
             if ours != theirs:
                 raise ValueError(
@@ -243,6 +245,7 @@ def _metadata(datasets: Mapping[str, Dataset]) -> dict[str, Any]:
     return {
         "classes": list(first.classes),
         "keypoints": list(first.keypoints),
+        "category_ids": list(first.category_ids or range(1, len(first.classes) + 1)),
         "has_masks": any(a.rle is not None for r in records for a in r.annotations),
         "max_objects": max((len(r.annotations) for r in records), default=0),
     }

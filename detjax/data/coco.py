@@ -20,6 +20,10 @@ class Categories(NamedTuple):
     unwanted: dict[int, str]  # category id -> name, where classes were chosen
     keypoints: tuple[str, ...]
 
+    def ids(self) -> tuple[int, ...]:
+        """The category id of every label."""
+        return tuple(sorted(self.labels, key=self.labels.__getitem__))
+
 
 def read_splits(
     *,
@@ -81,7 +85,14 @@ def read(
             _annotation(row, record, categories) for row in rows.get(record.id, [])
         ]
         lint.good_annotations(record, found, problems)
-    return Dataset(split, categories.names, records, problems, categories.keypoints)
+    return Dataset(
+        split,
+        categories.names,
+        records,
+        problems,
+        categories.keypoints,
+        categories.ids(),
+    )
 
 
 def load(file: Path) -> dict[str, list[dict[str, Any]]]:

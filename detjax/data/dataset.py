@@ -36,15 +36,16 @@ def make(
     workers: int = 0,
     seed: int = 0,
 ) -> Data:
-    """The data set `name` below `data_dir`, made first from `prepare` if it is not there.
+    """The data set `name` below `data_dir`, made from `prepare` if it is not there.
 
     `prepare` holds the keywords of `data.prepare.prepare`. `batch_size` counts the
     images of all hosts; see `loader.Prepare` for what is done to an image.
     """
     if prepare is not None:
         prepare_files(name, data_dir, **prepare)
+    h, w = size
     steps = loader.Prepare(
-        size=tuple(size),
+        size=(h, w),
         max_objects=max_objects,
         mask_stride=mask_stride,
         letterbox=letterbox,

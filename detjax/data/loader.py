@@ -55,7 +55,9 @@ class Prepare:
         try:
             image = decode(record.image)
         except ValueError as error:
-            raise ValueError(f"{record.file_name} (image {record.id}): {error}") from None
+            raise ValueError(
+                f"{record.file_name} (image {record.id}): {error}"
+            ) from None
         frame = augment.Frame(np.eye(3), image.shape[:2])
         boxes = np.array([a.box for a in record.annotations], np.float64).reshape(-1, 4)
         if self.augment is not None and rng is not None:
@@ -101,9 +103,10 @@ class Prepare:
         """Masks [n mh mw] of the chosen annotations, or None where none are wanted."""
         if self.mask_stride is None:
             return None
-        grid = tuple(-(-side // self.mask_stride) for side in self.size)
+        h, w = self.size
+        grid = -(-h // self.mask_stride), -(-w // self.mask_stride)
         drawn = np.zeros((self.max_objects, *grid), np.uint8)
-        to_grid = augment.scaling(grid[1] / self.size[1], grid[0] / self.size[0])
+        to_grid = augment.scaling(grid[1] / w, grid[0] / h)
         matrix = to_grid @ matrix
         size = [record.height, record.width]
         for i, annotation in enumerate(chosen):
@@ -190,7 +193,7 @@ def share(batch_size: int) -> int:
     processes = jax.process_count()
     if batch_size % processes:
         raise ValueError(
-            f"data.batch_size={batch_size} does not divide among {processes} processes; "
-            "make it a multiple"
+            f"data.batch_size={batch_size} does not divide among {processes} "
+            "processes; make it a multiple"
         )
     return batch_size // processes

@@ -67,6 +67,9 @@ class Dataset:
     records: list[Record]
     problems: list[Problem] = dataclasses.field(default_factory=list)
     keypoints: tuple[str, ...] = ()  # their names, in order
+    category_ids: tuple[
+        int, ...
+    ] = ()  # the classes' ids in the source; () is 1, 2, ...
 
     def counts(self) -> dict[str, int]:
         """How many images, objects and kinds of objects there are."""

@@ -8,6 +8,7 @@ A mask is the sigmoid of a linear combination of prototypes, cut out by its box.
 masks (`masks=False`) what is left is a single-shot detector with shared heads.
 """
 
+import dataclasses
 import functools
 from typing import Any, NamedTuple
 
@@ -36,10 +37,10 @@ class Outputs(NamedTuple):
     semantic: Array | None = None  # [b h w c], training's auxiliary logits
 
 
-def by_image(outputs: Outputs) -> Outputs:
+def by_image(outputs: Outputs) -> Any:
     """The `in_axes` that map a function of one image over a batch's outputs."""
-    axes = Outputs(*[None if o is None else 0 for o in outputs])
-    return axes._replace(priors=None)
+    axes = [None if o is None else 0 for o in outputs]
+    return Outputs(*axes)._replace(priors=None)  # type: ignore[arg-type]
 
 
 class Net(linen.Module):
@@ -260,7 +261,7 @@ def detect(
     top_k: int,
     max_detections: int,
 ) -> Detections:
-    """Detections of one image, as the original's: boxes are not clipped to the image."""
+    """Detections of one image, as the original's: boxes may reach out of the image."""
     decoded = boxes.decode(outputs.deltas, outputs.priors)
     scores = jax.nn.softmax(outputs.logits)[:, :-1].T
     index, labels, scores, keep = nms.fast(
@@ -276,7 +277,7 @@ def detect(
         return found
     logits = masks.assemble(outputs.prototypes, outputs.coefficients[index])
     probs = masks.crop(jax.nn.sigmoid(logits), found.boxes, size)
-    return found.replace(masks=probs)
+    return dataclasses.replace(found, masks=probs)
 
 
 def yolact(
@@ -388,7 +389,7 @@ def yolact(
             in_axes=(by_image(outputs), 0, 0),
         )(
             outputs,
-            batch.objects.replace(valid=real),
+            dataclasses.replace(batch.objects, valid=real),
             jax.random.split(key, batch.images.shape[0]),
         )
         # The original divides all but the semantic loss by the batch's positives.
@@ -402,7 +403,7 @@ def yolact(
         return sum(parts.values()), (updated, metrics)
 
     def predict(params, state, images):
-        outputs = net.apply({"params": params, **state}, images)
+        outputs: Any = net.apply({"params": params, **state}, images)
         size = images.shape[1:3]
 
         def one(outputs):
@@ -414,7 +415,7 @@ def yolact(
                 top_k=top_k,
                 max_detections=max_detections,
             )
-            return found.replace(boxes=boxes.clip(found.boxes, size))
+            return dataclasses.replace(found, boxes=boxes.clip(found.boxes, size))
 
         return jax.vmap(one, in_axes=(by_image(outputs),))(outputs)
 

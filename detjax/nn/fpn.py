@@ -38,7 +38,7 @@ class FPN(linen.Module):
             )
 
         scale_to = jax.vmap(getattr(resize, self.upsample), in_axes=(0, None))
-        levels = []
+        levels: list[jax.Array] = []
         top = None
         for i, feature in reversed(list(enumerate(features))):
             lateral = conv(f"inner_blocks.{i}.0", 1)(feature)

@@ -1,4 +1,4 @@
-"""Normalisation by name: what `norm='batch' | 'frozen' | 'group'` means in every net."""
+"""Normalisation by name: what `norm='batch' | 'frozen' | 'group'` means."""
 
 from typing import Any
 

@@ -73,7 +73,8 @@ def greedy(
         return jnp.pad(jnp.asarray(x)[order], (0, padding))
 
     label = None if labels is None else ranked(labels)
-    columns = _Columns(*map(ranked, boxes.T), ranked(box_ops.area(boxes)), label)
+    x1, y1, x2, y2 = map(ranked, boxes.T)
+    columns = _Columns(x1, y1, x2, y2, ranked(box_ops.area(boxes)), label)
     keep = _greedy_sorted(columns, ranked(valid), threshold, tile)
     return jnp.zeros((n,), bool).at[order].set(keep[:n], unique_indices=True)
 
@@ -112,8 +113,8 @@ def fast(
     label = jnp.arange(num_classes)[:, None]
     best = jnp.where(taken, scores[label, index], -jnp.inf)
 
-    corners = [x[index] for x in lax.stop_gradient(boxes).T]
-    columns = _Columns(*corners, box_ops.area(boxes)[index], None)
+    x1, y1, x2, y2 = (x[index] for x in lax.stop_gradient(boxes).T)
+    columns = _Columns(x1, y1, x2, y2, box_ops.area(boxes)[index], None)
     earlier = jnp.tri(index.shape[1], k=-1, dtype=bool).T
     hit = jax.vmap(_overlapping, (0, 0, None))(columns, columns, threshold)
     dropped = jnp.any(hit & earlier & taken[:, :, None], 1)

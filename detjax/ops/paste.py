@@ -33,7 +33,7 @@ def paste(
     n, *mask_size = masks.shape
     to_grid = _pixel_to_cell(np.asarray(affine, np.float64), mask_size, network_size)
     if boxes is None:
-        cells = (np.ones((n, cells), bool) for cells in mask_size)
+        cells = tuple(np.ones((n, cells), bool) for cells in mask_size)
     else:
         cells = mask_ops.crop_cells(boxes, network_size, tuple(mask_size))
     return [

@@ -119,9 +119,9 @@ def load(
             wrong.append(f"only in the model: {key} {old.shape}")
         else:
             wrong.append(f"{key}: {value.shape} in the file, {old.shape} in the model")
-    rest = {
-        key for key in state_dict if not key.endswith("num_batches_tracked")
-    } - set(taken)
+    rest = {key for key in state_dict if not key.endswith("num_batches_tracked")} - set(
+        taken
+    )
     unused = sorted(k for k in rest if allow and re.search(allow, k))
     shaped_wrong = {row.split(":")[0] for row in wrong}
     wrong += [
@@ -140,7 +140,7 @@ def load(
 
 
 def classes_of(value: np.ndarray, classes: int | None) -> int | None:
-    """`classes` where it divides the head's channels, else None: another head's file."""
+    """`classes` where it divides the head's channels, else None: another's head."""
     if classes is None or value.ndim == 0 or value.shape[0] % (classes + 1):
         return None
     return classes

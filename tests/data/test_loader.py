@@ -40,7 +40,12 @@ def test_an_example_is_the_record_resized():
     got = prepare()(record())
     assert got.images.shape == (32, 48, 3)
     assert got.images.dtype == np.uint8
-    expected = np.array(record().annotations[0].box) * [48 / 90, 32 / 60, 48 / 90, 32 / 60]
+    expected = np.array(record().annotations[0].box) * [
+        48 / 90,
+        32 / 60,
+        48 / 90,
+        32 / 60,
+    ]
     np.testing.assert_allclose(got.objects.boxes[0], expected, rtol=1e-5)
     assert got.objects.valid.tolist() == [True, True, True, False]
     assert got.objects.masks.shape == (4, 16, 24)

@@ -5,7 +5,16 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from families import SIDE, TINY, batch, key, loss_and_gradient, model, predict, variables
+from families import (
+    SIDE,
+    TINY,
+    batch,
+    key,
+    loss_and_gradient,
+    model,
+    predict,
+    variables,
+)
 
 from detjax import models, sharding
 from detjax.types import Model
