@@ -4,9 +4,10 @@ from typing import Any
 
 from flax import linen
 
-from detjax.backbones import resnet
+from detjax.backbones import darknet, resnet
 
 FAMILIES = {name: resnet.resnet for name in resnet.SPECS}
+FAMILIES["darknet53"] = darknet.darknet
 
 
 def make(name: str, /, **kwargs: Any) -> linen.Module:

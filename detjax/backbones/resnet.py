@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen
 
+from detjax.nn.deform import DeformableConv
 from detjax.nn.norm import norm
 
 kaiming = jax.nn.initializers.variance_scaling(2.0, "fan_out", "normal")
@@ -49,11 +50,16 @@ class Block(linen.Module):
     spec: Spec
     norm: str
     dtype: Any
+    deformable: bool = False  # its 3x3 convolution, of a bottleneck
 
     @linen.compact
     def __call__(self, x, train: bool):
         def conv_norm(x, i, channels, kernel, stride=1, groups=1, relu=True):
-            x = conv(channels, kernel, stride, groups, f"conv{i}", self.dtype)(x)
+            if self.deformable and kernel == 3:
+                layer = DeformableConv(channels, 3, stride, self.dtype, name=f"conv{i}")
+            else:
+                layer = conv(channels, kernel, stride, groups, f"conv{i}", self.dtype)
+            x = layer(x)
             x = self._norm(f"bn{i}", channels, train)(x)
             return linen.relu(x) if relu else x
 
@@ -82,6 +88,8 @@ class ResNet(linen.Module):
     """Features (c2, c3, c4, c5), or class logits [b num_classes] where that is set.
 
     Fewer than four `stages` give fewer features, for nets that need no coarser ones.
+    With `deform_every` n, the first and every n-th block after it of the last three
+    stages are deformable, as in YOLACT++.
     """
 
     spec: Spec
@@ -89,6 +97,7 @@ class ResNet(linen.Module):
     stages: int = 4
     norm: str = "batch"
     num_classes: int | None = None
+    deform_every: int = 0
     dtype: Any = jnp.float32
 
     @linen.compact
@@ -107,6 +116,9 @@ class ResNet(linen.Module):
                     spec=self.spec,
                     norm=self.norm,
                     dtype=self.dtype,
+                    deformable=stage > 0
+                    and self.deform_every > 0
+                    and i % self.deform_every == 0,
                     name=f"layer{stage + 1}.{i}",
                 )(x, train)
             features.append(x)

@@ -1,11 +1,16 @@
 """One family a file; `make` finds a model by the name of its constructor."""
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
-from detjax.models.yolact import yolact
+from detjax.models.yolact import ORIGINALS, yolact
 from detjax.types import Model
 
-MODELS = {"yolact": yolact}
+MODELS: dict[str, Callable[..., Model]] = {
+    "yolact": yolact,
+    **{name: partial(yolact, **kwargs) for name, kwargs in ORIGINALS.items()},
+}
 
 
 def make(name: str, **kwargs: Any) -> Model:

@@ -20,6 +20,7 @@ from flax import linen
 from detjax import backbones, losses
 from detjax.nn.fpn import FPN
 from detjax.nn.images import YOLACT, normalize
+from detjax.nn.mask_iou import MaskIoU, mask_iou
 from detjax.ops import anchors, assign, boxes, masks, nms, resize
 from detjax.types import Array, Batch, Detections, Model, Objects
 
@@ -48,7 +49,8 @@ class Net(linen.Module):
 
     num_classes: int
     backbone: str
-    backbone_width: int
+    backbone_width: int | None
+    deform_every: int
     levels: tuple[int, ...]
     extra_levels: int
     sizes: tuple[tuple[float, ...], ...]
@@ -62,9 +64,10 @@ class Net(linen.Module):
     @linen.compact
     def __call__(self, images, train: bool = False) -> Outputs:
         x = normalize(images, YOLACT, self.dtype)
+        options = {"width": self.backbone_width, "deform_every": self.deform_every}
         features = backbones.make(
             self.backbone,
-            width=self.backbone_width,
+            **{name: value for name, value in options.items() if value},
             stages=max(self.levels) - 1,
             norm=self.norm,
             dtype=self.dtype,
@@ -201,44 +204,72 @@ def class_loss(logits: Array, target: Targets, ratio: float) -> Array:
     return jnp.sum(jnp.where(chosen, loss, 0.0))
 
 
-def mask_loss(
-    coefficients: Array,
-    prototypes: Array,
+class MaskSample(NamedTuple):
+    """k positives of one image with their masks, on the prototypes' grid."""
+
+    chosen: Array  # [k] bool: not padding
+    labels: Array  # [k] int32
+    logits: Array  # [k mh mw]
+    window: Array  # [k mh mw] bool: inside the truth's box
+    truth: Array  # [k mh mw] bool
+    area: Array  # [k] of the truth's box, in parts of the image's
+
+
+def sample_masks(
+    outputs: Outputs,
     objects: Objects,
     target: Targets,
     key: Array,
     *,
     size: tuple[int, int],
     limit: int,
-) -> Array:
-    """Cross entropy [] in the truth's boxes, each mask's divided by its box's area.
-
-    At most `limit` positives of an image are drawn to pay for all of them.
-    """
-    mh, mw = prototypes.shape[:2]
+) -> MaskSample:
+    """All positives of one image, or `limit` of them drawn at random."""
+    mh, mw = outputs.prototypes.shape[:2]
     order = jnp.where(
         target.positive, jax.random.uniform(key, target.positive.shape), -1.0
     )
     drawn, prior = jax.lax.top_k(order, min(limit, order.shape[0]))
     chosen, index = drawn >= 0, target.object[prior]
-    # Padding and crowds never have a positive, but their boxes are still arithmetic.
-    box = jnp.where(
-        chosen[:, None], objects.boxes[index], jnp.array([0.0, 0, size[1], size[0]])
-    )
-    truth = (masks.resize(objects.masks.astype(jnp.float32), (mh, mw)) > 0.5)[index]
-    logits = masks.assemble(prototypes, coefficients[prior])
+    # Padding never has a positive, but its boxes are still arithmetic.
+    whole = jnp.array([0.0, 0.0, size[1], size[0]])
+    box = jnp.where(chosen[:, None], objects.boxes[index], whole)
+    truth = masks.resize(objects.masks.astype(jnp.float32), (mh, mw)) > 0.5
     rows, columns = masks.crop_cells(box, size, (mh, mw))
-    window = rows[:, :, None] & columns[:, None]
-    # Outside its window a mask is 0, where the original's log is clamped at -100.
-    loss = jnp.where(
-        window,
-        losses.sigmoid_cross_entropy(logits, truth.astype(jnp.float32)),
-        100.0 * truth,
+    return MaskSample(
+        chosen=chosen,
+        labels=objects.labels[index],
+        logits=masks.assemble(outputs.prototypes, outputs.coefficients[prior]),
+        window=rows[:, :, None] & columns[:, None],
+        truth=truth[index],
+        area=boxes.area(box) / (size[0] * size[1]),
     )
-    area = boxes.area(box) / (size[0] * size[1])
-    each = jnp.where(chosen, loss.mean(axis=(1, 2)) / area, 0.0)
-    total, count = jnp.sum(target.positive), jnp.sum(chosen)
-    return jnp.sum(each) * total / jnp.maximum(count, 1)
+
+
+def mask_loss(sample: MaskSample, positives: Array) -> Array:
+    """Cross entropy [] in the truth's boxes, each mask's divided by its box's area.
+
+    The sample pays for all `positives` of the image.
+    """
+    inside = losses.sigmoid_cross_entropy(
+        sample.logits, sample.truth.astype(jnp.float32)
+    )
+    # Outside its window a mask is 0, where the original's log is clamped at -100.
+    loss = jnp.where(sample.window, inside, 100.0 * sample.truth)
+    each = jnp.where(sample.chosen, loss.mean(axis=(1, 2)) / sample.area, 0.0)
+    return jnp.sum(each) * positives / jnp.maximum(jnp.sum(sample.chosen), 1)
+
+
+def rescore_loss(sample: MaskSample, guesses: Array, min_area: float) -> Array:
+    """Smooth L1 [] between the IoU of each mask and the guess [k c] of its class.
+
+    Truths of up to `min_area` cells are left out.
+    """
+    cut = (sample.logits > 0) & sample.window
+    fits = mask_iou(cut, sample.truth)
+    guess = jnp.take_along_axis(guesses, sample.labels[:, None], axis=1)[:, 0]
+    some = sample.chosen & (jnp.sum(sample.truth, axis=(1, 2)) > min_area)
+    return jnp.sum(jnp.where(some, losses.smooth_l1(guess, fits), 0.0))
 
 
 def semantic_loss(logits: Array, objects: Objects, min_size: float) -> Array:
@@ -280,11 +311,21 @@ def detect(
     return dataclasses.replace(found, masks=probs)
 
 
+def rescore(found: Detections, guesses: Array) -> Detections:
+    """Detections whose mask scores are their scores times the guessed IoU [d c].
+
+    The original keeps the two scores apart: boxes rank by one, masks by the other.
+    """
+    guess = jnp.take_along_axis(guesses, found.labels[:, None], axis=1)[:, 0]
+    return dataclasses.replace(found, mask_scores=found.scores * guess)
+
+
 def yolact(
     *,
     num_classes: int,
     backbone: str = "resnet101",
-    backbone_width: int = 64,
+    backbone_width: int | None = None,
+    deform_every: int = 0,
     levels: tuple[int, ...] = (3, 4, 5),
     extra_levels: int = 2,
     sizes: tuple[tuple[float, ...], ...] = ((24,), (48,), (96,), (192,), (384,)),
@@ -293,6 +334,7 @@ def yolact(
     features: int = 256,
     masks: bool = True,
     num_prototypes: int = 32,
+    rescoring: bool = False,
     norm: str = "batch",
     positive: float = 0.5,
     negative: float = 0.4,
@@ -304,6 +346,8 @@ def yolact(
     class_weight: float = 1.0,
     mask_weight: float = 6.125,
     semantic_weight: float = 1.0,
+    rescore_weight: float = 25.0,
+    min_mask_area: float = 25.0,
     score_threshold: float = 0.05,
     nms_threshold: float = 0.5,
     top_k: int = 200,
@@ -315,6 +359,7 @@ def yolact(
     `levels` names the backbone's features (2 is stride 4) below the pyramid's
     `extra_levels`; `sizes` gives the priors' sides in pixels, a tuple a level. With
     `masks=False` there is no mask branch, and data without masks can be learnt.
+    `deform_every` and `rescoring` are YOLACT++'s; `ORIGINALS` has the authors' sets.
 
     Raises ValueError where `sizes` does not fit the levels, and at the first loss where
     masks are asked of a batch without any.
@@ -328,6 +373,7 @@ def yolact(
         num_classes=num_classes,
         backbone=backbone,
         backbone_width=backbone_width,
+        deform_every=deform_every,
         levels=tuple(levels),
         extra_levels=extra_levels,
         sizes=tuple(tuple(s) for s in sizes),
@@ -339,10 +385,24 @@ def yolact(
         dtype=jnp.dtype(dtype),
     )
 
+    judge = MaskIoU(num_classes)
+
     def init(key, images):
         variables = net.init(key, images)
         params = variables.pop("params")
+        if rescoring:
+            outputs = jax.eval_shape(net.apply, {"params": params, **variables}, images)
+            grid = jnp.zeros((1, *outputs.prototypes.shape[1:3]))
+            params["maskiou_net"] = judge.init(jax.random.fold_in(key, 1), grid)[
+                "params"
+            ]
         return params, variables
+
+    def guess(params, probs):
+        """The mask IoU [b k c] that is guessed for cropped masks [b k mh mw]."""
+        flat = probs.reshape(-1, *probs.shape[2:])
+        guesses = judge.apply({"params": params["maskiou_net"]}, flat)
+        return guesses.reshape(*probs.shape[:2], -1)
 
     def image_losses(outputs: Outputs, objects: Objects, key, *, size):
         target = targets(
@@ -359,20 +419,17 @@ def yolact(
             "box": box_weight * jnp.sum(jnp.where(target.positive, distance, 0.0)),
             "class": class_weight * class_loss(outputs.logits, target, negative_ratio),
         }
-        if masks:
-            parts["mask"] = mask_weight * mask_loss(
-                outputs.coefficients,
-                outputs.prototypes,
-                objects,
-                target,
-                key,
-                size=size,
-                limit=masks_to_train,
-            )
-            parts["semantic"] = semantic_weight * semantic_loss(
-                outputs.semantic, objects, min_size
-            )
-        return parts, jnp.sum(target.positive)
+        positives = jnp.sum(target.positive)
+        if not masks:
+            return parts, positives, None
+        sample = sample_masks(
+            outputs, objects, target, key, size=size, limit=masks_to_train
+        )
+        parts["mask"] = mask_weight * mask_loss(sample, positives)
+        parts["semantic"] = semantic_weight * semantic_loss(
+            outputs.semantic, objects, min_size
+        )
+        return parts, positives, sample
 
     def loss(params, state, batch: Batch, key):
         if masks and batch.objects.masks is None:
@@ -384,7 +441,7 @@ def yolact(
             {"params": params, **state}, batch.images, train=True, mutable=[*state]
         )
         real = batch.objects.valid & batch.valid[:, None]
-        each, positives = jax.vmap(
+        each, positives, sample = jax.vmap(
             functools.partial(image_losses, size=batch.images.shape[1:3]),
             in_axes=(by_image(outputs), 0, 0),
         )(
@@ -392,6 +449,11 @@ def yolact(
             dataclasses.replace(batch.objects, valid=real),
             jax.random.split(key, batch.images.shape[0]),
         )
+        if rescoring:
+            probs = jnp.where(sample.window, jax.nn.sigmoid(sample.logits), 0.0)
+            each["rescore"] = rescore_weight * jax.vmap(
+                functools.partial(rescore_loss, min_area=min_mask_area)
+            )(sample, guess(params, probs))
         # The original divides all but the semantic loss by the batch's positives.
         per = {"semantic": jnp.sum(batch.valid)}
         parts = {
@@ -417,6 +479,37 @@ def yolact(
             )
             return dataclasses.replace(found, boxes=boxes.clip(found.boxes, size))
 
-        return jax.vmap(one, in_axes=(by_image(outputs),))(outputs)
+        found = jax.vmap(one, in_axes=(by_image(outputs),))(outputs)
+        if rescoring:
+            found = jax.vmap(rescore)(found, guess(params, found.masks))
+        return found
 
     return Model(init, loss, predict, net)
+
+
+_SIDES = (24, 48, 96, 192, 384)
+_FIRST = {"num_classes": 80, "square_anchors": True, "norm": "frozen"}
+_PLUS = {
+    "num_classes": 80,
+    "norm": "frozen",
+    "sizes": tuple(tuple(s * 2 ** (i / 3) for i in range(3)) for s in _SIDES),
+    "rescoring": True,
+}
+
+
+def _at(pixels: int) -> dict[str, Any]:
+    """The first YOLACT for another input: its priors grow with the image."""
+    return {**_FIRST, "sizes": tuple((s * pixels / 550,) for s in _SIDES)}
+
+
+# The authors' models by their names, for their weights. Their priors are square in all
+# but YOLACT++, a slip that the first weights were trained with.
+ORIGINALS: dict[str, dict[str, Any]] = {
+    "yolact_resnet50": {**_FIRST, "backbone": "resnet50"},
+    "yolact_base": _FIRST,
+    "yolact_darknet53": {**_FIRST, "backbone": "darknet53"},
+    "yolact_im400": _at(400),
+    "yolact_im700": _at(700),
+    "yolact_plus_resnet50": {**_PLUS, "backbone": "resnet50", "deform_every": 1},
+    "yolact_plus_base": {**_PLUS, "deform_every": 3},
+}

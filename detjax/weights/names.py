@@ -27,6 +27,10 @@ def _lower(offset: int, form: str) -> Callable[[re.Match], str]:
 # The authors count backbone stages from 0 and pyramid levels from the coarsest.
 YOLACT: list[Rename] = [
     (r"^backbone\.layer(\d+)\.", lambda m: f"backbone.layers.{int(m[1]) - 1}."),
+    # Darknet: a convolution and its norm are items 0 and 1 of a list.
+    (r"^backbone\.stem\.", "backbone._preconv."),
+    (r"^(backbone\..*)\.conv\.", r"\1.0."),
+    (r"^(backbone\..*)\.bn\.", r"\1.1."),
     (r"^fpn\.inner_blocks\.(\d)\.0\.", _lower(2, "fpn.lat_layers.{}.")),
     (r"^fpn\.layer_blocks\.(\d)\.0\.", _lower(2, "fpn.pred_layers.{}.")),
     (

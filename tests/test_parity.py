@@ -1,0 +1,27 @@
+"""Every golden of the authors' YOLACT: parameters, outputs, losses, gradients, boxes.
+
+Seeds, shapes and scales are the files'; other files may stand in their place.
+"""
+
+import os
+import pathlib
+
+import pytest
+from conftest import ROOT
+
+from detjax import parity
+
+FOLDER = pathlib.Path(os.environ.get("DETJAX_GOLDENS", ROOT / "../shared/goldens"))
+FILES = sorted((FOLDER / "yolact").glob("*.json"))
+
+
+@pytest.mark.skipif(not FILES, reason=f"no goldens in {FOLDER}: set DETJAX_GOLDENS")
+@pytest.mark.parametrize("path", FILES, ids=lambda p: p.stem)
+def test_yolact_is_the_original(path):
+    found = parity.certify(path)
+    assert found.parameters == found.expected_parameters
+    assert {k: v for k, v in found.outputs.items() if v > 1e-4} == {}
+    assert {k: v for k, v in found.losses.items() if v > 1e-4} == {}
+    assert {k: v for k, v in found.gradients.items() if v > 1e-3} == {}
+    assert found.detections == 1
+    assert found.mask_areas < 0.02

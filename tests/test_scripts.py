@@ -1,0 +1,160 @@
+"""The scripts as users start them: what they leave behind, and what they say."""
+
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+ROOT = pathlib.Path(__file__).parents[1]
+
+
+def start(script, *arguments):
+    environment = {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"}
+    return subprocess.run(
+        [sys.executable, f"scripts/{script}.py", *map(str, arguments)],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def train(workdir, data_dir, *overrides):
+    return start(
+        "train",
+        "--config=configs/quickstart.py",
+        f"--workdir={workdir}",
+        f"--config.data.data_dir={data_dir}",
+        "--config.data.prepare.num_train=24",
+        "--config.data.prepare.num_val=10",
+        "--config.model.backbone=resnet10",
+        "--config.model.backbone_width=8",
+        "--config.model.features=8",
+        "--config.train.steps=4",
+        "--config.train.log_every=2",
+        *overrides,
+    )
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("run")
+    done = train(folder / "work", folder / "data")
+    assert done.returncode == 0, done.stderr
+    return folder, done
+
+
+def test_training_leaves_what_the_readme_says(run):
+    workdir = run[0] / "work"
+    left = {path.name for path in workdir.iterdir()}
+    assert {"config.json", "metrics.jsonl", "eval.json", "checkpoints"} <= left
+    assert {"results.json", "predictions.png"} <= left
+    rows = [json.loads(row) for row in (workdir / "metrics.jsonl").open()]
+    assert [row["step"] for row in rows] == [2, 4]
+    metrics = json.loads((workdir / "eval.json").read_text())
+    assert {"bbox/AP", "bbox/AP50", "segm/AP", "segm/AP50"} <= {*metrics}
+    config = json.loads((workdir / "config.json").read_text())
+    assert config["classes"] == ["circle", "rectangle", "triangle", "star"]
+    assert config["data"]["letterbox"] is False  # defaults are written too
+
+
+def test_progress_shows_loss_speed_and_time_left(run):
+    assert "step/s" in run[1].stderr or "s/step" in run[1].stderr
+    assert "loss=" in run[1].stderr
+
+
+def test_evaluation_again_says_the_same(run):
+    workdir = run[0] / "work"
+    before = json.loads((workdir / "eval.json").read_text())
+    (workdir / "eval.json").unlink()
+    done = start("evaluate", f"--workdir={workdir}")
+    assert done.returncode == 0, done.stderr
+    after = json.loads((workdir / "eval.json").read_text())
+    assert after == pytest.approx(before, abs=1e-6)
+
+
+def test_results_are_cocos(run):
+    """pycocotools reads results.json and finds the same box AP."""
+    from pycocotools.coco import COCO
+    from pycocotools.cocoeval import COCOeval
+
+    from detjax import evaluate
+    from detjax.data import builder
+
+    records = builder.source("shapes", run[0] / "data", "val")
+    truths = evaluate.truths_of(records)
+    truth = COCO()
+    truth.dataset = {
+        "images": [{"id": r.id, "height": 128, "width": 128} for r in records],
+        "categories": [{"id": i} for i in (1, 2, 3, 4)],
+        "annotations": [
+            {
+                "id": i + 1,
+                "image_id": int(truths.image_ids[i]),
+                "category_id": int(truths.labels[i]) + 1,
+                "bbox": truths.boxes[i].tolist(),
+                "area": float(truths.areas[i]),
+                "iscrowd": 0,
+                "segmentation": truths.rles[i],
+            }
+            for i in range(len(truths.labels))
+        ],
+    }
+    truth.createIndex()
+    found = truth.loadRes(str(run[0] / "work" / "results.json"))
+    judge = COCOeval(truth, found, "bbox")
+    judge.evaluate()
+    judge.accumulate()
+    judge.summarize()
+    metrics = json.loads((run[0] / "work" / "eval.json").read_text())
+    assert metrics["bbox/AP"] == pytest.approx(judge.stats[0], abs=1e-9)
+    assert metrics["bbox/AR100"] == pytest.approx(judge.stats[8], abs=1e-9)
+
+
+def test_prediction_draws_files_and_goes_on_past_bad_ones(run, tmp_path):
+    image = pytest.importorskip("PIL.Image")
+    pictures = tmp_path / "in"
+    pictures.mkdir()
+    noise = np.random.default_rng(0).integers(0, 255, (90, 140, 3)).astype(np.uint8)
+    image.fromarray(noise).save(pictures / "a.jpg")
+    image.fromarray(noise[..., 0]).save(pictures / "b.png")
+    (pictures / "c.png").write_bytes(b"not a picture")
+    done = start(
+        "predict",
+        f"--workdir={run[0] / 'work'}",
+        f"--out={tmp_path / 'out'}",
+        "--min_score=0",
+        pictures,
+    )
+    assert done.returncode == 1
+    assert "c.png is not an image" in done.stderr
+    assert "Traceback" not in done.stderr
+    rows = json.loads((tmp_path / "out" / "predictions.json").read_text())
+    assert {row["image_id"] for row in rows} == {1, 2}
+    assert all(row["segmentation"]["size"] == [90, 140] for row in rows)
+    assert {p.name for p in (tmp_path / "out").glob("*.png")} == {"a.png", "b.png"}
+
+
+@pytest.mark.parametrize(
+    ("overrides", "sentence"),
+    [
+        (["--config.model.num_clases=3"], "did you mean 'num_classes'"),
+        (["--config.modle.num_classes=3"], "did you mean 'model'"),
+        (["--config.model.num_classes=2"], "has 4 classes, the model 2"),
+        (["--config.model.backbone=resnet17"], "no backbone is called 'resnet17'"),
+        (["--config.model.name=yolacd"], "no model is called 'yolacd'"),
+        (["--config.data.eval_split=test"], "no split 'test'"),
+        (["--config=configs/absent.py"], "configs/absent.py"),
+        (["--workdir=/proc/nothing"], "/proc/nothing"),
+    ],
+)
+def test_mistakes_are_one_sentence(tmp_path, overrides, sentence):
+    done = train(tmp_path / "work", tmp_path / "data", *overrides)
+    assert done.returncode == 1
+    assert sentence in done.stderr
+    assert "Traceback" not in done.stderr
