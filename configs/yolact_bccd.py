@@ -53,6 +53,6 @@ def get_config() -> ConfigDict:
                 "clip_norm": 10.0,
             },
             "eval": {"max_detections": (1, 10, 100)},
-            "train": {"steps": 2500, "seed": 0, "log_every": 50},
+            "train": {"steps": 1800, "seed": 0, "log_every": 50},
         }
     )

@@ -10,6 +10,8 @@ from typing import Any
 from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
+from detjax import compilation
+
 DEBUG = flags.DEFINE_bool("debug", False, "Show the stack trace of an error.")
 
 # What users can mend themselves; anything else is a defect and shows its trace.
@@ -37,6 +39,7 @@ def run(main: Callable[[list[str]], Any]) -> None:
 
     # orbax narrates every file that it renames.
     logging.set_verbosity(logging.INFO if "--debug" in sys.argv else logging.WARNING)
+    compilation.enable_cache()
     # A config may import its neighbours, as `configs.<name>`.
     sys.path.insert(0, str(pathlib.Path(sys.argv[0]).resolve().parents[1]))
     app.run(guarded, flags_parser=parse)

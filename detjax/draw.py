@@ -45,8 +45,9 @@ def detections(
             canvas, drawn
         )
     canvas = sv.BoxAnnotator(thickness=1, color_lookup=lookup).annotate(canvas, drawn)
-    # Names on dozens of objects would hide them all.
-    if len(found.boxes) > 40:
+    # Names on dozens of small objects would hide them all.
+    side = np.sqrt(np.prod(found.boxes[:, 2:] - found.boxes[:, :2], axis=1)).mean()
+    if len(found.boxes) > 12 and side * scale < 60:
         return canvas
     labels = [
         classes[label] + ("" if np.isnan(score) else f" {score:.2f}")

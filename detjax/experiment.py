@@ -12,6 +12,8 @@ from detjax import cli, draw, models, optim, train
 from detjax import evaluate as evaluation
 from detjax import predict as prediction
 from detjax.data import dataset
+from detjax.data.classes import COCO, COCO_IDS
+from detjax.weights import convert, published
 
 
 def run(config: ConfigDict, workdir: str | pathlib.Path) -> dict[str, float]:
@@ -48,6 +50,46 @@ def run(config: ConfigDict, workdir: str | pathlib.Path) -> dict[str, float]:
     evaluation.write(workdir, metrics, rows)
     show(workdir, data)
     return metrics
+
+
+def import_weights(
+    path: str | pathlib.Path,
+    *,
+    source: str,
+    model: str,
+    out: str | pathlib.Path,
+    allow: str | None = None,
+    classes: list[str] | None = None,
+) -> convert.Report:
+    """Writes the weights of a torch file to the folder `out`; says what was taken.
+
+    For a detector `out` gets a config.json too, so that it can be predicted with.
+    Without `classes` the names are COCO's. Raises ValueError where the file or the
+    names do not fit the model.
+    """
+    kwargs = {"num_classes": len(classes)} if classes else {}
+    params, state, report = published.load(
+        path, source=source, model=model, allow=allow, **kwargs
+    )
+    out = cli.make_workdir(out)
+    if model in models.MODELS:
+        names = tuple(classes or COCO)
+        ids = COCO_IDS if names == COCO else tuple(range(1, len(names) + 1))
+        made = models.make(model, **kwargs)
+        if len(names) != made.net.num_classes:
+            raise ValueError(
+                f"{model} has {made.net.num_classes} classes, {len(names)} were named"
+            )
+        side = models.SIDES.get(model, 550)
+        described = {
+            "model": {"name": model, **kwargs},
+            "data": {"size": (side, side), "letterbox": False},
+            "classes": names,
+            "category_ids": ids,
+        }
+        (out / "config.json").write_text(json.dumps(described, indent=1) + "\n")
+    published.save(out, params, state)
+    return report
 
 
 def measure(model, params, state, data: dataset.Data, settings: dict[str, Any]):

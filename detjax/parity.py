@@ -206,7 +206,7 @@ def draw_batch(images: np.ndarray, targets: list[dict[str, Any]]) -> Batch:
         objects=objects,
         ids=np.arange(b, dtype=np.int32),
         affine=np.tile(np.eye(3, dtype=np.float32)[:2], (b, 1, 1)),
-        sizes=np.tile(np.int32([h, w]), (b, 1)),
+        sizes=np.tile(np.array([h, w], np.int32), (b, 1)),
         valid=np.ones(b, bool),
         cut=np.zeros(b, np.int32),
     )

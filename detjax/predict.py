@@ -11,7 +11,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from detjax import models
+from detjax import compilation, models
 from detjax.checkpoint import Checkpoints
 from detjax.data import augment
 from detjax.ops import masks
@@ -133,6 +133,7 @@ def load(workdir: str | pathlib.Path) -> Run:
 
     Raises FileNotFoundError where `workdir` holds no run.
     """
+    compilation.enable_cache()
     path = pathlib.Path(workdir) / "config.json"
     if not path.exists():
         raise FileNotFoundError(f"{path} does not exist; is {workdir} a --workdir?")

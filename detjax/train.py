@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import pathlib
+import sys
 import time
 from collections.abc import Callable
 from typing import Any
@@ -16,6 +17,7 @@ import tqdm
 from detjax import sharding
 from detjax.checkpoint import Checkpoints, TrainState
 from detjax.types import Batch, Model
+from detjax.weights import transfer
 
 
 def create(
@@ -93,6 +95,8 @@ def fit(
     log_every: int = 50,
     checkpoint_every: int = 1000,
     keep: int = 3,
+    init_from: str | pathlib.Path | None = None,
+    init_allow: str | None = None,
     evaluate: Callable[[TrainState], dict[str, float]] | None = None,
     evaluate_every: int = 0,
     mesh: jax.sharding.Mesh | None = None,
@@ -103,6 +107,9 @@ def fit(
     Writes `workdir`/metrics.jsonl, an object every `log_every` steps: step, losses
     (means over those steps), lr, images/s, objects cut off by the padding; and what
     `evaluate` says of the run every `evaluate_every` steps, where that is set.
+
+    A new run begins with the weights of the folder `init_from`, where that is set; see
+    `weights.transfer.start` for it and `init_allow`.
 
     Raises NonFiniteLoss; what was saved before stays.
     """
@@ -118,6 +125,12 @@ def fit(
     )
     if checkpoints.latest() is None:
         stream.set_state(start_position)
+        if init_from:
+            run, report = transfer.start(run, init_from, init_allow)
+            run = jax.device_put(run, sharding.replicated(mesh))
+            print(f"{len(report.loaded)} arrays from {init_from}", file=sys.stderr)
+            for name in report.left:
+                print(f"left at initialisation: {name}", file=sys.stderr)
     else:
         run, position = checkpoints.restore(run)
         stream.set_state(position)

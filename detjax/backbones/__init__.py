@@ -1,13 +1,16 @@
 """Feature extractors, one family a file, with the parameter names of torchvision."""
 
+from collections.abc import Callable
 from typing import Any
 
 from flax import linen
 
 from detjax.backbones import darknet, resnet
 
-FAMILIES = {name: resnet.resnet for name in resnet.SPECS}
-FAMILIES["darknet53"] = darknet.darknet
+FAMILIES: dict[str, Callable[..., linen.Module]] = {
+    **{name: resnet.resnet for name in resnet.SPECS},
+    "darknet53": darknet.darknet,
+}
 
 
 def make(name: str, /, **kwargs: Any) -> linen.Module:

@@ -11,6 +11,8 @@ MODELS: dict[str, Callable[..., Model]] = {
     "yolact": yolact,
     **{name: partial(yolact, **kwargs) for name, kwargs in ORIGINALS.items()},
 }
+# The side of the square input that an original's weights were trained at.
+SIDES = {name: 550 for name in ORIGINALS} | {"yolact_im400": 400, "yolact_im700": 700}
 
 
 def make(name: str, **kwargs: Any) -> Model:

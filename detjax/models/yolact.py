@@ -388,7 +388,7 @@ def yolact(
     judge = MaskIoU(num_classes)
 
     def init(key, images):
-        variables = net.init(key, images)
+        variables: Any = net.init(key, images)
         params = variables.pop("params")
         if rescoring:
             outputs = jax.eval_shape(net.apply, {"params": params, **variables}, images)
@@ -401,7 +401,7 @@ def yolact(
     def guess(params, probs):
         """The mask IoU [b k c] that is guessed for cropped masks [b k mh mw]."""
         flat = probs.reshape(-1, *probs.shape[2:])
-        guesses = judge.apply({"params": params["maskiou_net"]}, flat)
+        guesses: Any = judge.apply({"params": params["maskiou_net"]}, flat)
         return guesses.reshape(*probs.shape[:2], -1)
 
     def image_losses(outputs: Outputs, objects: Objects, key, *, size):

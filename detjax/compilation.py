@@ -1,0 +1,32 @@
+"""The persistent compilation cache: programs compile once a machine."""
+
+import os
+import pathlib
+
+import jax
+
+VARIABLE = "DETJAX_CACHE"
+
+
+def enable_cache() -> str | None:
+    """Turns JAX's cache on and returns its folder; None where it is switched off.
+
+    The folder is $DETJAX_CACHE, else $JAX_COMPILATION_CACHE_DIR, else
+    ~/.cache/detjax/xla; DETJAX_CACHE=off leaves it off. A folder that cannot be written
+    leaves it off too: a cache is never worth an error.
+    """
+    wanted = os.environ.get(VARIABLE)
+    if wanted == "off":
+        return None
+    folder = wanted or os.environ.get("JAX_COMPILATION_CACHE_DIR")
+    if not folder:
+        home = os.environ.get("XDG_CACHE_HOME", "~/.cache")
+        folder = str(pathlib.Path(home).expanduser() / "detjax" / "xla")
+    try:
+        pathlib.Path(folder).mkdir(parents=True, exist_ok=True)
+    except OSError:
+        return None
+    jax.config.update("jax_compilation_cache_dir", folder)
+    # Small programs count too: a script compiles dozens of them before it starts.
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+    return folder

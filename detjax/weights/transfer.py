@@ -1,0 +1,74 @@
+"""Starting a run from weights: of a whole model, or of a backbone for a detector."""
+
+import pathlib
+import re
+from typing import Any
+
+from flax import traverse_util
+
+from detjax.checkpoint import Checkpoints, TrainState
+from detjax.weights.convert import Report
+
+
+def start(
+    run: TrainState, init_from: str | pathlib.Path, allow: str | None = None
+) -> tuple[TrainState, Report]:
+    """`run` with the weights of the folder `init_from`, and what was taken.
+
+    The folder is a run's, or one that scripts/import_weights.py wrote. Weights of a
+    backbone alone go to `backbone`, without its classifier, the rest staying as it is;
+    otherwise all have to fit but what `allow`, a regular expression over our dotted
+    names, lets stay at its initialisation.
+
+    Raises ValueError with the two-sided difference where they do not.
+    """
+    checkpoints = Checkpoints(init_from)
+    _, params, state = checkpoints.restore_weights()
+    checkpoints.close()
+    ours = flat(run.params, run.state)
+    theirs = flat(params, state)
+    if not any(path[1] == "backbone" for path in theirs):
+        theirs = {
+            (kind, "backbone", *path): value
+            for (kind, *path), value in theirs.items()
+            if path[0] != "fc"
+        }
+        allow = rf"^(?!backbone\.)|{allow}" if allow else r"^(?!backbone\.)"
+    filled, taken, left, wrong = {}, [], [], []
+    for path, old in ours.items():
+        name, value = ".".join(path[1:]), theirs.get(path)
+        if value is not None and value.shape == old.shape:
+            filled[path] = value
+            taken.append(name)
+            continue
+        filled[path] = old
+        left.append(name)
+        if not (allow and re.search(allow, name)):
+            held = "nothing" if value is None else value.shape
+            wrong.append(f"{name}: {held} in the file, {old.shape} in the model")
+    unused = sorted(".".join(path[1:]) for path in theirs.keys() - ours.keys())
+    wrong += [
+        f"only in the file: {name}"
+        for name in unused
+        if not (allow and re.search(allow, name))
+    ]
+    if wrong:
+        listed = "\n  ".join(wrong[:30])
+        raise ValueError(
+            f"{init_from} does not fit the model in {len(wrong)} places; set "
+            f"train.init_allow to a regular expression of what may differ:\n  {listed}"
+        )
+    params, state = unflat(filled)
+    run = TrainState(run.step, params, state, run.opt_state, run.key)
+    return run, Report(taken, left, unused)
+
+
+def flat(params: Any, state: Any) -> dict[tuple[str, ...], Any]:
+    """Every leaf by its path, the collection's name first."""
+    return traverse_util.flatten_dict({"params": params, **state})
+
+
+def unflat(leaves: dict[tuple[str, ...], Any]) -> tuple[Any, Any]:
+    """The params and state behind `flat`."""
+    variables = traverse_util.unflatten_dict(leaves)
+    return variables.pop("params"), variables

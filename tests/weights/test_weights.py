@@ -1,0 +1,200 @@
+"""Torch files in, ours out: names, layouts, differences, transfer to other classes."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+from families import TINY, YOLACT, batch, predict, variables
+from safetensors.numpy import save_file
+
+from detjax import checkpoint, experiment, models, optim, train
+from detjax import predict as prediction
+from detjax.weights import convert, names, published, transfer
+
+
+def equal(a, b):
+    jax.tree.map(np.testing.assert_array_equal, a, b)
+
+
+def exported(name="yolact"):
+    params, state = variables(name)
+    return convert.export(params, state, source="yolact", classes=YOLACT["num_classes"])
+
+
+@pytest.mark.parametrize("name", TINY)
+def test_export_then_load_is_the_identity(name):
+    params, state = variables(name)
+    loaded, loaded_state, report = convert.load(
+        exported(name), params, state, source="yolact", classes=3
+    )
+    equal((loaded, loaded_state), (params, state))
+    assert not report.left
+    assert not report.unused
+
+
+def test_keys_and_layouts_are_the_sources():
+    held = exported()
+    assert held["backbone.layers.0.0.conv1.weight"].shape == (8, 8, 3, 3)
+    # Pyramid levels count from the coarsest there, from the finest here.
+    params, _ = variables("yolact")
+    np.testing.assert_array_equal(
+        held["fpn.lat_layers.2.bias"], params["fpn"]["inner_blocks.0.0"]["bias"]
+    )
+    bias = held["prediction_layers.0.conf_layer.bias"]
+    ours = np.asarray(params["prediction_layers.0.conf_layer"]["bias"])
+    np.testing.assert_array_equal(bias.reshape(3, 4)[:, 0], ours.reshape(3, 4)[:, -1])
+
+
+def test_background_moves_to_the_end():
+    value = np.arange(8.0).reshape(8, 1)
+    moved = convert.shift_background(value, 3, -1)[:, 0]
+    assert moved.tolist() == [1, 2, 3, 0, 5, 6, 7, 4]
+    back = convert.shift_background(moved[:, None], 3, 1)
+    np.testing.assert_array_equal(back, value)
+
+
+def test_a_file_that_does_not_fit_is_told_from_both_sides():
+    held = exported()
+    held["extra.weight"] = np.zeros(3, np.float32)
+    held["semantic_seg_conv.bias"] = np.zeros(9, np.float32)
+    del held["proto_net.0.bias"]
+    params, state = variables("yolact")
+    with pytest.raises(ValueError, match="does not fit the model in 3 places") as told:
+        convert.load(held, params, state, source="yolact", classes=3)
+    text = str(told.value)
+    assert "only in the file: extra.weight (3,)" in text
+    assert "only in the model: proto_net.0.bias (8,)" in text
+    assert "semantic_seg_conv.bias: (9,) in the file, (3,) in the model" in text
+
+
+def test_other_classes_keep_the_rest():
+    other = models.make(**{**YOLACT, "num_classes": 5})
+    params, state = jax.jit(other.init)(jax.random.key(1), batch().images)
+    loaded, _, report = convert.load(
+        exported(),
+        params,
+        state,
+        source="yolact",
+        classes=5,
+        allow="conf_layer|semantic_seg_conv",
+    )
+    equal(loaded["fpn"], variables("yolact")[0]["fpn"])
+    equal(loaded["semantic_seg_conv"], params["semantic_seg_conv"])
+    assert sorted(report.left) == [
+        "prediction_layers.0.conf_layer.bias",
+        "prediction_layers.0.conf_layer.weight",
+        "semantic_seg_conv.bias",
+        "semantic_seg_conv.weight",
+    ]
+
+
+def test_safetensors_need_no_torch(tmp_path, monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "torch", None)
+    held = exported()
+    save_file(held, tmp_path / "w.safetensors")
+    equal(convert.read(tmp_path / "w.safetensors"), held)
+    (tmp_path / "w.pth").write_bytes(b"")
+    with pytest.raises(ImportError, match="torch is not installed"):
+        convert.read(tmp_path / "w.pth")
+
+
+def test_pth_files_are_read(tmp_path):
+    torch = pytest.importorskip("torch", reason="torch is not installed")
+    held = exported()
+    tensors = {name: torch.from_numpy(value.copy()) for name, value in held.items()}
+    for wrapped in (tensors, {"state_dict": tensors, "epoch": 3}):
+        torch.save(wrapped, tmp_path / "w.pth")
+        equal(convert.read(tmp_path / "w.pth"), held)
+
+
+def test_unknown_sources_are_errors():
+    with pytest.raises(ValueError, match="'caffe'"):
+        names.spell("conv1.kernel", "caffe")
+
+
+@pytest.fixture(scope="module")
+def imported(tmp_path_factory):
+    """A folder written from a file by the function behind the script."""
+    folder = tmp_path_factory.mktemp("imported")
+    save_file(exported(), folder / "w.safetensors")
+    params, state, _ = published.load(
+        folder / "w.safetensors",
+        source="yolact",
+        model="yolact",
+        **{k: v for k, v in YOLACT.items() if k != "name"},
+    )
+    published.save(folder, params, state)
+    config = {
+        "model": YOLACT,
+        "data": {"size": [64, 64], "letterbox": False},
+        "classes": ["a", "b", "c"],
+        "category_ids": [1, 2, 3],
+    }
+    (folder / "config.json").write_text(json.dumps(config))
+    return folder
+
+
+def test_an_imported_folder_predicts(imported):
+    image = batch().images[0]
+    found = prediction.load(imported)(image)
+    expected = predict("yolact")(*variables("yolact"), np.stack([image, image]))
+    scores = np.asarray(expected.scores[0])[np.asarray(expected.valid[0])]
+    np.testing.assert_allclose(found.scores, scores, rtol=1e-4)
+
+
+def fresh(**changes):
+    made = models.make(**{**YOLACT, **changes})
+    optimizer, _ = optim.make(steps=1, schedule={"peak": 1e-3})
+    return train.create(made, optimizer, batch().images, seed=5)
+
+
+def test_a_run_starts_from_a_folder(imported):
+    run, report = transfer.start(fresh(), imported)
+    equal(run.params, variables("yolact")[0])
+    assert not report.left
+
+
+def test_a_run_with_other_classes_says_what_differs(imported):
+    with pytest.raises(
+        ValueError, match=r"does not fit the model in 4 places(.|\n)*conf"
+    ):
+        transfer.start(fresh(num_classes=5), imported)
+    run, report = transfer.start(
+        fresh(num_classes=5), imported, allow="conf_layer|semantic"
+    )
+    equal(run.params["fpn"], variables("yolact")[0]["fpn"])
+    assert len(report.left) == 4
+
+
+def test_a_backbone_starts_a_detector(tmp_path):
+    from detjax import backbones
+
+    net = backbones.make("resnet10", width=8, stages=3, num_classes=7)
+    held = dict(jax.jit(net.init)(jax.random.key(3), np.zeros((1, 64, 64, 3), "f")))
+    params = held.pop("params")
+    published.save(tmp_path, params, held)
+    before = fresh()
+    run, report = transfer.start(before, tmp_path)
+    equal(run.params["backbone"]["layer2.0"], params["layer2.0"])
+    equal(run.params["fpn"], before.params["fpn"])
+    assert all(not name.startswith("backbone") for name in report.left)
+
+
+def test_scripts_function_writes_a_folder_for_named_classes(tmp_path):
+    net = models.make("yolact_resnet50", num_classes=2)
+    shapes = jax.eval_shape(net.init, jax.random.key(0), batch().images)
+    params, state = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), shapes)
+    held = convert.export(params, state, source="yolact", classes=2)
+    save_file(held, tmp_path / "w.safetensors")
+    report = experiment.import_weights(
+        tmp_path / "w.safetensors",
+        source="yolact",
+        model="yolact_resnet50",
+        out=tmp_path / "out",
+        classes=["cat", "dog"],
+    )
+    assert len(report.loaded) == len(held)
+    config = json.loads((tmp_path / "out" / "config.json").read_text())
+    assert config["classes"] == ["cat", "dog"]
+    assert checkpoint.Checkpoints(tmp_path / "out").latest() == 0
