@@ -25,6 +25,7 @@ def get_config() -> ConfigDict:
             },
             "data": {
                 "name": "shapes",
+                "data_dir": "datasets",
                 "prepare": {
                     "format": "shapes",
                     "num_train": 2000,

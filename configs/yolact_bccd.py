@@ -28,6 +28,7 @@ def get_config() -> ConfigDict:
             },
             "data": {
                 "name": "bccd",
+                "data_dir": "datasets",
                 "prepare": {
                     "format": "voc",
                     "root": ROOT,

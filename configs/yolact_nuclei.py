@@ -32,6 +32,7 @@ def get_config() -> ConfigDict:
             },
             "data": {
                 "name": "nuclei",
+                "data_dir": "datasets",
                 "prepare": {
                     "format": "labelmaps",
                     "splits": {"train": f"{ROOT}/train", "val": f"{ROOT}/val"},

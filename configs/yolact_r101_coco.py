@@ -35,6 +35,7 @@ def get_config() -> ConfigDict:
             },
             "data": {
                 "name": "coco",
+                "data_dir": "datasets",
                 "size": (550, 550),
                 "max_objects": 100,
                 "mask_stride": 4,

@@ -15,7 +15,7 @@ from detjax import compilation
 DEBUG = flags.DEFINE_bool("debug", False, "Show the stack trace of an error.")
 
 # What users can mend themselves; anything else is a defect and shows its trace.
-EXPECTED = (ValueError, OSError, KeyError, AttributeError, TypeError, ArithmeticError)
+EXPECTED = (ValueError, OSError, TypeError, ArithmeticError, ImportError)
 
 
 def run(main: Callable[[list[str]], Any]) -> None:
@@ -28,7 +28,8 @@ def run(main: Callable[[list[str]], Any]) -> None:
     def parse(argv):
         try:
             return app.parse_flags_with_usage(argv)
-        except EXPECTED as error:
+        except (*EXPECTED, KeyError, AttributeError) as error:
+            # A key that the config does not have is one of the last two.
             fail(error)
 
     def guarded(argv):
@@ -64,8 +65,9 @@ def sentence(error: BaseException) -> str:
         text = "the config has no key {!r}; did you mean {!r}?".format(
             *unknown.groups()
         )
-    elif isinstance(error, KeyError) and text.isidentifier():
-        text = f"the config has no key {text!r}; add it to the config's file first"
+    elif isinstance(error, KeyError) and text.strip("'").isidentifier():
+        key = text.strip("'")
+        text = f"the config has no key {key!r}; add it to the config's file first"
     return text
 
 

@@ -28,8 +28,8 @@ def run(config: ConfigDict, workdir: str | pathlib.Path) -> dict[str, float]:
     settings = cli.plain(config)
     data = dataset.make(**settings["data"])
     check(settings, data)
-    save_config(workdir, settings, data.info)
     model = models.make(**settings["model"])
+    save_config(workdir, settings, data.info)
     optimizer, rate = optim.make(
         **settings["optimizer"], steps=settings["train"]["steps"]
     )

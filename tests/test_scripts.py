@@ -54,7 +54,8 @@ def test_training_leaves_what_the_readme_says(run):
     left = {path.name for path in workdir.iterdir()}
     assert {"config.json", "metrics.jsonl", "eval.json", "checkpoints"} <= left
     assert {"results.json", "predictions.png"} <= left
-    rows = [json.loads(row) for row in (workdir / "metrics.jsonl").open()]
+    rows = (workdir / "metrics.jsonl").read_text().splitlines()
+    rows = [json.loads(row) for row in rows]
     assert [row["step"] for row in rows] == [2, 4]
     metrics = json.loads((workdir / "eval.json").read_text())
     assert {"bbox/AP", "bbox/AP50", "segm/AP", "segm/AP50"} <= {*metrics}
@@ -148,7 +149,7 @@ def test_prediction_draws_files_and_goes_on_past_bad_ones(run, tmp_path):
         (["--config.model.num_classes=2"], "has 4 classes, the model 2"),
         (["--config.model.backbone=resnet17"], "no backbone is called 'resnet17'"),
         (["--config.model.name=yolacd"], "no model is called 'yolacd'"),
-        (["--config.data.eval_split=test"], "no split 'test'"),
+        (["--config.data.eval_split=test"], "no key 'eval_split'; add it"),
         (["--config=configs/absent.py"], "configs/absent.py"),
         (["--workdir=/proc/nothing"], "/proc/nothing"),
     ],
