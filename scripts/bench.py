@@ -44,7 +44,7 @@ PEAK_TFLOPS = {"H100": 790.0, "H200": 790.0, "A100": 312.0}
 def in_turn(ours, peer=None, runs=9):
     """Median milliseconds of each, run alternately after two warm-ups."""
     functions = [f for f in (ours, peer) if f]
-    times = [[] for _ in functions]
+    times: list[list[float]] = [[] for _ in functions]
     for i in range(runs + 2):
         for function, seen in zip(functions, times, strict=True):
             start = time.perf_counter()
@@ -142,7 +142,9 @@ def random_weights(name):
 
     def drawn(x):
         if x.ndim > 1:
-            return rng.standard_normal(x.shape, "f") * np.sqrt(2 / np.prod(x.shape[:-1]))
+            return rng.standard_normal(x.shape, "f") * np.sqrt(
+                2 / np.prod(x.shape[:-1])
+            )
         return rng.uniform(0.2, 0.5, x.shape).astype("f")
 
     params, state = jax.tree.map(lambda x: drawn(x).astype("f"), shapes)

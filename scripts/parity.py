@@ -1,29 +1,38 @@
 """Print parity certificates: python scripts/parity.py GOLDEN.json... (or folders).
 
-Without arguments, every golden below $DETJAX_GOLDENS/yolact.
+Without arguments, every golden of YOLACT and of a backbone below $DETJAX_GOLDENS.
 """
 
 import os
 import pathlib
 import sys
 
-from detjax import parity
+from detjax import backbones, parity
+
+
+def cell(errors, form="{:.1e}"):
+    """The largest of some errors, or one figure; empty where there is none."""
+    if errors is None:
+        return ""
+    return form.format(max(errors.values()) if isinstance(errors, dict) else errors)
 
 
 def main(paths):
     root = pathlib.Path(os.environ.get("DETJAX_GOLDENS", "../shared/goldens"))
-    given = [pathlib.Path(p) for p in paths or [root / "yolact"]]
+    named = [root / "torchvision" / f"{name}.json" for name in backbones.FAMILIES]
+    given = [pathlib.Path(p) for p in paths] or [root / "yolact", *named]
     files = [
         f for p in given for f in (sorted(p.glob("*.json")) if p.is_dir() else [p])
     ]
     print("| model | parameters | outputs | losses | gradients | detections | masks |")
     print("|---|---|---|---|---|---|---|")
-    for path in files:
-        c = parity.certify(path)
+    for path in filter(pathlib.Path.exists, files):
+        yolact = path.stem.startswith("yolact")
+        c = (parity.certify if yolact else parity.certify_classifier)(path)
         print(
-            f"| {c.model} | {c.parameters:,} | {max(c.outputs.values()):.1e} | "
-            f"{max(c.losses.values()):.1e} | {max(c.gradients.values()):.1e} | "
-            f"{c.detections:.1%} | {c.mask_areas:.1e} |",
+            f"| {c.model} | {c.parameters:,} | {cell(c.outputs)} | {cell(c.losses)} | "
+            f"{cell(c.gradients)} | {cell(c.detections, '{:.1%}')} | "
+            f"{cell(c.mask_areas)} |",
             flush=True,
         )
 

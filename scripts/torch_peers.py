@@ -1,6 +1,4 @@
-"""What the bench compares with, in torch: the same networks from the same state dict."""
-
-import math
+"""What the bench compares with, in torch: the same network, the same weights."""
 
 import torch
 import torch.nn.functional as F
@@ -16,7 +14,7 @@ def box_iou(a, b):
 
 
 def fast_nms(boxes, scores, threshold=0.5, top_k=200, limit=100):
-    """Fast NMS (Bolya et al. 2019): sort all, compare the best `top_k` of each class."""
+    """Fast NMS (Bolya et al. 2019): sort all, compare the best `top_k` of a class."""
     ranked, index = scores.sort(1, descending=True)
     ranked, index = ranked[:, :top_k], index[:, :top_k]
     some = boxes[index]
@@ -28,7 +26,7 @@ def fast_nms(boxes, scores, threshold=0.5, top_k=200, limit=100):
 
 
 class Yolact:
-    """YOLACT on a ResNet in evaluation mode, as functions of the authors' state dict."""
+    """YOLACT on a ResNet in evaluation mode, of the authors' state dict."""
 
     def __init__(self, state_dict, blocks=(3, 4, 6, 3), device="cpu", dtype=None):
         self.w = {
@@ -43,7 +41,8 @@ class Yolact:
 
     def norm(self, x, name):
         parts = ("running_mean", "running_var", "weight", "bias")
-        return F.batch_norm(x, *(self.w[f"{name}.{p}"] for p in parts))
+        mean, variance, scale, bias = (self.w[f"{name}.{p}"] for p in parts)
+        return F.batch_norm(x, mean, variance, scale, bias)
 
     def block(self, x, name, stride):
         y = F.relu(self.norm(self.conv(x, name + ".conv1"), name + ".bn1"))
@@ -64,7 +63,8 @@ class Yolact:
                 stride = 2 if stage and not i else 1
                 x = self.block(x, f"backbone.layers.{stage}.{i}", stride)
             features.append(x)
-        levels, top = [], None
+        levels: list[torch.Tensor] = []
+        top = None
         for i, feature in enumerate(features[:0:-1]):
             lateral = self.conv(feature, f"fpn.lat_layers.{i}")
             if top is not None:
@@ -106,21 +106,3 @@ class Yolact:
         )
         x = F.relu(self.conv(x, "proto_net.8"))
         return F.relu(self.conv(x, "proto_net.10")).permute(0, 2, 3, 1)
-
-
-def synthetic_state_dict(shapes, seed=0):
-    """Random weights of these shapes, scaled so that activations stay finite."""
-    generator = torch.Generator().manual_seed(seed)
-    held = {}
-    for name, shape in shapes.items():
-        value = torch.randn(shape, generator=generator)
-        if name.endswith("running_var"):
-            value = value.abs() + 0.5
-        elif len(shape) > 1:
-            value = value * math.sqrt(2 / math.prod(shape[1:]))
-        elif name.endswith("weight"):
-            value = value.abs() * 0.2 + 0.2
-        else:
-            value = value * 0.1
-        held[name] = value.numpy()
-    return held

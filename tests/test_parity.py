@@ -1,4 +1,4 @@
-"""Every golden of the authors' YOLACT: parameters, outputs, losses, gradients, boxes.
+"""Every golden of the authors' YOLACT, and of the classifiers behind our backbones.
 
 Seeds, shapes and scales are the files'; other files may stand in their place.
 """
@@ -9,10 +9,25 @@ import pathlib
 import pytest
 from conftest import ROOT
 
-from detjax import parity
+from detjax import backbones, parity
 
 FOLDER = pathlib.Path(os.environ.get("DETJAX_GOLDENS", ROOT / "../shared/goldens"))
 FILES = sorted((FOLDER / "yolact").glob("*.json"))
+CLASSIFIERS = [
+    path
+    for path in sorted((FOLDER / "torchvision").glob("*.json"))
+    if path.stem in backbones.FAMILIES
+]
+
+
+@pytest.mark.skipif(
+    not CLASSIFIERS, reason=f"no goldens in {FOLDER}: set DETJAX_GOLDENS"
+)
+@pytest.mark.parametrize("path", CLASSIFIERS, ids=lambda p: p.stem)
+def test_backbone_is_torchvisions(path):
+    found = parity.certify_classifier(path)
+    assert found.parameters == found.expected_parameters
+    assert found.outputs["logits"] < 1e-4
 
 
 @pytest.mark.skipif(not FILES, reason=f"no goldens in {FOLDER}: set DETJAX_GOLDENS")

@@ -4,15 +4,21 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from detjax.models.yolact import ORIGINALS, yolact
+from detjax.models import yolact
 from detjax.types import Model
 
 MODELS: dict[str, Callable[..., Model]] = {
-    "yolact": yolact,
-    **{name: partial(yolact, **kwargs) for name, kwargs in ORIGINALS.items()},
+    "yolact": yolact.yolact,
+    **{
+        name: partial(yolact.yolact, **kwargs)
+        for name, kwargs in yolact.ORIGINALS.items()
+    },
 }
 # The side of the square input that an original's weights were trained at.
-SIDES = {name: 550 for name in ORIGINALS} | {"yolact_im400": 400, "yolact_im700": 700}
+SIDES = {name: 550 for name in yolact.ORIGINALS} | {
+    "yolact_im400": 400,
+    "yolact_im700": 700,
+}
 
 
 def make(name: str, **kwargs: Any) -> Model:

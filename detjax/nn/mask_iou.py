@@ -16,6 +16,11 @@ class MaskIoU(linen.Module):
 
     @linen.compact
     def __call__(self, masks):
+        if min(masks.shape[1:]) < 63:
+            raise ValueError(
+                f"masks of {masks.shape[1:]} cells are too small to be rescored; 63 a "
+                "side are needed, so give larger images or finer levels"
+            )
         x = masks[..., None]
         for i, features in enumerate((8, 16, 32, 64, 128)):
             x = linen.Conv(

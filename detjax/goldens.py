@@ -1,0 +1,119 @@
+"""What original implementations computed, and how to draw what they computed it from.
+
+A golden is a JSON file with the answers of an original implementation for weights and
+images that anyone can draw again. Nothing is fixed here: seeds, shapes and scales come
+from the file.
+"""
+
+import json
+import pathlib
+import re
+import zlib
+from typing import Any, NamedTuple
+
+import numpy as np
+
+
+class Golden(NamedTuple):
+    """A golden file, and the state dict that its recipe draws."""
+
+    name: str
+    facts: dict[str, Any]
+    state_dict: dict[str, np.ndarray]
+
+
+def read(path: str | pathlib.Path) -> Golden:
+    """The golden at `path`."""
+    path = pathlib.Path(path)
+    facts = json.loads(path.read_text())
+    return Golden(path.stem, facts, draw_weights(facts))
+
+
+def draw_weights(facts: dict[str, Any]) -> dict[str, np.ndarray]:
+    """The state dict of a golden, drawn by name and shape."""
+    drawn = {
+        name: draw(name, tuple(shape), facts) for name, shape in facts["state_dict"]
+    }
+    note = facts.get("recipe_note", "")
+    found = re.search(r"([\d.]+) is added", note)
+    if found and "conf_layer.bias" in note:
+        offset = float(found[1])
+        for name, value in drawn.items():
+            if name.endswith("conf_layer.bias"):
+                # (anchors, classes) with the background first, per the note.
+                classes = background_period(facts)
+                value.reshape(-1, classes)[:, 0] += offset
+    return drawn
+
+
+def background_period(facts: dict[str, Any]) -> int:
+    """Classes with background, from the shape of the file's own output."""
+    return int(facts["outputs"]["conf"]["shape"][-1])
+
+
+def draw(name: str, shape: tuple[int, ...], facts: dict[str, Any]) -> np.ndarray:
+    """One array of the recipe."""
+    rng = np.random.default_rng([facts["seed"], zlib.crc32(name.encode())])
+    if name.endswith("num_batches_tracked"):
+        return np.zeros(shape, np.int64)
+    if name.endswith("running_var"):
+        value = rng.uniform(0.5, 1.5, shape)
+    elif len(shape) == 1 and name.endswith("weight"):
+        value = rng.uniform(*norm_scale(name, facts["norm_scale"]), shape)
+    elif len(shape) < 2:
+        value = 0.1 * rng.standard_normal(shape)
+    else:
+        gain = facts.get("gain", 2.0)
+        fan_in = np.prod(shape[1:])
+        value = np.sqrt(gain / fan_in) * rng.standard_normal(shape)
+    return np.asarray(value, np.float32)
+
+
+def norm_scale(name: str, scale: Any) -> tuple[float, float]:
+    """The range of a norm's scale: one for all, or by where the name starts."""
+    if isinstance(scale, dict):
+        scale = scale["backbone" if name.startswith("backbone") else "other"]
+    return tuple(scale)
+
+
+def draw_images(shape: list[int], seed: int) -> np.ndarray:
+    """The images [n h w 3] of a golden, in [0, 1]."""
+    n, h, w, channels = shape
+    rng = np.random.default_rng([seed, 7])
+    y, x = np.mgrid[0:h, 0:w] / 32.0
+    images = np.zeros(shape)
+    for i in range(n):
+        for c in range(channels):
+            for _ in range(6):
+                fy, fx = rng.uniform(-2, 2), rng.uniform(-2, 2)
+                p, a = rng.uniform(0, 6.28), rng.uniform(0.2, 1)
+                images[i, :, :, c] += a * np.sin(fy * y + fx * x + p)
+    images -= images.min()
+    return (images / images.max()).astype(np.float32)
+
+
+def ellipse(box: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """The filled ellipse inscribed in `box` xyxy, sampled at pixel centres, [h w]."""
+    x1, y1, x2, y2 = box
+    y, x = np.mgrid[0 : size[0], 0 : size[1]] + 0.5
+    rx, ry = (x2 - x1) / 2, (y2 - y1) / 2
+    return ((x - (x1 + x2) / 2) / rx) ** 2 + ((y - (y1 + y2) / 2) / ry) ** 2 <= 1
+
+
+def summary_error(value: np.ndarray, summary: dict[str, Any]) -> float:
+    """Largest error at the golden's positions and of its moments, in units of its std.
+
+    Raises ValueError where the shapes differ.
+    """
+    value = np.asarray(value, np.float64)
+    if list(value.shape) != list(summary["shape"]):
+        raise ValueError(f"shape {value.shape}, the original has {summary['shape']}")
+    at = value.reshape(-1)[np.asarray(summary["index"])]
+    errors = np.abs(at - np.asarray(summary["value"]))
+    moments = (value.mean() - summary["mean"], value.std() - summary["std"])
+    return float(max(errors.max(), *np.abs(moments)) / max(summary["std"], 1e-12))
+
+
+def relative(value: float, expected: float, floor: float = 1e-12) -> float:
+    """|value - expected| relative to the expected size."""
+    return abs(float(value) - expected) / max(abs(expected), floor)
