@@ -44,7 +44,7 @@ def detections(
         canvas = sv.MaskAnnotator(opacity=0.45, color_lookup=lookup).annotate(
             canvas, drawn
         )
-    canvas = sv.BoxAnnotator(thickness=1, color_lookup=lookup).annotate(canvas, drawn)
+    canvas = sv.BoxAnnotator(thickness=2, color_lookup=lookup).annotate(canvas, drawn)
     # Names on dozens of small objects would hide them all.
     side = np.sqrt(np.prod(found.boxes[:, 2:] - found.boxes[:, :2], axis=1)).mean()
     if len(found.boxes) > 12 and side * scale < 60:
@@ -85,8 +85,9 @@ def comparison(
 ) -> None:
     """Writes a grid to `path`: of each record the truth, the prediction beside it."""
     rows = -(-len(records) // columns)
+    shape = float(np.mean([r.height / r.width for r in records]))
     figure = matplotlib.figure.Figure(
-        figsize=(5.2 * columns, 2.8 * rows), layout="constrained"
+        figsize=(5.2 * columns, (2.6 * shape + 0.25) * rows), layout="constrained"
     )
     axes = figure.subplots(rows, 2 * columns, squeeze=False).ravel()
     for axis in axes:
