@@ -54,6 +54,14 @@ def get_config() -> ConfigDict:
                 "clip_norm": 10.0,
             },
             "eval": {"max_detections": (1, 10, 100)},
-            "train": {"steps": 1800, "seed": 0, "log_every": 50},
+            "train": {
+                "steps": 1800,
+                "seed": 0,
+                "log_every": 50,
+                "checkpoint_every": 500,
+                "evaluate_every": 0,
+                "init_from": "",
+                "init_allow": "",
+            },
         }
     )

@@ -16,6 +16,7 @@ def get_config() -> ConfigDict:
             "model": {
                 "name": "yolact",
                 "num_classes": 1,
+                "masks": True,
                 "backbone": "resnet18",
                 "backbone_width": 32,
                 "levels": (2, 3, 4),
@@ -51,6 +52,14 @@ def get_config() -> ConfigDict:
                 "clip_norm": 10.0,
             },
             "eval": {"max_detections": (1, 10, 500)},
-            "train": {"steps": 2200, "seed": 0, "log_every": 50},
+            "train": {
+                "steps": 2200,
+                "seed": 0,
+                "log_every": 50,
+                "checkpoint_every": 500,
+                "evaluate_every": 0,
+                "init_from": "",
+                "init_allow": "",
+            },
         }
     )

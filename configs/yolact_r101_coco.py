@@ -3,7 +3,10 @@
     python scripts/make_dataset.py coco --name=coco --out=datasets \\
         --split=train=annotations/instances_train2017.json --images=train=train2017 \\
         --split=val=annotations/instances_val2017.json --images=val=val2017
-    python scripts/train.py --config=configs/yolact_r101_coco.py --workdir=DIR
+    python scripts/import_weights.py --source=torchvision resnet101.pth \\
+        --model=resnet101 --out=weights/resnet101
+    python scripts/train.py --config=configs/yolact_r101_coco.py --workdir=DIR \\
+        --config.train.init_from=weights/resnet101
 
 The paper reports 29.8 mask AP on test-dev from ImageNet weights, 800,000 steps at batch
 8. It has not been trained here.
@@ -18,6 +21,7 @@ def get_config() -> ConfigDict:
             "model": {
                 "name": "yolact",
                 "num_classes": 80,
+                "masks": True,
                 "backbone": "resnet101",
                 "levels": (3, 4, 5),
                 "extra_levels": 2,
@@ -59,6 +63,7 @@ def get_config() -> ConfigDict:
                 },
                 "momentum": 0.9,
                 "weight_decay": 5e-4,
+                "clip_norm": None,
                 # The scales and biases of frozen batch norm do not move either.
                 "freeze": r"^backbone\.(.*\.)?(bn\d|downsample\.1)\.",
             },
@@ -68,6 +73,10 @@ def get_config() -> ConfigDict:
                 "seed": 0,
                 "log_every": 100,
                 "checkpoint_every": 10_000,
+                # A folder that scripts/import_weights.py wrote from resnet101.pth.
+                "init_from": "",
+                "init_allow": "",
+                "evaluate_every": 0,
             },
         }
     )

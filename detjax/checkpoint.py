@@ -1,6 +1,7 @@
 """Checkpoints of a run: orbax, asynchronous, atomic, with the loader's position."""
 
 import pathlib
+import sys
 from typing import Any
 
 import jax
@@ -20,10 +21,18 @@ class TrainState:
 
 
 class Checkpoints:
-    """The checkpoints in `workdir`/checkpoints, of which the newest `keep` stay."""
+    """The checkpoints in `workdir`/checkpoints, of which the newest `keep` stay.
 
-    def __init__(self, workdir: str | pathlib.Path, *, keep: int = 3):
+    With `read_only` nothing is made or cleaned up, so that the run that writes them
+    may be under way. Raises FileNotFoundError then, where there is no such folder.
+    """
+
+    def __init__(
+        self, workdir: str | pathlib.Path, *, keep: int = 3, read_only: bool = False
+    ):
         self.directory = pathlib.Path(workdir).absolute() / "checkpoints"
+        if read_only and not self.directory.is_dir():
+            raise self._nothing()
         self._manager = ocp.CheckpointManager(
             self.directory,
             item_handlers={
@@ -31,7 +40,10 @@ class Checkpoints:
                 "loader": ocp.JsonCheckpointHandler(),
             },
             options=ocp.CheckpointManagerOptions(
-                max_to_keep=keep, cleanup_tmp_directories=True
+                max_to_keep=None if read_only else keep,
+                cleanup_tmp_directories=not read_only,
+                create=not read_only,
+                read_only=read_only,
             ),
         )
 
@@ -51,10 +63,24 @@ class Checkpoints:
     def restore(self, like: TrainState) -> tuple[TrainState, Any]:
         """The newest state and loader position, with the shardings of `like`.
 
-        Raises FileNotFoundError where there is no checkpoint, and ValueError with the
-        difference of names and shapes where it is of another architecture.
+        A checkpoint that cannot be read is told of and set aside, and the one before it
+        is taken; the last one stays and raises what is wrong with it. Raises
+        FileNotFoundError where there is none, OtherArchitecture with the difference of
+        names and shapes where it does not fit.
         """
-        step = self._latest_or_raise()
+        steps = sorted(self._manager.all_steps(), reverse=True)
+        for step in steps:
+            try:
+                return self._restore_one(step, like)
+            except (OtherArchitecture, MemoryError):
+                raise
+            except Exception as error:
+                if step == steps[-1]:
+                    raise
+                self._set_aside(step, error)
+        raise self._nothing()
+
+    def _restore_one(self, step: int, like: TrainState) -> tuple[TrainState, Any]:
         check_same(self._manager.item_metadata(step)["state"].tree, like)
         restored = self._manager.restore(
             step,
@@ -63,6 +89,18 @@ class Checkpoints:
             ),
         )
         return restored["state"], restored["loader"]
+
+    def _set_aside(self, step: int, error: Exception) -> None:
+        """Renames a damaged checkpoint, so that nothing is lost, and says so."""
+        aside = self.directory.parent / f"damaged-checkpoint-{step}"
+        (self.directory / str(step)).rename(aside)
+        self._manager.reload()
+        reason = (str(error) or type(error).__name__).splitlines()[0][:200]
+        print(
+            f"warning: checkpoint {step} cannot be read ({reason}); it is now {aside}, "
+            "and the one before it is taken",
+            file=sys.stderr,
+        )
 
     def restore_weights(self) -> tuple[int, Any, Any]:
         """The newest step, parameters and model state, on one device.
@@ -83,11 +121,14 @@ class Checkpoints:
     def _latest_or_raise(self) -> int:
         step = self.latest()
         if step is None:
-            raise FileNotFoundError(
-                f"no checkpoint in {self.directory}; train with --workdir="
-                f"{self.directory.parent} first"
-            )
+            raise self._nothing()
         return step
+
+    def _nothing(self) -> FileNotFoundError:
+        return FileNotFoundError(
+            f"no checkpoint in {self.directory}; train with --workdir="
+            f"{self.directory.parent} first"
+        )
 
     def close(self) -> None:
         """Waits for what is being written."""
@@ -96,7 +137,7 @@ class Checkpoints:
 
 
 def shapes(tree: Any) -> dict[str, tuple[int, ...]]:
-    """The shape of every leaf by its dotted name."""
+    """The shape of every array by its dotted name."""
 
     def name(entry):
         return str(getattr(entry, "key", getattr(entry, "name", None) or entry))
@@ -104,12 +145,23 @@ def shapes(tree: Any) -> dict[str, tuple[int, ...]]:
     return {
         ".".join(name(p) for p in path): tuple(leaf.shape)
         for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
+        if hasattr(leaf, "shape")
     }
 
 
+class OtherArchitecture(ValueError):
+    """A checkpoint's names or shapes are not the run's."""
+
+
 def check_same(saved: Any, wanted: TrainState) -> None:
-    """Raises ValueError with what `saved` lacks, has too much, or shapes otherwise."""
-    have, want = shapes(saved["params"]), shapes(wanted.params)
+    """Raises OtherArchitecture where names or shapes of `saved` are not `wanted`'s."""
+    have, want = (
+        {**shapes(params), **shapes(state)}
+        for params, state in (
+            (saved["params"], saved.get("state")),
+            (wanted.params, wanted.state),
+        )
+    )
     rows = [f"only in the checkpoint: {k} {have[k]}" for k in have.keys() - want]
     rows += [f"only in the model: {k} {want[k]}" for k in want.keys() - have]
     rows += [
@@ -119,7 +171,15 @@ def check_same(saved: Any, wanted: TrainState) -> None:
     ]
     if rows:
         listed = "\n  ".join(sorted(rows)[:20])
-        raise ValueError(
+        raise OtherArchitecture(
             "the checkpoint is of another architecture; choose another --workdir or "
             f"the config that made it ({len(rows)} differences):\n  {listed}"
+        )
+    memories = (saved.get("opt_state"), wanted.opt_state)
+    # Their names differ before and after writing, their arrays do not.
+    have_memory, want_memory = (sorted(shapes(m).values()) for m in memories)
+    if have_memory != want_memory:
+        raise OtherArchitecture(
+            "the checkpoint is of a run with another optimizer; choose another "
+            "--workdir, or set train.init_from to take its weights alone"
         )

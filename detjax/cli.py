@@ -12,7 +12,7 @@ from ml_collections import ConfigDict, config_flags
 
 from detjax import compilation
 
-DEBUG = flags.DEFINE_bool("debug", False, "Show the stack trace of an error.")
+flags.DEFINE_bool("debug", False, "Show the stack trace of an error.")
 
 # What users can mend themselves; anything else is a defect and shows its trace.
 EXPECTED = (ValueError, OSError, TypeError, ArithmeticError, ImportError)
@@ -39,7 +39,7 @@ def run(main: Callable[[list[str]], Any]) -> None:
             fail(error)
 
     # orbax narrates every file that it renames.
-    logging.set_verbosity(logging.INFO if "--debug" in sys.argv else logging.WARNING)
+    logging.set_verbosity(logging.INFO if debugging() else logging.WARNING)
     compilation.enable_cache()
     # A config may import its neighbours, as `configs.<name>`.
     sys.path.insert(0, str(pathlib.Path(sys.argv[0]).resolve().parents[1]))
@@ -48,10 +48,15 @@ def run(main: Callable[[list[str]], Any]) -> None:
 
 def fail(error: BaseException) -> None:
     """Prints what `error` says and exits with status 1."""
-    if "--debug" in sys.argv:
+    if debugging():
         traceback.print_exception(error)
     print(f"error: {sentence(error)}", file=sys.stderr)
     sys.exit(1)
+
+
+def debugging() -> bool:
+    """Whether --debug was given; asked before and after flags are parsed."""
+    return any(re.fullmatch(r"--?debug(=(?i:true|1))?", a) for a in sys.argv)
 
 
 def sentence(error: BaseException) -> str:

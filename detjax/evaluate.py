@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import sys
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -33,20 +34,40 @@ def truths_of(records: Iterable[Record]) -> coco.Truths:
         boxes=table[:, 2:6],
         areas=table[:, 6],
         crowd=table[:, 7].astype(bool),
-        rles=rles if all(rles) and rles else None,
+        rles=complete(rles),
         ignore=table[:, 8].astype(bool),
     )
 
 
+def complete(rles: list) -> list | None:
+    """`rles` if every object has one; None, said aloud where only some have."""
+    have = sum(r is not None for r in rles)
+    if have == len(rles):
+        return rles or None
+    if have:
+        print(
+            f"warning: {len(rles) - have} of {len(rles)} annotations have no mask, so "
+            "masks are not evaluated",
+            file=sys.stderr,
+        )
+    return None
+
+
 def results_of(
-    rows: Sequence[dict[str, Any]], category_ids: Sequence[int]
+    rows: Sequence[dict[str, Any]], category_ids: Sequence[int], kind: str = "bbox"
 ) -> coco.Results:
-    """COCO results entries as the metric wants them; labels count `category_ids`."""
+    """COCO results entries as the metric wants them; labels count `category_ids`.
+
+    Masks (`kind` "segm") rank by their `mask_score` where they have one.
+    """
+    score = (
+        "mask_score" if kind == "segm" and rows and "mask_score" in rows[0] else "score"
+    )
     label = {number: i for i, number in enumerate(category_ids)}
     return coco.Results(
         image_ids=np.array([r["image_id"] for r in rows], np.int64),
         labels=np.array([label[r["category_id"]] for r in rows], np.int64),
-        scores=np.array([r["score"] for r in rows], np.float64),
+        scores=np.array([r[score] for r in rows], np.float64),
         boxes=np.array([r["bbox"] for r in rows], np.float64).reshape(-1, 4),
         rles=[r["segmentation"] for r in rows]
         if rows and "segmentation" in rows[0]
@@ -94,13 +115,14 @@ def evaluate(
     Masks are evaluated where both sides have them. 'bbox/AP/<class>' follows for each
     class of more than one. Undefined numbers are -1, as COCO has it.
     """
-    truths, results = truths_of(records), results_of(rows, category_ids)
+    truths = truths_of(records)
     ids = [record.id for record in records]
     kinds = ["bbox"]
-    if truths.rles is not None and (results.rles is not None or not rows):
+    if truths.rles is not None and (not rows or "segmentation" in rows[0]):
         kinds.append("segm")
     metrics: dict[str, float] = {}
     for kind in kinds:
+        results = results_of(rows, category_ids, kind)
         asked: dict[str, Any] = {
             "image_ids": ids,
             "num_classes": len(classes),
@@ -112,14 +134,22 @@ def evaluate(
         if len(classes) > 1:
             each = coco.per_class(truths, results, **asked)
             metrics |= {
-                f"{kind}/AP/{name}": float(ap)
+                f"{kind}/AP/{name}": -1.0 if np.isnan(ap) else float(ap)
                 for name, ap in zip(classes, each, strict=True)
             }
     return metrics
 
 
 def write(workdir: str | pathlib.Path, metrics: dict, rows: Sequence[dict]) -> None:
-    """`workdir`/eval.json and `workdir`/results.json, the latter in COCO's form."""
+    """Writes eval.json, and results.json in COCO's form.
+
+    Where masks rank by scores of their own there is results_segm.json too, for tools
+    that know one score a file.
+    """
     workdir = pathlib.Path(workdir)
-    (workdir / "eval.json").write_text(json.dumps(metrics, indent=1) + "\n")
+    text = json.dumps(metrics, indent=1, allow_nan=False)
+    (workdir / "eval.json").write_text(text + "\n")
     (workdir / "results.json").write_text(json.dumps(list(rows)))
+    if rows and "mask_score" in rows[0]:
+        own = [{**row, "score": row["mask_score"]} for row in rows]
+        (workdir / "results_segm.json").write_text(json.dumps(own))

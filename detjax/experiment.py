@@ -12,6 +12,7 @@ from detjax import cli, draw, models, optim, train
 from detjax import evaluate as evaluation
 from detjax import predict as prediction
 from detjax.data import dataset
+from detjax.data.builder import Info
 from detjax.data.classes import COCO, COCO_IDS
 from detjax.weights import convert, published
 
@@ -27,9 +28,9 @@ def run(config: ConfigDict, workdir: str | pathlib.Path) -> dict[str, float]:
     workdir = cli.make_workdir(workdir)
     settings = cli.plain(config)
     data = dataset.make(**settings["data"])
-    check(settings, data)
+    described = describe(settings, data.info)
+    check(described, data.info, workdir)
     model = models.make(**settings["model"])
-    save_config(workdir, settings, data.info)
     optimizer, rate = optim.make(
         **settings["optimizer"], steps=settings["train"]["steps"]
     )
@@ -104,32 +105,51 @@ def measure(model, params, state, data: dataset.Data, settings: dict[str, Any]):
     return metrics, rows
 
 
-def check(settings: dict[str, Any], data: dataset.Data) -> None:
-    """Raises ValueError where the model cannot learn the data set."""
-    have, want = len(data.info.classes), settings["model"]["num_classes"]
-    if have > want:
+def check(described: dict[str, Any], info: Info, workdir: pathlib.Path) -> None:
+    """Writes config.json. Raises ValueError where the parts do not fit one another.
+
+    That is the model and the data set, or this config and the run in `workdir`.
+    """
+    data, model = described["data"], described["model"]
+    have, want = len(info.classes), model["num_classes"]
+    if have != want:
         raise ValueError(
-            f"the data set {settings['data']['name']!r} has {have} classes, the model "
-            f"{want}; set --config.model.num_classes={have}"
+            f"the data set {info.name!r} has {have} classes, the model {want}; "
+            f"set --config.model.num_classes={have}"
         )
-    if settings["data"]["mask_stride"] and not data.info.has_masks:
+    if data["mask_stride"] and not info.has_masks:
         raise ValueError(
-            f"the data set {settings['data']['name']!r} has no masks; set "
-            "config.data.mask_stride=None and config.model.masks=False to learn boxes"
+            f"the data set {info.name!r} has no masks; set data.mask_stride=None and "
+            "model.masks=False in the config to learn boxes"
         )
+    path = workdir / "config.json"
+    if path.exists() and (workdir / "checkpoints").is_dir():
+        before = json.loads(path.read_text())
+        now = json.loads(json.dumps(described))
+        for section, keys in (("model", now["model"]), ("data", ("size", "letterbox"))):
+            for key in keys:
+                was, wanted = before[section].get(key), now[section][key]
+                if was != wanted:
+                    raise ValueError(
+                        f"{workdir} holds a run with {section}.{key}={was}, the config "
+                        f"says {wanted}; choose another --workdir"
+                    )
+    path.write_text(json.dumps(described, indent=1) + "\n")
 
 
-def save_config(workdir: pathlib.Path, settings: dict[str, Any], info: Any) -> None:
-    """Writes config.json: the sections, defaults included, and the classes' names."""
+def describe(settings: dict[str, Any], info: Info) -> dict[str, Any]:
+    """What config.json holds: the sections, defaults included, and the classes."""
     name = settings["model"]["name"]
-    described = {
+    model = settings["model"]
+    if name in models.MODELS:
+        model = {"name": name, **complete(models.MODELS[name], model)}
+    return {
         **settings,
-        "model": {"name": name, **complete(models.MODELS[name], settings["model"])},
+        "model": model,
         "data": complete(dataset.make, settings["data"]),
         "classes": list(info.classes),
         "category_ids": list(info.category_ids),
     }
-    (workdir / "config.json").write_text(json.dumps(described, indent=1) + "\n")
 
 
 def complete(function: Any, section: dict[str, Any]) -> dict[str, Any]:
@@ -183,17 +203,24 @@ def predict(
     out = cli.make_workdir(out)
     rows: list[dict[str, Any]] = []
     complaints = []
-    for i, path in enumerate(prediction.image_files(paths), start=1):
+    files = [f for f in prediction.image_files(paths) if out not in f.parents]
+    if not files:
+        raise ValueError(f"there is no image in {', '.join(map(str, paths))}")
+    taken: set[str] = set()
+    for i, path in enumerate(files, start=1):
         try:
             image = prediction.read_image(path)
         except ValueError as error:
             complaints.append(str(error))
             continue
         found = call(image, min_score=min_score)
-        draw.save(out / f"{path.stem}.png", draw.detections(image, found, run.classes))
+        # Two files may share a name in two folders, or but for their suffix.
+        name = path.stem if path.stem not in taken else f"{path.stem}-{i}"
+        taken.add(name)
+        draw.save(out / f"{name}.png", draw.detections(image, found, run.classes))
         entries = prediction.to_results(found, i, run.category_ids)
         for row, label in zip(entries, found.labels, strict=True):
-            name = run.classes[label]
-            rows.append({**row, "file_name": str(path), "category": name})
+            category = run.classes[label]
+            rows.append({**row, "file_name": str(path), "category": category})
     (out / "predictions.json").write_text(json.dumps(rows))
     return complaints

@@ -185,7 +185,8 @@ def _detections(found, expected, images) -> tuple[float, float]:
         if "mask_scores" in image:
             judged = np.asarray(found.mask_scores[i])[some]
         free = np.ones(len(boxes), bool)
-        count += len(image["boxes"])
+        # Detections too many count against us like those that are missing.
+        count += max(len(image["boxes"]), len(boxes))
         for j, box in enumerate(np.clip(image["boxes"], 0, 1)):
             near = np.abs(boxes - box).max(axis=1, initial=0) < 1e-3
             near &= np.abs(scores - image["scores"][j]) < 1e-4

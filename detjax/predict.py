@@ -28,6 +28,9 @@ class Found(NamedTuple):
     scores: np.ndarray  # [n]
     labels: np.ndarray  # [n]
     masks: np.ndarray | None  # [n h w] bool
+    mask_scores: np.ndarray | None = (
+        None  # [n], where masks rank by scores of their own
+    )
 
 
 def in_original(
@@ -61,11 +64,17 @@ def in_original(
         np.asarray(detections.scores)[some],
         np.asarray(detections.labels)[some],
         drawn,
+        None
+        if detections.mask_scores is None
+        else np.asarray(detections.mask_scores)[some],
     )
 
 
 def to_results(found: Found, image_id: int, category_ids: Sequence[int]) -> list[dict]:
-    """`found` as entries of a COCO results file; `category_ids` are those of labels."""
+    """`found` as entries of a COCO results file; `category_ids` are those of labels.
+
+    A `mask_score` stands beside the box's `score` where masks have their own.
+    """
     rows = []
     for i, (box, score, label) in enumerate(
         zip(found.boxes, found.scores, found.labels, strict=True)
@@ -79,6 +88,8 @@ def to_results(found: Found, image_id: int, category_ids: Sequence[int]) -> list
         }
         if found.masks is not None:
             row["segmentation"] = masks.encode_rle(found.masks[i])
+        if found.mask_scores is not None:
+            row["mask_score"] = float(found.mask_scores[i])
         rows.append(row)
     return rows
 
@@ -140,7 +151,7 @@ def load(workdir: str | pathlib.Path) -> Run:
     saved = json.loads(path.read_text())
     classes, category_ids = saved.pop("classes"), saved.pop("category_ids")
     config = ConfigDict(saved)
-    checkpoints = Checkpoints(workdir)
+    checkpoints = Checkpoints(workdir, read_only=True)
     step, params, state = checkpoints.restore_weights()
     checkpoints.close()
     model = models.make(**config.model)

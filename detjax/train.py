@@ -1,11 +1,14 @@
 """The train step and the loop around it, for any `Model`."""
 
+import contextlib
 import dataclasses
 import json
 import pathlib
+import signal
 import sys
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -83,6 +86,63 @@ def check_finite(step: int, metrics: dict[str, Any], ids: np.ndarray) -> None:
     )
 
 
+class Preempted(SystemExit):
+    """The process was told to end, and the run is saved: exit status 143."""
+
+    def __init__(self, step: int):
+        super().__init__(128 + signal.SIGTERM)
+        self.step = step
+
+
+@contextlib.contextmanager
+def terminations() -> Iterator[threading.Event]:
+    """An event that is set when SIGTERM comes, which then does not end the process.
+
+    Outside the main thread signals cannot be caught, and the event is never set.
+    """
+    told = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield told
+        return
+    before = signal.signal(signal.SIGTERM, lambda *_: told.set())
+    try:
+        yield told
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def begin(
+    model: Model,
+    optimizer: optax.GradientTransformation,
+    stream: Any,
+    checkpoints: Checkpoints,
+    mesh: jax.sharding.Mesh,
+    *,
+    seed: int,
+    init_from: str | pathlib.Path | None,
+    init_allow: str | None,
+) -> tuple[TrainState, dict[str, Any]]:
+    """The run to go on with and the log's sums; `stream` is put where it was."""
+    start = stream.get_state()
+    images = next(stream).images
+    run = jax.device_put(
+        jax.jit(create, static_argnums=(0, 1, 3))(model, optimizer, images, seed),
+        sharding.replicated(mesh),
+    )
+    if checkpoints.latest() is not None:
+        run, position = checkpoints.restore(run)
+        stream.set_state(position["loader"])
+        return run, position["log"]
+    stream.set_state(start)
+    if init_from:
+        run, report = transfer.start(run, init_from, init_allow)
+        run = jax.device_put(run, sharding.replicated(mesh))
+        print(f"{len(report.loaded)} arrays from {init_from}", file=sys.stderr)
+        for name in report.left:
+            print(f"left at initialisation: {name}", file=sys.stderr)
+    return run, {}
+
+
 def fit(
     model: Model,
     optimizer: optax.GradientTransformation,
@@ -109,67 +169,82 @@ def fit(
     `evaluate` says of the run every `evaluate_every` steps, where that is set.
 
     A new run begins with the weights of the folder `init_from`, where that is set; see
-    `weights.transfer.start` for it and `init_allow`.
+    `weights.transfer.start` for it and `init_allow`. A run that was stopped goes on as
+    if it had not been: same parameters, same batches, same log.
 
-    Raises NonFiniteLoss; what was saved before stays.
+    Raises NonFiniteLoss, what was saved before staying; and Preempted after SIGTERM,
+    with the run saved.
     """
     mesh = mesh or sharding.make_mesh()
-    workdir = pathlib.Path(workdir)
     stream = iter(loader)
-    start_position = stream.get_state()
-    batch = next(stream)
     checkpoints = Checkpoints(workdir, keep=keep)
-    run = jax.device_put(
-        jax.jit(create, static_argnums=(0, 1, 3))(model, optimizer, batch.images, seed),
-        sharding.replicated(mesh),
+    run, sums = begin(
+        model,
+        optimizer,
+        stream,
+        checkpoints,
+        mesh,
+        seed=seed,
+        init_from=init_from,
+        init_allow=init_allow,
     )
-    if checkpoints.latest() is None:
-        stream.set_state(start_position)
-        if init_from:
-            run, report = transfer.start(run, init_from, init_allow)
-            run = jax.device_put(run, sharding.replicated(mesh))
-            print(f"{len(report.loaded)} arrays from {init_from}", file=sys.stderr)
-            for name in report.left:
-                print(f"left at initialisation: {name}", file=sys.stderr)
-    else:
-        run, position = checkpoints.restore(run)
-        stream.set_state(position)
     step = jax.jit(make_step(model, optimizer), donate_argnums=0)
-    log = Log(workdir / "metrics.jsonl", rate, int(run.step), steps, progress)
+    first = int(run.step)
+    path = pathlib.Path(workdir) / "metrics.jsonl"
     last = None  # the step whose metrics are still being computed
-    with log:
-        for i in range(int(run.step), steps):
+    with (
+        # Whatever ends the run, a checkpoint that is being written is finished.
+        contextlib.closing(checkpoints),
+        Log(path, rate, first, steps, sums, progress) as log,
+        terminations() as told,
+    ):
+        for i in range(first + 1, steps + 1):
             batch = next(stream)
             run, metrics = step(run, sharding.put(batch, mesh))
             # One step behind, so that the device always has the next step to do.
             if last:
                 log.add(*last)
-            last = (i + 1, metrics, batch.ids, len(batch.ids) * jax.process_count())
-            done = i + 1 == steps
-            if done or (i + 1) % log_every == 0 or (i + 1) % checkpoint_every == 0:
+            last = (i, metrics, batch.ids, len(batch.ids) * jax.process_count())
+            stop = told.is_set()
+            write = i == steps or i % log_every == 0
+            save = i == steps or i % checkpoint_every == 0 or stop
+            if write or save:
                 log.add(*last)
                 last = None
-            if done or (i + 1) % log_every == 0:
+            if write:
                 log.write()
-            if done or (i + 1) % checkpoint_every == 0:
-                checkpoints.save(i + 1, run, stream.get_state())
-            if evaluate and evaluate_every and (i + 1) % evaluate_every == 0:
-                log.put({"step": i + 1, **evaluate(run)})
-    checkpoints.close()
+            if save:
+                position = {"loader": stream.get_state(), "log": log.sums}
+                checkpoints.save(i, run, position)
+            if stop:
+                raise Preempted(i)
+            if evaluate and evaluate_every and i % evaluate_every == 0:
+                log.put({"step": i, **evaluate(run)})
+                log.restart_clock()
     return run
 
 
 class Log:
-    """Means of metrics over some steps, into a progress bar and a file."""
+    """Means of metrics over some steps, into a progress bar and a file.
 
-    def __init__(self, path, rate, first: int, steps: int, progress: bool):
-        self._file = path.open("a")
+    `sums` is what was summed since the last line when the run stopped. Lines of steps
+    after `first`, which the run goes on from, are taken back.
+    """
+
+    def __init__(self, path, rate, first: int, steps: int, sums: dict, progress: bool):
+        self.sums: dict[str, Any] = sums
         self._rate = rate
+        rows = path.read_text().splitlines() if path.exists() else []
+        rest = path.with_suffix(".tmp")
+        rest.write_text("".join(f"{r}\n" for r in rows if before(r, first)))
+        rest.replace(path)
+        self._file = path.open("a")
         self._bar = tqdm.tqdm(
             total=steps, initial=first, disable=not progress, unit="step", smoothing=0.1
         )
         self._cut_told = False
-        self._reset(first)
+        self._step = first
+        self.restart_clock()
 
     def __enter__(self):
         return self
@@ -178,18 +253,17 @@ class Log:
         self._bar.close()
         self._file.close()
 
-    def _reset(self, step: int):
-        self._sums: dict[str, float] = {}
-        self._step, self._count, self._images = step, 0, 0
-        self._since = time.perf_counter()
+    def restart_clock(self) -> None:
+        """Leaves the time up to now out of images/s."""
+        self._images, self._since = 0, time.perf_counter()
 
     def add(self, step: int, metrics: dict[str, Any], ids, images: int) -> None:
         """Counts one step in; raises NonFiniteLoss."""
         metrics = {k: float(v) for k, v in jax.device_get(metrics).items()}
         check_finite(step, metrics, ids)
-        for name, value in metrics.items():
-            self._sums[name] = self._sums.get(name, 0.0) + value
-        self._step, self._count = step, self._count + 1
+        for name, value in {**metrics, "steps": 1}.items():
+            self.sums[name] = self.sums.get(name, 0) + value
+        self._step = step
         self._images += images
         self._bar.update(step - self._bar.n)
         self._bar.set_postfix(loss=f"{metrics['loss']:.3f}", refresh=False)
@@ -202,19 +276,29 @@ class Log:
     def write(self) -> None:
         """One line of the means since the last."""
         seconds = max(time.perf_counter() - self._since, 1e-9)
-        cut = self._sums.pop("cut")
-        row = {
-            "step": self._step,
-            **{k: v / self._count for k, v in self._sums.items()},
-            "lr": float(self._rate(self._step - 1)),
-            "images/s": self._images / seconds,
-            "objects cut": cut,
-        }
-        self.put(row)
+        sums, self.sums = self.sums, {}
+        cut, count = sums.pop("cut"), sums.pop("steps")
+        self.put(
+            {
+                "step": self._step,
+                **{name: value / count for name, value in sums.items()},
+                "lr": float(self._rate(self._step - 1)),
+                "images/s": self._images / seconds,
+                "objects cut": cut,
+            }
+        )
         if cut and not self._cut_told:
             self._cut_told = True
             self._bar.write(
                 f"warning: {cut:.0f} objects up to step {self._step} did not fit into "
                 "data.max_objects and were not learnt; raise it to keep them"
             )
-        self._reset(self._step)
+        self.restart_clock()
+
+
+def before(row: str, step: int) -> bool:
+    """Whether a line of the log is whole and of `step` or earlier."""
+    try:
+        return json.loads(row)["step"] <= step
+    except (ValueError, KeyError):
+        return False

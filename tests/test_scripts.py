@@ -79,6 +79,22 @@ def test_evaluation_again_says_the_same(run):
     assert after == pytest.approx(before, abs=1e-6)
 
 
+def test_another_config_does_not_touch_a_run(run):
+    config = (run[0] / "work" / "config.json").read_text()
+    done = train(run[0] / "work", run[0] / "data", "--config.model.features=12")
+    assert done.returncode == 1
+    assert "holds a run with model.features=8, the config says 12" in done.stderr
+    assert (run[0] / "work" / "config.json").read_text() == config
+
+
+def test_an_empty_folder_is_told(run, tmp_path):
+    done = start(
+        "predict", f"--workdir={run[0] / 'work'}", f"--out={tmp_path}", tmp_path
+    )
+    assert done.returncode == 1
+    assert "there is no image in" in done.stderr
+
+
 def test_results_are_cocos(run):
     """pycocotools reads results.json and finds the same box AP."""
     from pycocotools.coco import COCO
@@ -147,6 +163,7 @@ def test_prediction_draws_files_and_goes_on_past_bad_ones(run, tmp_path):
         (["--config.model.num_clases=3"], "did you mean 'num_classes'"),
         (["--config.modle.num_classes=3"], "did you mean 'model'"),
         (["--config.model.num_classes=2"], "has 4 classes, the model 2"),
+        (["--config.model.num_classes=9"], "set --config.model.num_classes=4"),
         (["--config.model.backbone=resnet17"], "no backbone is called 'resnet17'"),
         (["--config.model.name=yolacd"], "no model is called 'yolacd'"),
         (["--config.data.eval_split=test"], "no key 'eval_split'; add it"),

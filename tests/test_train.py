@@ -1,6 +1,8 @@
 """The loop: resuming, logging, stopping; and the sentences of errors."""
 
 import json
+import os
+import signal
 
 import cv2
 import jax
@@ -68,6 +70,52 @@ def test_a_run_that_stopped_goes_on_as_if_it_had_not(
     jax.tree.map(np.testing.assert_array_equal, resumed, straight[1])
 
 
+def test_a_damaged_checkpoint_is_set_aside(parts, records, tmp_path, straight, capsys):
+    fit(parts, records, tmp_path)
+    for path in (tmp_path / "checkpoints" / "6").rglob("*"):
+        if path.is_file():
+            path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    again = fit(parts, records, tmp_path)
+    assert "checkpoint 6 cannot be read" in capsys.readouterr().err
+    assert (tmp_path / "damaged-checkpoint-6").is_dir()
+    jax.tree.map(np.testing.assert_array_equal, again, straight[1])
+
+
+def test_sigterm_saves_before_it_ends(parts, records, tmp_path, straight):
+    model, optimizer, rate = parts
+
+    class Told:
+        """A loader before whose third step the process is told to end."""
+
+        def __iter__(self):
+            return Stream(iter(stream(records)))
+
+    class Stream:
+        def __init__(self, inner):
+            self.inner, self.count = inner, 0
+            self.get_state, self.set_state = inner.get_state, inner.set_state
+
+        def __next__(self):
+            self.count += 1
+            # One batch is drawn for its shape before training begins.
+            if self.count == 4:
+                os.kill(os.getpid(), signal.SIGTERM)
+            return next(self.inner)
+
+    options = {"steps": 6, "log_every": 2, "progress": False}
+    with pytest.raises(train.Preempted) as ended:
+        train.fit(model, optimizer, rate, Told(), workdir=tmp_path, **options)
+    assert ended.value.code == 143
+    assert ended.value.step == 3
+    with (tmp_path / "metrics.jsonl").open("a") as file:
+        # What a killed run wrote after its last checkpoint, the last line by half.
+        file.write('{"step": 4, "loss": 0}\n{"step": 5, "los')
+    again = fit(parts, records, tmp_path)
+    jax.tree.map(np.testing.assert_array_equal, again, straight[1])
+    for ours, theirs in zip(log_of(tmp_path), log_of(straight[0]), strict=True):
+        assert {**ours, "images/s": 0} == {**theirs, "images/s": 0}
+
+
 def test_a_finished_run_trains_no_further(parts, records, straight):
     again = fit(parts, records, straight[0])
     jax.tree.map(np.testing.assert_array_equal, again, straight[1])
@@ -80,6 +128,40 @@ def test_another_architecture_is_refused_with_the_difference(
     optimizer, rate = optim.make(steps=6, schedule={"peak": 1e-3})
     with pytest.raises(ValueError, match=r"another architecture(.|\n)*fpn.*\(.*8\)"):
         fit((wider, optimizer, rate), records, straight[0])
+
+
+def test_another_optimizer_is_refused_and_nothing_is_lost(parts, records, straight):
+    optimizer, rate = optim.make(steps=6, schedule={"peak": 1e-3})
+    with pytest.raises(ValueError, match="another optimizer"):
+        fit((parts[0], optimizer, rate), records, straight[0])
+    assert checkpoint.Checkpoints(straight[0]).latest() == 6
+
+
+def test_evaluations_on_the_way_are_logged_once(parts, records, tmp_path, straight):
+    seen = []
+
+    def evaluate(run):
+        seen.append(int(run.step))
+        return {"bbox/AP": 0.25}
+
+    options = {"evaluate": evaluate, "evaluate_every": 3}
+    fit(parts, records, tmp_path, steps=3, **options)
+    run = fit(parts, records, tmp_path, **options)
+    assert seen == [3, 6]
+    found = [row["step"] for row in log_of(tmp_path) if "bbox/AP" in row]
+    assert found == [3, 6]
+    jax.tree.map(np.testing.assert_array_equal, run, straight[1])
+
+
+def test_readers_leave_a_run_under_way_alone(straight, tmp_path):
+    unfinished = straight[0] / "checkpoints" / "9.orbax-checkpoint-tmp"
+    unfinished.mkdir()
+    checkpoint.Checkpoints(straight[0], read_only=True).restore_weights()
+    assert unfinished.is_dir()
+    unfinished.rmdir()
+    with pytest.raises(FileNotFoundError, match="no checkpoint in"):
+        checkpoint.Checkpoints(tmp_path / "typo", read_only=True)
+    assert not (tmp_path / "typo").exists()
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(parts, records, tmp_path):
@@ -149,6 +231,13 @@ def test_evaluation_of_the_truth_is_perfect(records):
     assert metrics["bbox/AP"] == pytest.approx(1)
     assert metrics["segm/AP"] == pytest.approx(1)
     assert metrics["segm/AP/star"] == pytest.approx(1)
+    # A mask's own score decides its rank, and nothing of the boxes'.
+    wrong = [{**row, "segmentation": rows[0]["segmentation"]} for row in rows]
+    both = [{**r, "mask_score": 0.9} for r in rows]
+    both += [{**r, "score": 0.1, "mask_score": 0.95} for r in wrong]
+    mixed = evaluate.evaluate(both, records, classes=shapes.CLASSES, category_ids=IDS)
+    assert mixed["bbox/AP"] == pytest.approx(1)
+    assert mixed["segm/AP"] < 0.9
     nothing = evaluate.evaluate([], records, classes=shapes.CLASSES, category_ids=IDS)
     assert nothing["segm/AP"] == 0
 

@@ -95,8 +95,12 @@ class Prepare:
         )
         objects.boxes[:n] = moved[inside]
         objects.labels[:n] = [a.label for a in chosen]
-        # Difficult objects of VOC are neither learnt nor learnt against.
-        objects.crowd[:n] = [a.crowd or a.difficult for a in chosen]
+        # Difficult objects of VOC are neither learnt nor learnt against, nor are those
+        # without a mask where masks are learnt.
+        masked = self.mask_stride is not None
+        objects.crowd[:n] = [
+            a.crowd or a.difficult or (masked and a.rle is None) for a in chosen
+        ]
         return objects, cut
 
     def _masks(self, record, chosen, matrix) -> np.ndarray | None:

@@ -19,7 +19,7 @@ from flax import linen
 
 from detjax import backbones, losses
 from detjax.nn.fpn import FPN
-from detjax.nn.images import YOLACT, normalize
+from detjax.nn.images import normalize
 from detjax.nn.mask_iou import MaskIoU, mask_iou
 from detjax.ops import anchors, assign, boxes, masks, nms, resize
 from detjax.types import Array, Batch, Detections, Model, Objects
@@ -58,12 +58,13 @@ class Net(linen.Module):
     square_anchors: bool
     features: int
     num_prototypes: int  # 0: boxes only
+    pixels: str
     norm: str
     dtype: Any
 
     @linen.compact
     def __call__(self, images, train: bool = False) -> Outputs:
-        x = normalize(images, YOLACT, self.dtype)
+        x = normalize(images, self.pixels, self.dtype)
         options = {"width": self.backbone_width, "deform_every": self.deform_every}
         features = backbones.make(
             self.backbone,
@@ -335,6 +336,7 @@ def yolact(
     masks: bool = True,
     num_prototypes: int = 32,
     rescoring: bool = False,
+    pixels: str = "yolact",
     norm: str = "batch",
     positive: float = 0.5,
     negative: float = 0.4,
@@ -355,6 +357,8 @@ def yolact(
     dtype: Any = "float32",
 ) -> Model:
     """YOLACT; the defaults are the paper's, for images near 550 pixels.
+
+    (All but `norm`: the paper fine-tunes with "frozen", new runs want "batch".)
 
     `levels` names the backbone's features (2 is stride 4) below the pyramid's
     `extra_levels`; `sizes` gives the priors' sides in pixels, a tuple a level. With
@@ -381,6 +385,7 @@ def yolact(
         square_anchors=square_anchors,
         features=features,
         num_prototypes=num_prototypes if masks else 0,
+        pixels=pixels,
         norm=norm,
         dtype=jnp.dtype(dtype),
     )
@@ -498,8 +503,8 @@ _PLUS = {
 
 
 def _at(pixels: int) -> dict[str, Any]:
-    """The first YOLACT for another input: its priors grow with the image."""
-    return {**_FIRST, "sizes": tuple((s * pixels / 550,) for s in _SIDES)}
+    """The first YOLACT for another input: its priors grow with it, to whole pixels."""
+    return {**_FIRST, "sizes": tuple((int(s / 550 * pixels),) for s in _SIDES)}
 
 
 # The authors' models by their names, for their weights. Their priors are square in all
@@ -507,9 +512,10 @@ def _at(pixels: int) -> dict[str, Any]:
 ORIGINALS: dict[str, dict[str, Any]] = {
     "yolact_resnet50": {**_FIRST, "backbone": "resnet50"},
     "yolact_base": _FIRST,
-    "yolact_darknet53": {**_FIRST, "backbone": "darknet53"},
+    # Darknet was trained on pixels in 0..1.
+    "yolact_darknet53": {**_FIRST, "backbone": "darknet53", "pixels": "unit"},
     "yolact_im400": _at(400),
-    "yolact_im700": _at(700),
+    "yolact_im700": {**_at(700), "masks_to_train": 300},
     "yolact_plus_resnet50": {**_PLUS, "backbone": "resnet50", "deform_every": 1},
     "yolact_plus_base": {**_PLUS, "deform_every": 3},
 }

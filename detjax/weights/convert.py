@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import traverse_util
 
-from detjax.weights.names import spell
+from detjax.weights.names import LEFTOVERS, spell
 
 StateDict = Mapping[str, np.ndarray]
 
@@ -119,9 +119,8 @@ def load(
             wrong.append(f"only in the model: {key} {old.shape}")
         else:
             wrong.append(f"{key}: {value.shape} in the file, {old.shape} in the model")
-    rest = {key for key in state_dict if not key.endswith("num_batches_tracked")} - set(
-        taken
-    )
+    dead = LEFTOVERS.get(source, r"^$") + r"|num_batches_tracked$"
+    rest = {key for key in state_dict if not re.search(dead, key)} - set(taken)
     unused = sorted(k for k in rest if allow and re.search(allow, k))
     shaped_wrong = {row.split(":")[0] for row in wrong}
     wrong += [

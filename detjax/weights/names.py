@@ -39,6 +39,11 @@ YOLACT: list[Rename] = [
     ),
 ]
 
+# What the authors' loader throws away too: leftovers in their first files.
+LEFTOVERS = {
+    "yolact": r"^backbone\.layer\d|^fpn\.downsample_layers\.[2-9]\.",
+}
+
 SOURCES: dict[str, list[Rename]] = {"torchvision": [], "yolact": YOLACT}
 
 

@@ -9,6 +9,10 @@ from flax import traverse_util
 from detjax.checkpoint import Checkpoints, TrainState
 from detjax.weights.convert import Report
 
+# What a detector has and a classifier's file cannot: all but the backbone, and what
+# makes one of its convolutions deformable.
+NOT_OF_A_BACKBONE = r"^(?!backbone\.)|\.conv2\.(bias|conv_offset_mask\.)"
+
 
 def start(
     run: TrainState, init_from: str | pathlib.Path, allow: str | None = None
@@ -16,24 +20,27 @@ def start(
     """`run` with the weights of the folder `init_from`, and what was taken.
 
     The folder is a run's, or one that scripts/import_weights.py wrote. Weights of a
-    backbone alone go to `backbone`, without its classifier, the rest staying as it is;
+    backbone alone go to `backbone`, without its classifier and stages that the run's
+    does without, the rest staying as it is;
     otherwise all have to fit but what `allow`, a regular expression over our dotted
     names, lets stay at its initialisation.
 
     Raises ValueError with the two-sided difference where they do not.
     """
-    checkpoints = Checkpoints(init_from)
+    checkpoints = Checkpoints(init_from, read_only=True)
     _, params, state = checkpoints.restore_weights()
     checkpoints.close()
     ours = flat(run.params, run.state)
     theirs = flat(params, state)
     if not any(path[1] == "backbone" for path in theirs):
+        blocks = {path[2] for path in ours if path[1] == "backbone"}
         theirs = {
             (kind, "backbone", *path): value
             for (kind, *path), value in theirs.items()
-            if path[0] != "fc"
+            # Neither the classifier nor stages that the detector does without.
+            if path[0] in blocks
         }
-        allow = rf"^(?!backbone\.)|{allow}" if allow else r"^(?!backbone\.)"
+        allow = "|".join(filter(None, (NOT_OF_A_BACKBONE, allow)))
     filled, taken, left, wrong = {}, [], [], []
     for path, old in ours.items():
         name, value = ".".join(path[1:]), theirs.get(path)

@@ -76,7 +76,11 @@ def test_crowds_and_difficult_objects_are_marked():
     assert prepare()(record(crowd=True)).objects.crowd[:3].all()
     some = record()
     some.annotations[1].difficult = True
-    assert prepare()(some).objects.crowd.tolist() == [False, True, False, False]
+    some.annotations[2].rle = None
+    assert prepare()(some).objects.crowd.tolist() == [False, True, True, False]
+    boxes = prepare(mask_stride=None)(some).objects
+    assert boxes.crowd.tolist() == [False, True, False, False]
+    assert boxes.masks is None
 
 
 def test_an_undecodable_image_is_named():

@@ -9,6 +9,7 @@ from families import YOLACT, batch, key
 from detjax import models
 from detjax.models import yolact
 from detjax.models.yolact import Outputs, Targets
+from detjax.nn.images import normalize
 from detjax.ops import anchors
 from detjax.types import Detections, Objects
 
@@ -17,6 +18,10 @@ COUNTS = {
     "yolact_base": 50_157_071,
     "yolact_darknet53": 47_783_087,
     "yolact_plus_resnet50": 33_766_460,
+}
+SIZED = {
+    "yolact_im400": [17, 34, 69, 139, 279],
+    "yolact_im700": [30, 61, 122, 244, 488],
 }
 PRIORS = anchors.grid([(8, 8), (4, 4)], (64, 64), ((12,), (24,)), (1.0,))
 RULES = {
@@ -38,6 +43,18 @@ def test_originals_have_their_parameters(name):
     found = jax.eval_shape(model.predict, params, state, images)
     assert found.boxes.shape == (1, 100, 4)
     assert (found.mask_scores is not None) == ("plus" in name)
+
+
+def test_other_inputs_have_priors_of_whole_pixels():
+    sides = {n: [s for (s,) in yolact.ORIGINALS[n]["sizes"]] for n in SIZED}
+    assert sides == SIZED
+    assert yolact.ORIGINALS["yolact_im700"]["masks_to_train"] == 300
+
+
+def test_darknets_pixels_are_in_0_to_1():
+    assert yolact.ORIGINALS["yolact_darknet53"]["pixels"] == "unit"
+    image = np.full((1, 2, 2, 3), 51, np.uint8)
+    np.testing.assert_allclose(normalize(image, "unit"), 0.2, rtol=1e-6)
 
 
 def objects(*boxes, crowd=()):

@@ -7,7 +7,7 @@ import pytest
 from flax import linen
 
 from detjax.nn.fpn import FPN
-from detjax.nn.images import IMAGENET, normalize
+from detjax.nn.images import STATISTICS, normalize
 from detjax.nn.norm import norm
 
 
@@ -68,7 +68,7 @@ def test_pyramid_levels_halve(upsample):
 
 def test_normalize_takes_bytes_and_lets_floats_pass():
     image = np.full((1, 2, 2, 3), 128, np.uint8)
-    mean, std = IMAGENET
+    mean, std = STATISTICS["imagenet"]
     expected = (128 - np.float32(mean)) / np.float32(std)
     np.testing.assert_allclose(normalize(image)[0, 0, 0], expected, rtol=1e-6)
     floats = np.full((1, 2, 2, 3), 0.5, np.float32)

@@ -68,6 +68,15 @@ def test_a_file_that_does_not_fit_is_told_from_both_sides():
     assert "semantic_seg_conv.bias: (9,) in the file, (3,) in the model" in text
 
 
+def test_leftovers_of_the_authors_first_files_are_passed_over():
+    held = exported()
+    held["backbone.layer1.0.conv1.weight"] = np.zeros(3, np.float32)
+    held["fpn.downsample_layers.2.bias"] = np.zeros(3, np.float32)
+    params, state = variables("yolact")
+    loaded, _, _ = convert.load(held, params, state, source="yolact", classes=3)
+    equal(loaded, params)
+
+
 def test_other_classes_keep_the_rest():
     other = models.make(**{**YOLACT, "num_classes": 5})
     params, state = jax.jit(other.init)(jax.random.key(1), batch().images)
@@ -170,7 +179,7 @@ def test_a_run_with_other_classes_says_what_differs(imported):
 def test_a_backbone_starts_a_detector(tmp_path):
     from detjax import backbones
 
-    net = backbones.make("resnet10", width=8, stages=3, num_classes=7)
+    net = backbones.make("resnet10", width=8, num_classes=7)
     held = dict(jax.jit(net.init)(jax.random.key(3), np.zeros((1, 64, 64, 3), "f")))
     params = held.pop("params")
     published.save(tmp_path, params, held)

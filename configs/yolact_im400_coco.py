@@ -1,0 +1,17 @@
+"""YOLACT-400 with ResNet-101 on COCO 2017; see yolact_r101_coco for the commands.
+
+The paper reports 24.9 mask AP on test-dev. It has not been trained here.
+"""
+
+from ml_collections import ConfigDict
+
+from configs import yolact_r101_coco
+
+
+def get_config() -> ConfigDict:
+    config = yolact_r101_coco.get_config()
+    # Priors grow with the image, to whole pixels.
+    scale = 400 / 550
+    config.model.sizes = tuple((int(s * scale),) for (s,) in config.model.sizes)
+    config.data.size = (400, 400)
+    return config
