@@ -138,3 +138,47 @@ def test_evaluation_shows_each_image_once_and_fills_up():
     batches = list(loader.eval_loader(records, prepare(), batch_size=2))
     assert [b.ids.tolist() for b in batches] == [[1, 2], [3, 4], [5, 5]]
     assert [b.valid.tolist() for b in batches] == [[True] * 2] * 2 + [[True, False]]
+
+
+def test_the_papers_recipe_reads_coco(data_dir, tmp_path):
+    """Real photographs through the COCO config's own section, at its full size."""
+    from configs import yolact_r101_coco
+    from detjax import cli
+    from detjax.data import dataset
+
+    folder = data_dir / "coco_cc"
+    section = cli.plain(yolact_r101_coco.get_config().data)
+    labels = folder / "annotations" / "instances_train2017.json"
+    section |= {
+        "name": "coco_cc",
+        "data_dir": str(tmp_path),
+        "batch_size": 4,
+        "workers": 0,
+        "prepare": {
+            "format": "coco",
+            "splits": {"train": str(labels), "val": str(labels)},
+            "images": str(folder / "images"),
+        },
+    }
+    data = dataset.make(**section)
+    assert data.info.has_masks
+    assert len(data.truth) == 26
+    stream = iter(data.train)
+    for _ in range(3):
+        batch = next(stream)
+        assert batch.images.shape == (4, 550, 550, 3)
+        assert batch.objects.masks.shape == (4, 100, 138, 138)
+        real = batch.objects.valid
+        assert real.any()
+        boxes = batch.objects.boxes[real]
+        assert (boxes >= 0).all()
+        assert (boxes <= 550).all()
+        # Visible masks lie in their boxes, but for a cell of the coarser grid.
+        for mask, (x1, y1, x2, y2) in zip(
+            batch.objects.masks[real], boxes * 138 / 550, strict=True
+        ):
+            y, x = np.nonzero(mask)
+            if len(x):
+                assert x1 - 1.5 <= x.min() <= x.max() <= x2 + 1.5
+                assert y1 - 1.5 <= y.min() <= y.max() <= y2 + 1.5
+    assert sum(int(b.valid.sum()) for b in data.evaluation()) == 26
