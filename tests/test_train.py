@@ -82,29 +82,15 @@ def test_a_damaged_checkpoint_is_set_aside(parts, records, tmp_path, straight, c
 
 
 def test_sigterm_saves_before_it_ends(parts, records, tmp_path, straight):
-    model, optimizer, rate = parts
+    def change(number, batch):
+        if number == 3:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return batch
 
-    class Told:
-        """A loader before whose third step the process is told to end."""
-
-        def __iter__(self):
-            return Stream(iter(stream(records)))
-
-    class Stream:
-        def __init__(self, inner):
-            self.inner, self.count = inner, 0
-            self.get_state, self.set_state = inner.get_state, inner.set_state
-
-        def __next__(self):
-            self.count += 1
-            # One batch is drawn for its shape before training begins.
-            if self.count == 4:
-                os.kill(os.getpid(), signal.SIGTERM)
-            return next(self.inner)
-
+    told = Tampered(stream(records), change)
     options = {"steps": 6, "log_every": 2, "progress": False}
     with pytest.raises(train.Preempted) as ended:
-        train.fit(model, optimizer, rate, Told(), workdir=tmp_path, **options)
+        train.fit(*parts, told, workdir=tmp_path, **options)
     assert ended.value.code == 143
     assert ended.value.step == 3
     with (tmp_path / "metrics.jsonl").open("a") as file:
@@ -164,17 +150,50 @@ def test_readers_leave_a_run_under_way_alone(straight, tmp_path):
     assert not (tmp_path / "typo").exists()
 
 
-def test_a_loss_that_is_not_finite_stops_the_run(parts, records, tmp_path):
+class Tampered:
+    """A loader whose batches pass through `change(number, batch)`, counted from 1."""
+
+    def __init__(self, inner, change):
+        self.inner, self.change = inner, change
+
+    def __iter__(self):
+        return TamperedStream(iter(self.inner), self.change)
+
+
+class TamperedStream:
+    def __init__(self, inner, change):
+        # One batch is drawn for its shape before training begins.
+        self.inner, self.change, self.number = inner, change, -1
+        self.get_state, self.set_state = inner.get_state, inner.set_state
+
+    def __next__(self):
+        self.number += 1
+        return self.change(self.number, next(self.inner))
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(parts, records, tmp_path, straight):
+    """It names step, losses and images, and the checkpoint before it stays whole."""
     model, optimizer, rate = parts
 
     def poisoned(params, state, batch, key):
         loss, (state, metrics) = model.loss(params, state, batch, key)
-        bad = jax.numpy.any(batch.ids == 5)
+        bad = jax.numpy.any(batch.ids == 999)
         loss = jax.numpy.where(bad, jax.numpy.nan, loss)
         return loss, (state, metrics)
 
-    with pytest.raises(train.NonFiniteLoss, match=r"step \d.*loss=nan.*ids.*\b5\b"):
-        fit((model._replace(loss=poisoned), optimizer, rate), records, tmp_path)
+    def change(number, batch):
+        ids = batch.ids.copy()
+        ids[0] = 999 if number == 5 else ids[0]
+        return batch.replace(ids=ids)
+
+    loader = Tampered(stream(records), change)
+    broken = model._replace(loss=poisoned)
+    options = {"steps": 6, "checkpoint_every": 3, "progress": False}
+    with pytest.raises(train.NonFiniteLoss, match=r"step 5: .*loss=nan.*ids.*\b999\b"):
+        train.fit(broken, optimizer, rate, loader, workdir=tmp_path, **options)
+    assert checkpoint.Checkpoints(tmp_path).latest() == 3
+    again = fit(parts, records, tmp_path)
+    jax.tree.map(np.testing.assert_array_equal, again, straight[1])
 
 
 def test_objects_that_do_not_fit_are_told_of(parts, records, tmp_path, capsys):

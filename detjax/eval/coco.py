@@ -15,11 +15,9 @@ c candidates (detections with a pair), t overlap thresholds, r recall points, k 
 a area ranges, d limits on detections per image and class.
 """
 
-import json
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from itertools import pairwise
-from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -166,7 +164,7 @@ def _groups(records: Truths | Results, images: np.ndarray, k: int) -> np.ndarray
         raise ValueError(
             f"{type(records).__name__} {wrong[0]} (image {ids[wrong[0]]}) has label "
             f"{labels[wrong[0]]}, expected 0..{k - 1}; map category ids to 0..k-1 as "
-            "`from_coco` does, or raise num_classes."
+            "`coco_json.read` does, or raise num_classes."
         )
     group = labels * len(images) + np.searchsorted(images, ids)
     return np.where(np.isin(ids, images), group, -1)
@@ -426,78 +424,3 @@ def _interpolate(
     reached = least <= hits[..., None]
     padded = np.append(precision, 0.0)
     return padded[np.where(reached, index, len(precision))]
-
-
-def from_coco(
-    ground_truth: dict | str | Path, results: list | str | Path
-) -> tuple[Truths, Results, np.ndarray, list[dict]]:
-    """(truths, results, image_ids, categories) of COCO's JSON forms or their files.
-
-    Label c is the c-th of `categories`, which are sorted by id. As in COCO's own
-    code, results of categories that the ground truth does not list are left out, and an
-    annotation's "ignore" says nothing. Unlike there, a mask's area is its own even if
-    its result has a box as well. Masks are read (polygons drawn) only where all objects
-    and all results have one.
-    """
-    truth, found = _read(ground_truth), _read(results)
-    images = {image["id"]: image for image in truth["images"]}
-    _check_images(found, images)
-    categories = sorted(truth["categories"], key=lambda category: category["id"])
-    label = {category["id"]: c for c, category in enumerate(categories)}
-    found = [x for x in found if x["category_id"] in label]
-    objects = [
-        x
-        for x in truth["annotations"]
-        if x["category_id"] in label and x["image_id"] in images
-    ]
-    masked = all("segmentation" in x for x in (*objects, *found))
-    columns, rles = _columns(objects, label, images, masked)
-    areas = np.array([x["area"] for x in objects], np.float64)
-    crowd = np.array([x.get("iscrowd", 0) for x in objects], bool)
-    truths = Truths(*columns, areas, crowd, rles)
-    (ids, labels, boxes), rles = _columns(found, label, images, masked)
-    scores = np.array([x["score"] for x in found], np.float64)
-    detected = Results(ids, labels, scores, boxes, rles)
-    return truths, detected, np.array(sorted(images), np.int64), categories
-
-
-def _check_images(found: list[dict], images: dict) -> None:
-    """Nothing; a result of an image outside the ground truth is an error."""
-    for i, result in enumerate(found):
-        if result["image_id"] not in images:
-            raise ValueError(
-                f"result {i} is of image {result['image_id']!r}, which is none of the "
-                f"{len(images)} images of the ground truth; evaluate against the "
-                "annotations of the images detected on, or drop the result."
-            )
-
-
-def _read(source: Any) -> Any:
-    """The source itself, or what the JSON file at that path holds."""
-    if isinstance(source, str | Path):
-        return json.loads(Path(source).read_text())
-    return source
-
-
-def _columns(
-    records: list[dict], label: dict[int, int], images: dict, masked: bool
-) -> tuple[tuple[np.ndarray, np.ndarray, np.ndarray], list | None]:
-    """(image ids, labels, boxes), masks; the masks' boxes where records have none."""
-    rles = [_rle(x["segmentation"], images[x["image_id"]]) for x in records * masked]
-    if rles and not records[0].get("bbox"):
-        boxes = np.array([rle.toBbox(mask) for mask in rles])
-    else:
-        boxes = np.array([x["bbox"] for x in records], np.float64).reshape(-1, 4)
-    ids = np.array([x["image_id"] for x in records], np.int64)
-    labels = np.array([label[x["category_id"]] for x in records], np.int64)
-    return (ids, labels, boxes), rles if masked else None
-
-
-def _rle(segmentation: Any, image: dict) -> dict:
-    """Compressed run lengths of polygons, of plain run lengths, or of themselves."""
-    if isinstance(segmentation, list):
-        parts = rle.frPyObjects(segmentation, image["height"], image["width"])
-        return rle.merge(parts)
-    if isinstance(segmentation["counts"], list):
-        return rle.frPyObjects(segmentation, image["height"], image["width"])
-    return segmentation

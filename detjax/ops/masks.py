@@ -11,7 +11,6 @@ encoding is COCO's dict of 'size' [h, w] and 'counts', a string.
 """
 
 import math
-from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -109,34 +108,6 @@ def encode_rle(mask: Shaped[np.ndarray, "h w"]) -> Rle:
 def decode_rle(rle: Rle) -> Bool[np.ndarray, "h w"]:
     """The mask [h w] of an encoding, whose counts may be a string, bytes or a list."""
     return coco.decode(_compressed(rle)).astype(bool)
-
-
-def polygons_to_rle(polygons: Sequence[Sequence[int | float]], h: int, w: int) -> Rle:
-    """The encoding of the union of polygons, each x1, y1, x2, y2, ... in pixels.
-
-    Raises a ValueError for a polygon that is not three points or more.
-    """
-    for i, polygon in enumerate(polygons):
-        if len(polygon) < 6 or len(polygon) % 2:
-            raise ValueError(
-                f"polygon {i} has {len(polygon)} numbers: expected x1, y1, x2, y2, ... "
-                "of three points or more; drop it or fix the file"
-            )
-    if len(polygons) == 0:
-        return encode_rle(np.zeros((h, w), bool))
-    polygons = [np.asarray(polygon, np.float64).tolist() for polygon in polygons]
-    return _as_text(coco.merge(coco.frPyObjects(polygons, h, w)))
-
-
-def rle_area(rle: Rle) -> int:
-    """Number of foreground pixels."""
-    return int(coco.area(_compressed(rle)))
-
-
-def rle_to_box(rle: Rle) -> Float[np.ndarray, "4"]:
-    """The tight xyxy box around the foreground; zeros where there is none."""
-    x, y, w, h = coco.toBbox(_compressed(rle))
-    return np.array([x, y, x + w, y + h], np.float32)
 
 
 def _as_text(rle: Rle) -> Rle:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from eval_cases import NAMES, crowded, oracle, synthetic, to_coco
 
-from detjax.eval import coco
+from detjax.eval import coco, coco_json
 from detjax.eval.coco import Results, Truths
 
 DATA = Path(os.environ.get("DETJAX_DATA", Path(__file__).parents[3] / "shared/data"))
@@ -76,7 +76,7 @@ def test_published_numbers(truth, found, kind, key):
     if not FIXTURES.is_dir():
         pytest.skip(f"{FIXTURES} is absent (DETJAX_DATA names the data folder)")
     folder = FIXTURES / "tests/dataset"
-    truths, results, image_ids, categories = coco.from_coco(
+    truths, results, image_ids, categories = coco_json.read(
         folder / truth, str(folder / found)
     )
     got = coco.evaluate(
@@ -132,7 +132,7 @@ def test_truths_that_only_absorb():
     np.testing.assert_allclose(
         list(got.values()), expected.stats, rtol=0, atol=TOLERANCE
     )
-    plain = coco.from_coco(ground_truth, found)[:2]
+    plain = coco_json.read(ground_truth, found)[:2]
     assert got != coco.evaluate(*plain, image_ids=image_ids, num_classes=6)
 
 
@@ -233,7 +233,7 @@ def test_plain_columns_of_other_types_do():
     assert got == expected
 
 
-def test_from_coco_maps_sparse_categories():
+def test_reading_json_maps_sparse_categories():
     square, image = [[0, 0, 0, 8, 8, 8, 8, 0]], {"id": 3, "height": 10, "width": 10}
     plain = {"size": [10, 10], "counts": [0, 50, 50]}
     truth = {
@@ -247,10 +247,10 @@ def test_from_coco_maps_sparse_categories():
             )
         ],
     }
-    packed = coco.from_coco(truth, [])[0].rles[0]
+    packed = coco_json.read(truth, [])[0].rles[0]
     found = [{"image_id": 3, "category_id": 90, "score": 0.5, "segmentation": packed}]
     found.append({**found[0], "category_id": 8})
-    truths, results, image_ids, categories = coco.from_coco(truth, found)
+    truths, results, image_ids, categories = coco_json.read(truth, found)
     assert [c["name"] for c in categories] == ["a", "b"]
     assert truths.labels.tolist() == [1, 0] and results.labels.tolist() == [1]
     assert truths.crowd.tolist() == [False, True] and image_ids.tolist() == [3]
@@ -267,7 +267,7 @@ def test_errors_say_what_and_where():
     ground_truth, found = to_coco(truths, results, image_ids, 6)
     found[2]["image_id"] = 77
     with pytest.raises(ValueError, match="result 2 is of image 77"):
-        coco.from_coco(ground_truth, found)
+        coco_json.read(ground_truth, found)
     with pytest.raises(ValueError, match=r"Truths \d+ \(image \d+\) has label 4"):
         coco.evaluate(truths, results, image_ids=image_ids, num_classes=4)
     with pytest.raises(ValueError, match="kind is 'masks'"):
