@@ -43,7 +43,6 @@ class Checkpoints:
                 max_to_keep=None if read_only else keep,
                 cleanup_tmp_directories=not read_only,
                 create=not read_only,
-                read_only=read_only,
             ),
         )
 

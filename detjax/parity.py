@@ -199,5 +199,6 @@ def _detections(found, expected, images) -> tuple[float, float]:
             free[twin[0]] = False
             drawn = masks.resize(masks_[twin[:1]], (240, 320)) > 0.5
             area = image["mask_pixels_320x240"][j]
-            worst = max(worst, abs(float(drawn.sum()) - area) / max(area, 1))
+            # A pixel of a tiny mask is no more than a pixel of a small one.
+            worst = max(worst, abs(float(drawn.sum()) - area) / max(area, 100))
     return twins / max(count, 1), worst
