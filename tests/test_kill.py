@@ -1,45 +1,56 @@
 """Real processes killed at random moments: what is left equals an undisturbed run."""
 
 import json
-import os
 import random
 import signal
 import subprocess
 import sys
+import time
 
 import jax
 import numpy as np
 import pytest
-from test_scripts import ROOT, train
+from test_scripts import ROOT, environment, tiny, train
 
 from detjax import checkpoint
 
+STEPS, EVERY, KILLS = 180, 3, 5
 OPTIONS = (
-    "--config.train.steps=30",
-    "--config.train.log_every=3",
-    "--config.train.checkpoint_every=3",
+    f"--config.train.steps={STEPS}",
+    f"--config.train.log_every={EVERY}",
+    f"--config.train.checkpoint_every={EVERY}",
 )
 
 
-def command(workdir, data_dir):
-    return [
-        sys.executable,
-        "scripts/train.py",
-        "--config=configs/quickstart.py",
-        f"--workdir={workdir}",
-        f"--config.data.data_dir={data_dir}",
-        "--config.data.prepare.num_train=24",
-        "--config.data.prepare.num_val=10",
-        "--config.model.backbone=resnet10",
-        "--config.model.backbone_width=8",
-        "--config.model.features=8",
-        *OPTIONS,
-    ]
+def lines(workdir):
+    log = workdir / "metrics.jsonl"
+    return log.read_text().splitlines() if log.exists() else []
 
 
 def rows(workdir):
-    lines = (workdir / "metrics.jsonl").read_text().splitlines()
-    return [{**json.loads(line), "images/s": 0} for line in lines]
+    return [{**json.loads(line), "images/s": 0} for line in lines(workdir)]
+
+
+def run_until(workdir, data, count, delay):
+    """Starts the run and kills it `delay` seconds after its log has `count` lines.
+
+    Returns its exit status, None where it was killed.
+    """
+    with subprocess.Popen(
+        [sys.executable, "scripts/train.py", *tiny(workdir, data, *OPTIONS)],
+        cwd=ROOT,
+        env=environment(),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    ) as process:
+        while process.poll() is None:
+            if len(lines(workdir)) >= count:
+                time.sleep(delay)
+                process.kill()
+                process.wait()
+                break
+            time.sleep(0.02)
+        return None if process.returncode == -signal.SIGKILL else process.returncode
 
 
 def weights(workdir):
@@ -54,28 +65,14 @@ def test_killed_runs_lose_nothing(tmp_path):
     data = tmp_path / "data"
     done = train(tmp_path / "straight", data, *OPTIONS)
     assert done.returncode == 0, done.stderr
-    draw, kills = random.Random(0), 0
-    environment = {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"}
-    workdir = tmp_path / "killed"
-    for _ in range(30):
-        process = subprocess.Popen(
-            command(workdir, data),
-            cwd=ROOT,
-            env=environment,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-        )
-        try:
-            # Between its imports and its evaluation, both included.
-            _, said = process.communicate(timeout=draw.uniform(2.5, 9))
-        except subprocess.TimeoutExpired:
-            process.send_signal(signal.SIGKILL)
-            process.communicate()
-            kills += 1
-            continue
-        assert process.returncode == 0, said.decode()
-        break
-    assert kills >= 3
+    draw, workdir = random.Random(0), tmp_path / "killed"
+    for _ in range(KILLS):
+        # In the middle of steps and of the checkpoints that are written all the time.
+        count = min(len(lines(workdir)) + draw.randint(1, 4), STEPS // EVERY)
+        assert run_until(workdir, data, count, draw.uniform(0, 0.3)) is None
+    # In the middle of the evaluation that follows the last step.
+    assert run_until(workdir, data, STEPS // EVERY, draw.uniform(0.1, 0.5)) is None
+    assert run_until(workdir, data, STEPS, 0) == 0
     assert rows(workdir) == rows(tmp_path / "straight")
     jax.tree.map(
         np.testing.assert_array_equal, weights(workdir), weights(tmp_path / "straight")

@@ -12,21 +12,25 @@ import pytest
 ROOT = pathlib.Path(__file__).parents[1]
 
 
+def environment():
+    """This process's, without the eight devices of the tests."""
+    return {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"}
+
+
 def start(script, *arguments):
-    environment = {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"}
     return subprocess.run(
         [sys.executable, f"scripts/{script}.py", *map(str, arguments)],
         cwd=ROOT,
-        env=environment,
+        env=environment(),
         capture_output=True,
         text=True,
         check=False,
     )
 
 
-def train(workdir, data_dir, *overrides):
-    return start(
-        "train",
+def tiny(workdir, data_dir, *overrides):
+    """The flags of scripts/train.py for a run of seconds."""
+    return [
         "--config=configs/quickstart.py",
         f"--workdir={workdir}",
         f"--config.data.data_dir={data_dir}",
@@ -38,7 +42,11 @@ def train(workdir, data_dir, *overrides):
         "--config.train.steps=4",
         "--config.train.log_every=2",
         *overrides,
-    )
+    ]
+
+
+def train(workdir, data_dir, *overrides):
+    return start("train", *tiny(workdir, data_dir, *overrides))
 
 
 @pytest.fixture(scope="module")
