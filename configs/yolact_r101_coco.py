@@ -68,6 +68,7 @@ def get_config() -> ConfigDict:
                 "freeze": r"^backbone\.(.*\.)?(bn\d|downsample\.1)\.",
             },
             "eval": {"max_detections": (1, 10, 100)},
+            "sharding": {"params": "replicated", "space": 1},
             "train": {
                 "steps": 800_000,
                 "seed": 0,
@@ -77,6 +78,8 @@ def get_config() -> ConfigDict:
                 "init_from": "",
                 "init_allow": "",
                 "evaluate_every": 0,
+                "best": "",
+                "grace_seconds": 30.0,
             },
         }
     )

@@ -1,7 +1,9 @@
 """Checkpoints of a run: orbax, asynchronous, atomic, with the loader's position."""
 
+import contextlib
 import pathlib
 import sys
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -21,16 +23,21 @@ class TrainState:
 
 
 class Checkpoints:
-    """The checkpoints in `workdir`/checkpoints, of which the newest `keep` stay.
+    """The checkpoints in `workdir`/`folder`, of which the newest `keep` stay.
 
     With `read_only` nothing is made or cleaned up, so that the run that writes them
     may be under way. Raises FileNotFoundError then, where there is no such folder.
     """
 
     def __init__(
-        self, workdir: str | pathlib.Path, *, keep: int = 3, read_only: bool = False
+        self,
+        workdir: str | pathlib.Path,
+        *,
+        keep: int = 3,
+        folder: str = "checkpoints",
+        read_only: bool = False,
     ):
-        self.directory = pathlib.Path(workdir).absolute() / "checkpoints"
+        self.directory = pathlib.Path(workdir).absolute() / folder
         if read_only and not self.directory.is_dir():
             raise self._nothing()
         self._manager = ocp.CheckpointManager(
@@ -47,13 +54,34 @@ class Checkpoints:
         )
 
     def save(self, step: int, state: TrainState, position: Any) -> None:
-        """Starts to write `state` and the loader's `position`; returns at once."""
-        self._manager.save(
-            step,
-            args=ocp.args.Composite(
-                state=ocp.args.StandardSave(state), loader=ocp.args.JsonSave(position)
-            ),
-        )
+        """Starts to write `state` and the loader's `position`; returns at once.
+
+        A step that is there already stays as it is. Raises OSError, here or in a later
+        call or `close`, where the checkpoint could not be written.
+        """
+        if step in self._manager.all_steps():
+            return
+        with self._told():
+            self._manager.save(
+                step,
+                args=ocp.args.Composite(
+                    state=ocp.args.StandardSave(state),
+                    loader=ocp.args.JsonSave(position),
+                ),
+            )
+
+    @contextlib.contextmanager
+    def _told(self) -> Iterator[None]:
+        """Turns what goes wrong with writing into one sentence."""
+        try:
+            yield
+        except Exception as error:
+            reason = (str(error) or type(error).__name__).splitlines()[0][:200]
+            raise OSError(
+                f"a checkpoint could not be written to {self.directory} ({reason}); "
+                "those that are complete stay: free some space there and start the "
+                "same command again"
+            ) from error
 
     def latest(self) -> int | None:
         """The step of the newest complete checkpoint; None where there is none."""
@@ -106,6 +134,14 @@ class Checkpoints:
 
         Raises FileNotFoundError where there is no checkpoint.
         """
+        step, saved = self.restore_state()
+        return step, saved["params"], saved["state"] or {}
+
+    def restore_state(self) -> tuple[int, dict[str, Any]]:
+        """The newest step and the fields of its `TrainState`, on one device.
+
+        Raises FileNotFoundError where there is no checkpoint.
+        """
         step = self._latest_or_raise()
         sharding = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
         like = jax.tree.map(
@@ -115,7 +151,7 @@ class Checkpoints:
         restored = self._manager.restore(
             step, args=ocp.args.Composite(state=ocp.args.StandardRestore(like))
         )["state"]
-        return step, restored["params"], restored["state"] or {}
+        return step, restored
 
     def _latest_or_raise(self) -> int:
         step = self.latest()
@@ -130,8 +166,9 @@ class Checkpoints:
         )
 
     def close(self) -> None:
-        """Waits for what is being written."""
-        self._manager.wait_until_finished()
+        """Waits for what is being written. Raises OSError where it could not be."""
+        with self._told():
+            self._manager.wait_until_finished()
         self._manager.close()
 
 

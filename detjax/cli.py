@@ -10,9 +10,15 @@ from typing import Any
 from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
-from detjax import compilation
+from detjax import cluster, compilation
 
 flags.DEFINE_bool("debug", False, "Show the stack trace of an error.")
+flags.DEFINE_string(
+    "distributed",
+    None,
+    "Join the other processes of the run: 'auto' on a cluster that JAX knows (TPU pod, "
+    "Slurm, Open MPI, Kubernetes), else HOST:PORT,NUMBER_OF_PROCESSES,INDEX.",
+)
 
 # What users can mend themselves; anything else is a defect and shows its trace.
 EXPECTED = (ValueError, OSError, TypeError, ArithmeticError, ImportError)
@@ -34,6 +40,8 @@ def run(main: Callable[[list[str]], Any]) -> None:
 
     def guarded(argv):
         try:
+            if flags.FLAGS.distributed:
+                cluster.start(flags.FLAGS.distributed)
             return main(argv[1:])
         except EXPECTED as error:
             fail(error)
@@ -83,9 +91,16 @@ def config_flag() -> flags.FlagHolder:
     )
 
 
-def workdir_flag() -> flags.FlagHolder:
+def workdir_flag(required: bool = True) -> flags.FlagHolder:
     """The flag --workdir=DIR."""
-    return flags.DEFINE_string("workdir", None, "The run's folder.", required=True)
+    return flags.DEFINE_string("workdir", None, "The run's folder.", required=required)
+
+
+def best_flag() -> flags.FlagHolder:
+    """The flag --best."""
+    return flags.DEFINE_bool(
+        "best", False, "Take the checkpoint that train.best kept, not the newest."
+    )
 
 
 def plain(config: ConfigDict) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The persistent compilation cache: programs compile once a machine."""
+"""Compiled programs: kept from process to process, and counted."""
 
 import os
 import pathlib
@@ -6,6 +6,24 @@ import pathlib
 import jax
 
 VARIABLE = "DETJAX_CACHE"
+_built = 0
+
+
+def count() -> int:
+    """How many programs this process has built, or fetched from the cache, so far.
+
+    Anything but a constant after the first steps of a run is a shape that changes.
+    """
+    return _built
+
+
+def _listen(event: str, *_, **__) -> None:
+    global _built
+    if event == "/jax/core/compile/backend_compile_duration":
+        _built += 1
+
+
+jax.monitoring.register_event_duration_secs_listener(_listen)
 
 
 def enable_cache() -> str | None:

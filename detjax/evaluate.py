@@ -1,19 +1,22 @@
 """A model's COCO metrics on a data set."""
 
+import functools
 import json
 import pathlib
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import jax
 import numpy as np
 import tqdm
 
-from detjax import sharding
+from detjax import cluster, sharding
 from detjax.data.records import Record
 from detjax.eval import coco
 from detjax.predict import in_original, to_results
+from detjax.preemption import Interrupted
+from detjax.sharding import Layout
 from detjax.types import Model
 
 
@@ -82,15 +85,30 @@ def detect_all(
     loader: Iterable,
     *,
     category_ids: Sequence[int],
-    mesh: jax.sharding.Mesh | None = None,
+    layout: Layout | None = None,
+    stop: Callable[[], bool] = lambda: False,
     progress: bool = True,
 ) -> list[dict[str, Any]]:
-    """COCO results entries of every valid image; `category_ids` are those of labels."""
-    mesh = mesh or sharding.make_mesh()
-    predict = jax.jit(model.predict)
+    """COCO results entries of every valid image; `category_ids` are those of labels.
+
+    Every process reads its share of the images and returns the entries of all. Raises
+    Interrupted as soon as `stop()` holds.
+    """
+    layout = layout or sharding.make()
+    params, state = layout.keep((params, state))
     rows: list[dict[str, Any]] = []
-    for batch in tqdm.tqdm(loader, disable=not progress, desc="evaluate", unit="batch"):
-        found = jax.device_get(predict(params, state, sharding.put(batch.images, mesh)))
+
+    @functools.partial(jax.jit, out_shardings=layout.by_image())
+    def predict(params, state, images):
+        with layout.rows():
+            return model.predict(layout.gather(params), state, images)
+
+    quiet = not progress or not cluster.primary()
+    for batch in tqdm.tqdm(loader, disable=quiet, desc="evaluate", unit="batch"):
+        if stop():
+            raise Interrupted
+        images = filled_up(batch.images, layout.local_shares)
+        found = layout.local(predict(params, state, layout.put_images(images)))
         for i in np.flatnonzero(batch.valid):
             one = in_original(
                 jax.tree.map(lambda x, i=i: x[i], found),
@@ -99,7 +117,13 @@ def detect_all(
                 batch.images.shape[1:3],
             )
             rows += to_results(one, int(batch.ids[i]), category_ids)
-    return rows
+    return cluster.gather(rows)
+
+
+def filled_up(images: np.ndarray, shares: int) -> np.ndarray:
+    """`images` with the last one repeated, until they divide among `shares`."""
+    missing = -len(images) % shares
+    return np.concatenate([images, np.repeat(images[-1:], missing, axis=0)])
 
 
 def evaluate(

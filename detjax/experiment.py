@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from ml_collections import ConfigDict
 
-from detjax import cli, draw, models, optim, train
+from detjax import cli, cluster, draw, models, optim, replay, sharding, train
 from detjax import evaluate as evaluation
 from detjax import predict as prediction
 from detjax.data import dataset
@@ -17,26 +17,30 @@ from detjax.data.classes import COCO, COCO_IDS
 from detjax.weights import convert, published
 
 
-def run(config: ConfigDict, workdir: str | pathlib.Path) -> dict[str, float]:
+def run(
+    config: ConfigDict, workdir: str | pathlib.Path, profile: int = 0
+) -> dict[str, float]:
     """Trains what `config` describes in `workdir`, evaluates it, and says how well.
 
     A `workdir` with a checkpoint in it goes on from there. Leaves config.json,
-    metrics.jsonl, checkpoints/, eval.json, results.json and predictions.png.
+    metrics.jsonl, tensorboard/, checkpoints/, eval.json, results.json and
+    predictions.png; see `train.fit` for `profile`.
 
     Raises ValueError where the config does not fit the data.
     """
     workdir = cli.make_workdir(workdir)
     settings = cli.plain(config)
-    data = dataset.make(**settings["data"])
+    data = cluster.primary_first(lambda: dataset.make(**settings["data"]))
     described = describe(settings, data.info)
-    check(described, data.info, workdir)
+    cluster.primary_first(lambda: check(described, data.info, workdir))
     model = models.make(**settings["model"])
-    optimizer, rate = optim.make(
-        **settings["optimizer"], steps=settings["train"]["steps"]
-    )
+    steps = settings["train"]["steps"]
+    optimizer, rate = optim.make(**settings["optimizer"], steps=steps)
+    layout = sharding.make(**settings["sharding"])
 
-    def score(state):
-        return measure(model, state.params, state.state, data, settings["eval"])
+    def score(state, **options):
+        weights = (state.params, state.state)
+        return measure(model, *weights, data, settings["eval"], layout, **options)
 
     state = train.fit(
         model,
@@ -44,13 +48,31 @@ def run(config: ConfigDict, workdir: str | pathlib.Path) -> dict[str, float]:
         rate,
         data.train,
         workdir=workdir,
-        evaluate=lambda state: score(state)[0],
+        evaluate=lambda state, stop: score(state, stop=stop)[0],
+        layout=layout,
+        profile=profile,
         **settings["train"],
     )
     metrics, rows = score(state)
-    evaluation.write(workdir, metrics, rows)
-    show(workdir, data)
+    params, statistics = layout.whole((state.params, state.state))
+    if cluster.primary():
+        evaluation.write(workdir, metrics, rows)
+        trained = prediction.assemble(described, params, statistics, steps)
+        show(workdir / "predictions.png", trained, data)
     return metrics
+
+
+def again(folder: str | pathlib.Path) -> str:
+    """What the failed step in `folder`, a run's failed-<step>, says when done again.
+
+    Raises FileNotFoundError where there is none.
+    """
+    folder = pathlib.Path(folder)
+    step, state, batch = replay.read(folder)
+    config = prediction.read_json(folder.absolute().parent / "config.json")
+    model = models.make(**config["model"])
+    found = replay.again(model, state, batch, train.step_key(state))
+    return replay.told(step, found)
 
 
 def import_weights(
@@ -93,11 +115,20 @@ def import_weights(
     return report
 
 
-def measure(model, params, state, data: dataset.Data, settings: dict[str, Any]):
-    """Metrics on the evaluation split, and the COCO results entries behind them."""
+def measure(model, params, state, data: dataset.Data, settings, layout=None, **options):
+    """Metrics on the evaluation split, and the COCO results entries behind them.
+
+    `options` are those of `evaluate.detect_all`.
+    """
     ids = data.info.category_ids
     rows = evaluation.detect_all(
-        model, params, state, data.evaluation(), category_ids=ids
+        model,
+        params,
+        state,
+        data.evaluation(),
+        category_ids=ids,
+        layout=layout,
+        **options,
     )
     metrics = evaluation.evaluate(
         rows, data.truth, classes=data.info.classes, category_ids=ids, **settings
@@ -124,7 +155,7 @@ def check(described: dict[str, Any], info: Info, workdir: pathlib.Path) -> None:
         )
     path = workdir / "config.json"
     if path.exists() and (workdir / "checkpoints").is_dir():
-        before = json.loads(path.read_text())
+        before = prediction.read_json(path)
         now = json.loads(json.dumps(described))
         for section, keys in (("model", now["model"]), ("data", ("size", "letterbox"))):
             for key in keys:
@@ -134,7 +165,8 @@ def check(described: dict[str, Any], info: Info, workdir: pathlib.Path) -> None:
                         f"{workdir} holds a run with {section}.{key}={was}, the config "
                         f"says {wanted}; choose another --workdir"
                     )
-    path.write_text(json.dumps(described, indent=1) + "\n")
+    if cluster.primary():
+        path.write_text(json.dumps(described, indent=1) + "\n")
 
 
 def describe(settings: dict[str, Any], info: Info) -> dict[str, Any]:
@@ -161,28 +193,31 @@ def complete(function: Any, section: dict[str, Any]) -> dict[str, Any]:
     return dict(bound.arguments)
 
 
-def evaluate(workdir: str | pathlib.Path) -> dict[str, float]:
-    """Metrics of the newest checkpoint; writes eval.json and results.json again."""
-    loaded = prediction.load(workdir)
+def evaluate(workdir: str | pathlib.Path, best: bool = False) -> dict[str, float]:
+    """Metrics of the newest checkpoint, or the `best`; writes eval.json and results."""
+    loaded = prediction.load(workdir, best=best)
     settings = cli.plain(loaded.config)
-    data = dataset.make(**settings["data"])
+    data = cluster.primary_first(lambda: dataset.make(**settings["data"]))
+    layout = sharding.make(**settings["sharding"])
     metrics, rows = measure(
-        loaded.model, loaded.params, loaded.state, data, settings["eval"]
+        loaded.model, loaded.params, loaded.state, data, settings["eval"], layout
     )
-    evaluation.write(workdir, metrics, rows)
+    if cluster.primary():
+        evaluation.write(workdir, metrics, rows)
     return metrics
 
 
-def show(workdir: pathlib.Path, data: dataset.Data, count: int = 9) -> None:
-    """Writes predictions.png: some unseen images, truth beside prediction."""
-    run = prediction.load(workdir)
+def show(
+    path: pathlib.Path, run: prediction.Run, data: dataset.Data, count: int = 9
+) -> None:
+    """Draws some unseen images into the file `path`, truth beside prediction."""
     predict = run.predictor()
     chosen = np.linspace(0, len(data.truth) - 1, min(count, len(data.truth))).astype(
         int
     )
     records = [data.truth[int(i)] for i in chosen]
     found = [predict(draw.decode(r.image), min_score=0.3) for r in records]
-    draw.comparison(workdir / "predictions.png", records, found, run.classes)
+    draw.comparison(path, records, found, run.classes)
 
 
 def predict(
@@ -191,6 +226,7 @@ def predict(
     paths: list[str],
     *,
     min_score: float = 0.3,
+    best: bool = False,
 ) -> list[str]:
     """Draws the detections on every image of `paths` into `out`; returns complaints.
 
@@ -198,7 +234,7 @@ def predict(
     the pixels of the upright original. Files that cannot be read are passed over, and
     each is a sentence of what is returned.
     """
-    run = prediction.load(workdir)
+    run = prediction.load(workdir, best=best)
     call = run.predictor()
     out = cli.make_workdir(out)
     rows: list[dict[str, Any]] = []

@@ -139,23 +139,39 @@ def _jitted(function):
     return _JITTED.setdefault(function, jax.jit(function))
 
 
-def load(workdir: str | pathlib.Path) -> Run:
-    """The newest checkpoint of `workdir`, ready to be called on images.
+def load(workdir: str | pathlib.Path, best: bool = False) -> Run:
+    """The newest checkpoint of `workdir`, or the `best`, ready to be called on images.
 
-    Raises FileNotFoundError where `workdir` holds no run.
+    Raises FileNotFoundError where `workdir` holds no run, or none that is called best.
     """
     compilation.enable_cache()
     path = pathlib.Path(workdir) / "config.json"
     if not path.exists():
         raise FileNotFoundError(f"{path} does not exist; is {workdir} a --workdir?")
-    saved = json.loads(path.read_text())
-    classes, category_ids = saved.pop("classes"), saved.pop("category_ids")
-    config = ConfigDict(saved)
-    checkpoints = Checkpoints(workdir, read_only=True)
+    folder = "best" if best else "checkpoints"
+    checkpoints = Checkpoints(workdir, folder=folder, read_only=True)
     step, params, state = checkpoints.restore_weights()
     checkpoints.close()
+    return assemble(read_json(path), params, state, step)
+
+
+def assemble(described: dict[str, Any], params: Any, state: Any, step: int) -> Run:
+    """A run from what its config.json says and its weights."""
+    sections = dict(described)
+    classes, category_ids = sections.pop("classes"), sections.pop("category_ids")
+    config = ConfigDict(sections)
     model = models.make(**config.model)
-    return Run(config, classes, category_ids, model, params, state, step)
+    return Run(config, list(classes), list(category_ids), model, params, state, step)
+
+
+def read_json(path: pathlib.Path) -> Any:
+    """What is in a JSON file. Raises ValueError where it is none."""
+    try:
+        return json.loads(path.read_text())
+    except ValueError as error:
+        raise ValueError(
+            f"{path} is not JSON ({error}); write it again, or choose another --workdir"
+        ) from None
 
 
 def as_rgb(image: np.ndarray) -> np.ndarray:

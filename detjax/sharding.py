@@ -1,49 +1,186 @@
 """The mesh, and the only file that names its axes.
 
-Parameters are replicated and batches are split by image. Losses are sums over the
-global batch under jit, so XLA inserts the reductions; nothing else knows of it.
+    data    splits batches by image, and with params="fsdp" the parameters too
+    space   splits the height of images that are too large for one device
+
+Losses are sums over the global batch under jit, so XLA inserts the reductions, the
+gathers of parameters and the exchange of rows at the seams; nothing else knows of it.
 """
 
-from typing import Any
+import contextlib
+import dataclasses
+import re
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+from flax import linen
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-DATA = "data"
+from detjax.types import Batch
+
+DATA, SPACE = "data", "space"
+PARAMS = ("replicated", "fsdp")
+# What 'fsdp' splits: the axes of an array by its dotted name, the first that divides
+# among the devices; the first pattern that is found decides. Optimizers remember an
+# array under its parameter's name, so their memory is split alike.
+RULES: tuple[tuple[str, tuple[int, ...]], ...] = (
+    (r"(^|\.)kernel$", (-1, -2)),  # output channels, else input channels
+    (r"", ()),  # scales, biases, statistics and counters are small
+)
+# Rows that a device has at least of what it convolves, or the map is gathered first.
+# (XLA's gradients of a strided convolution are wrong from one row a device on.)
+MIN_ROWS = 4
 
 
-def make_mesh(devices: list[jax.Device] | None = None) -> Mesh:
-    """A mesh over `devices`, all of them by default, that splits batches."""
-    devices = jax.devices() if devices is None else devices
-    return jax.make_mesh(
-        (len(devices),), (DATA,), axis_types=(AxisType.Auto,), devices=devices
-    )
+class Layout(NamedTuple):
+    """What lies where: a mesh, and how the parameters are kept on it."""
 
+    mesh: Mesh
+    params: str = "replicated"
 
-def replicated(mesh: Mesh) -> NamedSharding:
-    """The sharding of parameters and of everything else that each device holds."""
-    return NamedSharding(mesh, PartitionSpec())
+    @property
+    def shares(self) -> int:
+        """How many parts a global batch is split into."""
+        return self.mesh.shape[DATA]
 
+    @property
+    def local_shares(self) -> int:
+        """How many of them are this process's."""
+        return len(self.mesh.local_devices) // self.mesh.shape[SPACE]
 
-def by_batch(mesh: Mesh) -> NamedSharding:
-    """The sharding of arrays whose leading axis counts images."""
-    return NamedSharding(mesh, PartitionSpec(DATA))
+    def replicated(self) -> NamedSharding:
+        """The sharding of what each device holds whole."""
+        return NamedSharding(self.mesh, PartitionSpec())
 
+    def by_image(self) -> NamedSharding:
+        """The sharding of arrays whose leading axis counts images."""
+        return NamedSharding(self.mesh, PartitionSpec(DATA))
 
-def put(batch: Any, mesh: Mesh) -> Any:
-    """`batch` of this process on the mesh's devices, joined to a global one.
-
-    Raises ValueError where the images do not divide among this process's devices.
-    """
-    local = len(mesh.local_devices)
-    count = len(jax.tree.leaves(batch)[0])
-    if count % local:
-        raise ValueError(
-            f"a batch of {count} images does not divide among {local} devices; "
-            f"set data.batch_size to a multiple of {len(mesh.devices.flat)}"
+    def of(self, tree: Any) -> Any:
+        """The sharding of every array of a `TrainState`, or of weights."""
+        return jax.tree_util.tree_map_with_path(
+            lambda path, x: NamedSharding(self.mesh, self._spec(path, x.shape)), tree
         )
-    target = by_batch(mesh)
-    return jax.tree.map(
-        lambda x: jax.make_array_from_process_local_data(target, np.asarray(x)), batch
+
+    def keep(self, tree: Any) -> Any:
+        """`tree` laid out as `of` says; the same arrays on every process."""
+        return jax.device_put(tree, self.of(tree))
+
+    def put(self, batch: Batch) -> Batch:
+        """`batch` of this process on its devices, joined to a global one.
+
+        Raises ValueError where it does not divide.
+        """
+        target = self.by_image()
+        rest = jax.tree.map(
+            lambda x: self._join(x, target), dataclasses.replace(batch, images=None)
+        )
+        return dataclasses.replace(rest, images=self.put_images(batch.images))
+
+    def put_images(self, images: np.ndarray) -> jax.Array:
+        """`images` [b h w 3] of this process, split over images and rows.
+
+        Raises ValueError where they do not divide.
+        """
+        space, height = self.mesh.shape[SPACE], images.shape[1]
+        if height % space:
+            raise ValueError(
+                f"images {height} pixels high do not divide among sharding.space="
+                f"{space} devices; choose a data.size that does"
+            )
+        target = NamedSharding(self.mesh, PartitionSpec(DATA, SPACE))
+        return self._join(images, target)
+
+    def gather(self, params: Any) -> Any:
+        """`params` whole on every device, as a traced function needs them.
+
+        Left to itself XLA may split a convolution by channels to spare the gathering,
+        which costs more to exchange.
+        """
+        if self.params == "replicated":
+            return params
+        return jax.lax.with_sharding_constraint(params, self.replicated())
+
+    def rows(self) -> contextlib.AbstractContextManager:
+        """Inside, networks that are traced split their maps' rows over `space`."""
+        if self.mesh.shape[SPACE] == 1:
+            return contextlib.nullcontext()
+        return linen.intercept_methods(self._split_rows)
+
+    def _split_rows(self, call, args, kwargs, context):
+        if isinstance(context.module, linen.Conv) and context.method_name == "__call__":
+            x, *rest = args
+            rows, space = x.shape[1], self.mesh.shape[SPACE]
+            fits = rows % space == 0 and rows >= MIN_ROWS * space
+            split = PartitionSpec(DATA, SPACE) if fits else PartitionSpec(DATA)
+            target = NamedSharding(self.mesh, split)
+            args = (jax.lax.with_sharding_constraint(x, target), *rest)
+        return call(*args, **kwargs)
+
+    def whole(self, tree: Any) -> Any:
+        """`tree` on this process's host, in whatever parts it is kept."""
+        return jax.device_get(
+            jax.jit(lambda x: x, out_shardings=self.replicated())(tree)
+        )
+
+    def local(self, tree: Any) -> Any:
+        """This process's images of arrays that are `by_image`, on the host."""
+        return jax.tree.map(_local, tree)
+
+    def _join(self, x: np.ndarray, target: NamedSharding) -> jax.Array:
+        if len(x) % self.local_shares:
+            raise ValueError(
+                f"a batch of {len(x)} images does not divide among "
+                f"{self.local_shares} devices; set data.batch_size to a multiple of "
+                f"{self.shares}"
+            )
+        return jax.make_array_from_process_local_data(target, np.asarray(x))
+
+    def _spec(self, path: Any, shape: tuple[int, ...]) -> PartitionSpec:
+        if self.params == "replicated":
+            return PartitionSpec()
+        name = jax.tree_util.keystr(path, simple=True, separator=".")
+        axes = next(axes for pattern, axes in RULES if re.search(pattern, name))
+        for axis in axes:
+            if shape[axis] % self.shares == 0:
+                split: list[str | None] = [None] * len(shape)
+                split[axis] = DATA
+                return PartitionSpec(*split)
+        return PartitionSpec()
+
+
+def make(
+    *,
+    params: str = "replicated",
+    space: int = 1,
+    devices: list[jax.Device] | None = None,
+) -> Layout:
+    """A layout over `devices`, all of all processes by default.
+
+    params   "replicated", or "fsdp": each device keeps a part of every large array
+    space    devices that share an image, each some of its rows
+
+    Raises ValueError where `params` is not known or the devices do not divide.
+    """
+    if params not in PARAMS:
+        raise ValueError(f"sharding.params={params!r} is not one of {PARAMS}")
+    devices = jax.devices() if devices is None else devices
+    local = sum(d.process_index == jax.process_index() for d in devices)
+    if space < 1 or local % space:
+        raise ValueError(
+            f"sharding.space={space} does not divide the {local} devices of a process"
+        )
+    mesh = jax.make_mesh(
+        (len(devices) // space, space),
+        (DATA, SPACE),
+        axis_types=(AxisType.Auto,) * 2,
+        devices=devices,
     )
+    return Layout(mesh, params)
+
+
+def _local(x: jax.Array) -> np.ndarray:
+    # Devices that share an image hold the same rows of what is said of it.
+    parts = {shard.index[0].start or 0: shard.data for shard in x.addressable_shards}
+    return np.concatenate([np.asarray(parts[start]) for start in sorted(parts)])

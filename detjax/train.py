@@ -2,23 +2,21 @@
 
 import contextlib
 import dataclasses
-import json
 import pathlib
-import signal
 import sys
-import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-import tqdm
 
-from detjax import sharding
+from detjax import replay, sharding
 from detjax.checkpoint import Checkpoints, TrainState
+from detjax.log import Log, NonFiniteLoss
+from detjax.preemption import Interrupted, Preempted, Watch
+from detjax.sharding import Layout
 from detjax.types import Batch, Model
 from detjax.weights import transfer
 
@@ -42,73 +40,48 @@ def create(
 
 
 def make_step(
-    model: Model, optimizer: optax.GradientTransformation
-) -> Callable[[TrainState, Batch], tuple[TrainState, dict[str, jax.Array]]]:
-    """One step, for the caller to jit: (run, batch) -> (run, metrics)."""
+    model: Model, optimizer: optax.GradientTransformation, layout: Layout
+) -> Callable[[TrainState, Batch, Any], tuple[TrainState, dict[str, jax.Array]]]:
+    """One step, for the caller to jit: (run, batch, its number) -> (run, metrics).
 
-    def step(run: TrainState, batch: Batch):
-        key = jax.random.fold_in(jax.random.wrap_key_data(run.key), run.step)
-        (loss, (state, metrics)), gradients = jax.value_and_grad(
-            model.loss, has_aux=True
-        )(run.params, run.state, batch, key)
+    A step whose loss or gradient is not finite changes nothing, nor does any after it:
+    the run stays at the number before, as it was when that happened.
+    """
+
+    def step(run: TrainState, batch: Batch, number: Any):
+        def loss(params):
+            with layout.rows():
+                return model.loss(
+                    layout.gather(params), run.state, batch, step_key(run)
+                )
+
+        (value, (state, metrics)), gradients = jax.value_and_grad(loss, has_aux=True)(
+            run.params
+        )
         updates, opt_state = optimizer.update(gradients, run.opt_state, run.params)
+        norm = optax.tree.norm(gradients)
         metrics = {
-            "loss": loss,
+            "loss": value,
             **metrics,
-            "grad_norm": optax.tree.norm(gradients),
+            "grad_norm": norm,
             "cut": jnp.sum(batch.cut),
         }
-        run = dataclasses.replace(
+        after = dataclasses.replace(
             run,
             step=run.step + 1,
             params=optax.apply_updates(run.params, updates),
             state=state,
             opt_state=opt_state,
         )
-        return run, metrics
+        good = jnp.isfinite(value) & jnp.isfinite(norm) & (run.step == number - 1)
+        return jax.tree.map(lambda a, b: jnp.where(good, a, b), after, run), metrics
 
     return step
 
 
-class NonFiniteLoss(ArithmeticError):
-    """A loss became infinite or not a number; the last good checkpoint is kept."""
-
-
-def check_finite(step: int, metrics: dict[str, Any], ids: np.ndarray) -> None:
-    """Raises NonFiniteLoss with the step, the losses and the batch's image ids."""
-    if np.isfinite(metrics["loss"]) and np.isfinite(metrics["grad_norm"]):
-        return
-    parts = ", ".join(f"{k}={float(v):.4g}" for k, v in metrics.items())
-    raise NonFiniteLoss(
-        f"the loss is not finite at step {step}: {parts}; image ids of the batch: "
-        f"{ids.tolist()}; the last good checkpoint is kept: lower the learning rate, "
-        "set optimizer.clip_norm, or look at these images"
-    )
-
-
-class Preempted(SystemExit):
-    """The process was told to end, and the run is saved: exit status 143."""
-
-    def __init__(self, step: int):
-        super().__init__(128 + signal.SIGTERM)
-        self.step = step
-
-
-@contextlib.contextmanager
-def terminations() -> Iterator[threading.Event]:
-    """An event that is set when SIGTERM comes, which then does not end the process.
-
-    Outside the main thread signals cannot be caught, and the event is never set.
-    """
-    told = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield told
-        return
-    before = signal.signal(signal.SIGTERM, lambda *_: told.set())
-    try:
-        yield told
-    finally:
-        signal.signal(signal.SIGTERM, before)
+def step_key(run: TrainState) -> jax.Array:
+    """The key of the run's next step."""
+    return jax.random.fold_in(jax.random.wrap_key_data(run.key), run.step)
 
 
 def begin(
@@ -116,7 +89,7 @@ def begin(
     optimizer: optax.GradientTransformation,
     stream: Any,
     checkpoints: Checkpoints,
-    mesh: jax.sharding.Mesh,
+    layout: Layout,
     *,
     seed: int,
     init_from: str | pathlib.Path | None,
@@ -125,22 +98,20 @@ def begin(
     """The run to go on with and the log's sums; `stream` is put where it was."""
     start = stream.get_state()
     images = next(stream).images
-    run = jax.device_put(
-        jax.jit(create, static_argnums=(0, 1, 3))(model, optimizer, images, seed),
-        sharding.replicated(mesh),
-    )
+    run = jax.jit(
+        create, static_argnums=(0, 1, 2, 3), out_shardings=layout.replicated()
+    )(model, optimizer, jax.ShapeDtypeStruct(images.shape, images.dtype), seed)
     if checkpoints.latest() is not None:
-        run, position = checkpoints.restore(run)
+        run, position = checkpoints.restore(layout.keep(run))
         stream.set_state(position["loader"])
         return run, position["log"]
     stream.set_state(start)
     if init_from:
         run, report = transfer.start(run, init_from, init_allow)
-        run = jax.device_put(run, sharding.replicated(mesh))
         print(f"{len(report.loaded)} arrays from {init_from}", file=sys.stderr)
         for name in report.left:
             print(f"left at initialisation: {name}", file=sys.stderr)
-    return run, {}
+    return layout.keep(run), {}
 
 
 def fit(
@@ -155,27 +126,41 @@ def fit(
     log_every: int = 50,
     checkpoint_every: int = 1000,
     keep: int = 3,
+    grace_seconds: float = 30.0,
     init_from: str | pathlib.Path | None = None,
     init_allow: str | None = None,
-    evaluate: Callable[[TrainState], dict[str, float]] | None = None,
+    evaluate: Callable[..., dict[str, float]] | None = None,
     evaluate_every: int = 0,
-    mesh: jax.sharding.Mesh | None = None,
+    best: str | None = None,
+    layout: Layout | None = None,
+    profile: int = 0,
     progress: bool = True,
 ) -> TrainState:
     """Trains up to `steps`, from the newest checkpoint in `workdir` if there is one.
 
-    Writes `workdir`/metrics.jsonl, an object every `log_every` steps: step, losses
-    (means over those steps), lr, images/s, objects cut off by the padding; and what
-    `evaluate` says of the run every `evaluate_every` steps, where that is set.
+    Writes `workdir`/metrics.jsonl and, for TensorBoard, `workdir`/tensorboard: every
+    `log_every` steps the losses (means over those steps), lr, images/s, objects cut off
+    by the padding and programs compiled; and what `evaluate`, called with the run and a
+    function that says whether to leave off, says every `evaluate_every` steps, where
+    that is set. The newest `keep` checkpoints stay, and in `workdir`/best the one with
+    the highest of these metrics by the name of `best`. The `profile`-th step from the
+    start is traced by jax.profiler into `workdir`/profile.
 
     A new run begins with the weights of the folder `init_from`, where that is set; see
     `weights.transfer.start` for it and `init_allow`. A run that was stopped goes on as
-    if it had not been: same parameters, same batches, same log.
+    if it had not been, on any layout: same parameters, same batches, same log.
 
-    Raises NonFiniteLoss, what was saved before staying; and Preempted after SIGTERM,
-    with the run saved.
+    Raises NonFiniteLoss, with the batch and the state before it in
+    `workdir`/failed-<step> (see `replay`), what was saved before staying; and Preempted
+    after SIGTERM, with the run saved, if that takes at most `grace_seconds`.
     """
-    mesh = mesh or sharding.make_mesh()
+    if best and not (evaluate and evaluate_every):
+        raise ValueError(
+            f"train.best={best!r} is a metric of evaluations on the way; set "
+            "train.evaluate_every too"
+        )
+    layout = layout or sharding.make()
+    workdir = pathlib.Path(workdir)
     stream = iter(loader)
     checkpoints = Checkpoints(workdir, keep=keep)
     run, sums = begin(
@@ -183,122 +168,113 @@ def fit(
         optimizer,
         stream,
         checkpoints,
-        mesh,
+        layout,
         seed=seed,
         init_from=init_from,
         init_allow=init_allow,
     )
-    step = jax.jit(make_step(model, optimizer), donate_argnums=0)
+    step = jax.jit(
+        make_step(model, optimizer, layout),
+        donate_argnums=0,
+        out_shardings=(layout.of(run), layout.replicated()),
+    )
     first = int(run.step)
-    path = pathlib.Path(workdir) / "metrics.jsonl"
-    last = None  # the step whose metrics are still being computed
+    last: tuple | None = None  # the step whose metrics are still being computed
+
+    def position():
+        return {"loader": stream.get_state(), "log": log.sums}
+
+    def count_last():
+        nonlocal last
+        if last is None:
+            return
+        i, metrics, batch = last
+        last = None
+        try:
+            log.add(i, metrics, batch.ids, len(batch.ids) * jax.process_count())
+        except NonFiniteLoss:
+            # Writing goes on in the background, of checkpoints that are good.
+            replay.save(workdir, i, run, batch)
+            raise
+
+    def judge(i):
+        try:
+            row = evaluate(run, watch.now)
+        except Interrupted:
+            raise Preempted(i) from None
+        if best:
+            keep_best(workdir, best, i, row, log.rows, run, position())
+        log.put({"step": i, **row})
+        log.restart_clock()
+
+    def due(i):
+        return bool(evaluate and evaluate_every and i and i % evaluate_every == 0)
+
     with (
         # Whatever ends the run, a checkpoint that is being written is finished.
         contextlib.closing(checkpoints),
-        Log(path, rate, first, steps, sums, progress) as log,
-        terminations() as told,
+        Log(workdir, rate, first, steps, sums, progress) as log,
+        Watch(grace_seconds) as watch,
     ):
+        if due(first) and not any(is_judgement(row, first) for row in log.rows):
+            judge(first)
         for i in range(first + 1, steps + 1):
             batch = next(stream)
-            run, metrics = step(run, sharding.put(batch, mesh))
+            with profiled(workdir, i - first == profile) as done:
+                run, metrics = step(run, layout.put(batch), np.int32(i))
+                done(metrics)
             # One step behind, so that the device always has the next step to do.
-            if last:
-                log.add(*last)
-            last = (i, metrics, batch.ids, len(batch.ids) * jax.process_count())
-            stop = told.is_set()
+            count_last()
+            last = (i, metrics, batch)
+            stop = watch.at(i)
             write = i == steps or i % log_every == 0
-            save = i == steps or i % checkpoint_every == 0 or stop
+            # An evaluation that a kill cuts short is begun again from here.
+            save = i == steps or i % checkpoint_every == 0 or stop or due(i)
             if write or save:
-                log.add(*last)
-                last = None
+                count_last()
             if write:
                 log.write()
             if save:
-                position = {"loader": stream.get_state(), "log": log.sums}
-                checkpoints.save(i, run, position)
+                checkpoints.save(i, run, position())
             if stop:
                 raise Preempted(i)
-            if evaluate and evaluate_every and i % evaluate_every == 0:
-                log.put({"step": i, **evaluate(run)})
-                log.restart_clock()
+            if due(i):
+                judge(i)
     return run
 
 
-class Log:
-    """Means of metrics over some steps, into a progress bar and a file.
+def is_judgement(row: dict[str, Any], step: int) -> bool:
+    """Whether a line of the log is what an evaluation said at `step`."""
+    return row["step"] == step and "loss" not in row
 
-    `sums` is what was summed since the last line when the run stopped. Lines of steps
-    after `first`, which the run goes on from, are taken back.
+
+def keep_best(
+    workdir: pathlib.Path,
+    metric: str,
+    step: int,
+    row: dict[str, float],
+    rows: list[dict[str, Any]],
+    run: TrainState,
+    position: dict[str, Any],
+) -> None:
+    """Saves `run` in `workdir`/best if `row` has more of `metric` than any of `rows`.
+
+    Raises ValueError where `row` has no such metric.
     """
-
-    def __init__(self, path, rate, first: int, steps: int, sums: dict, progress: bool):
-        self.sums: dict[str, Any] = sums
-        self._rate = rate
-        rows = path.read_text().splitlines() if path.exists() else []
-        rest = path.with_suffix(".tmp")
-        rest.write_text("".join(f"{r}\n" for r in rows if before(r, first)))
-        rest.replace(path)
-        self._file = path.open("a")
-        self._bar = tqdm.tqdm(
-            total=steps, initial=first, disable=not progress, unit="step", smoothing=0.1
+    if metric not in row:
+        raise ValueError(
+            f"train.best={metric!r} is not a metric; choose one of {', '.join(row)}"
         )
-        self._cut_told = False
-        self._step = first
-        self.restart_clock()
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self._bar.close()
-        self._file.close()
-
-    def restart_clock(self) -> None:
-        """Leaves the time up to now out of images/s."""
-        self._images, self._since = 0, time.perf_counter()
-
-    def add(self, step: int, metrics: dict[str, Any], ids, images: int) -> None:
-        """Counts one step in; raises NonFiniteLoss."""
-        metrics = {k: float(v) for k, v in jax.device_get(metrics).items()}
-        check_finite(step, metrics, ids)
-        for name, value in {**metrics, "steps": 1}.items():
-            self.sums[name] = self.sums.get(name, 0) + value
-        self._step = step
-        self._images += images
-        self._bar.update(step - self._bar.n)
-        self._bar.set_postfix(loss=f"{metrics['loss']:.3f}", refresh=False)
-
-    def put(self, row: dict[str, float]) -> None:
-        """One line of the file."""
-        self._file.write(json.dumps(row) + "\n")
-        self._file.flush()
-
-    def write(self) -> None:
-        """One line of the means since the last."""
-        seconds = max(time.perf_counter() - self._since, 1e-9)
-        sums, self.sums = self.sums, {}
-        cut, count = sums.pop("cut"), sums.pop("steps")
-        self.put(
-            {
-                "step": self._step,
-                **{name: value / count for name, value in sums.items()},
-                "lr": float(self._rate(self._step - 1)),
-                "images/s": self._images / seconds,
-                "objects cut": cut,
-            }
-        )
-        if cut and not self._cut_told:
-            self._cut_told = True
-            self._bar.write(
-                f"warning: {cut:.0f} objects up to step {self._step} did not fit into "
-                "data.max_objects and were not learnt; raise it to keep them"
-            )
-        self.restart_clock()
+    if row[metric] > max((r[metric] for r in rows if metric in r), default=-np.inf):
+        with contextlib.closing(Checkpoints(workdir, keep=1, folder="best")) as held:
+            held.save(step, run, position)
 
 
-def before(row: str, step: int) -> bool:
-    """Whether a line of the log is whole and of `step` or earlier."""
-    try:
-        return json.loads(row)["step"] <= step
-    except (ValueError, KeyError):
-        return False
+@contextlib.contextmanager
+def profiled(workdir: pathlib.Path, wanted: bool):
+    """Yields a function to call with the results; traces what is inside if `wanted`."""
+    if not wanted:
+        yield lambda results: None
+        return
+    with jax.profiler.trace(str(workdir / "profile")):
+        yield jax.block_until_ready

@@ -2,11 +2,11 @@
 
 from detjax import cli, experiment
 
-WORKDIR = cli.workdir_flag()
+WORKDIR, BEST = cli.workdir_flag(), cli.best_flag()
 
 
 def main(_):
-    metrics = experiment.evaluate(WORKDIR.value)
+    metrics = experiment.evaluate(WORKDIR.value, best=BEST.value)
     print("\n".join(f"{name:24} {value:.4f}" for name, value in metrics.items()))
 
 

@@ -6,7 +6,7 @@ from absl import flags
 
 from detjax import cli, experiment
 
-WORKDIR = cli.workdir_flag()
+WORKDIR, BEST = cli.workdir_flag(), cli.best_flag()
 OUT = flags.DEFINE_string("out", None, "Where pictures go.", required=True)
 MIN_SCORE = flags.DEFINE_float("min_score", 0.3, "Leave out detections below this.")
 
@@ -15,7 +15,7 @@ def main(paths):
     if not paths:
         raise ValueError("no images were given; name files or folders after the flags")
     complaints = experiment.predict(
-        WORKDIR.value, OUT.value, paths, min_score=MIN_SCORE.value
+        WORKDIR.value, OUT.value, paths, min_score=MIN_SCORE.value, best=BEST.value
     )
     for complaint in complaints:
         print(f"error: {complaint}", file=sys.stderr)

@@ -1,12 +1,26 @@
-"""Train: python scripts/train.py --config=configs/quickstart.py --workdir=DIR."""
+"""Train: python scripts/train.py --config=configs/quickstart.py --workdir=DIR.
+
+--replay=DIR/failed-STEP does the step again whose loss was not finite.
+"""
+
+from absl import flags
 
 from detjax import cli, experiment
 
-CONFIG, WORKDIR = cli.config_flag(), cli.workdir_flag()
+CONFIG, WORKDIR = cli.config_flag(), cli.workdir_flag(required=False)
+REPLAY = flags.DEFINE_string("replay", None, "The folder of a step that failed.")
+PROFILE = flags.DEFINE_integer(
+    "profile", 0, "Trace this step, counted from the start, into WORKDIR/profile."
+)
 
 
 def main(_):
-    metrics = experiment.run(CONFIG.value, WORKDIR.value)
+    if REPLAY.value:
+        print(experiment.again(REPLAY.value))
+        return
+    if not (CONFIG.value and WORKDIR.value):
+        raise ValueError("give --config=FILE.py and --workdir=DIR, or --replay=DIR")
+    metrics = experiment.run(CONFIG.value, WORKDIR.value, profile=PROFILE.value)
     print("\n".join(f"{name:24} {value:.4f}" for name, value in metrics.items()))
 
 

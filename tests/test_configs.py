@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import pytest
 
-from detjax import cli, models, optim, train
+from detjax import cli, models, optim, sharding, train
 from detjax.types import Batch, Objects
 
 NAMES = sorted(
@@ -52,7 +52,9 @@ def test_config_fits_its_model_at_full_size(name):
     optimizer, rate = optim.make(**config["optimizer"], steps=config["train"]["steps"])
     batch = batch_of(config["data"])
     run = jax.eval_shape(lambda: train.create(model, optimizer, batch.images, 0))
-    after, metrics = jax.eval_shape(train.make_step(model, optimizer), run, batch)
+    after, metrics = jax.eval_shape(
+        train.make_step(model, optimizer, sharding.make()), run, batch, 1
+    )
     assert jax.tree.map(lambda x: (x.shape, x.dtype), after) == jax.tree.map(
         lambda x: (x.shape, x.dtype), run
     )

@@ -11,6 +11,7 @@ import jax
 import numpy as np
 import pytest
 from test_scripts import ROOT, environment, tiny, train
+from test_train import lasting
 
 from detjax import checkpoint
 
@@ -28,7 +29,7 @@ def lines(workdir):
 
 
 def rows(workdir):
-    return [{**json.loads(line), "images/s": 0} for line in lines(workdir)]
+    return [lasting(json.loads(line)) for line in lines(workdir)]
 
 
 def run_until(workdir, data, count, delay):
