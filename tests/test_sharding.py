@@ -1,0 +1,91 @@
+"""Every layout of the mesh computes what one device does."""
+
+import dataclasses
+
+import jax
+import numpy as np
+import optax
+import pytest
+from families import batch, key, loss_and_gradient, model, variables
+
+from detjax import sharding
+
+
+def tall():
+    """Eight images, high enough to be split among eight devices at some levels."""
+    data = batch(count=8)
+    filled = [(0, 0), (0, 192), (0, 0), (0, 0)]
+    masks = np.pad(data.objects.masks, [(0, 0), (0, 0), (0, 96), (0, 0)])
+    return dataclasses.replace(
+        data,
+        images=np.pad(data.images, filled, mode="reflect"),
+        objects=dataclasses.replace(data.objects, masks=masks),
+    )
+
+
+@pytest.fixture(scope="module")
+def alone():
+    """The loss and gradients of one device, batch norm in training mode."""
+    (loss, _), gradients = loss_and_gradient("yolact")(
+        *variables("yolact"), tall(), key()
+    )
+    return float(loss), gradients
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"params": "fsdp"}, {"space": 2}, {"space": 8}, {"params": "fsdp", "space": 4}],
+    ids=str,
+)
+def test_a_layout_gives_the_loss_and_gradients_of_one_device(options, alone):
+    layout = sharding.make(**options)
+    assert layout.mesh.size == 8
+
+    @jax.jit
+    def both(params, state, data):
+        def loss(params):
+            with layout.rows():
+                whole = layout.gather(params)
+                return model("yolact").loss(whole, state, data, key())[0]
+
+        return jax.value_and_grad(loss)(params)
+
+    loss, gradients = both(*layout.keep(variables("yolact")), layout.put(tall()))
+    assert loss == pytest.approx(alone[0], rel=1e-5)
+    for ours, theirs in zip(
+        jax.tree.leaves(gradients), jax.tree.leaves(alone[1]), strict=True
+    ):
+        apart = np.linalg.norm(np.asarray(ours) - theirs)
+        assert apart <= 1e-5 * max(np.linalg.norm(theirs), 1e-2)
+
+
+def test_fsdp_keeps_a_part_of_every_large_array_on_each_device():
+    layout = sharding.make(params="fsdp")
+    params, _ = variables("yolact")
+    memory = optax.adam(1e-3).init(params)
+    kept = layout.keep({"params": params, "opt_state": memory})
+    whole, split = 0, 0
+    for path, x in jax.tree_util.tree_leaves_with_path(kept):
+        here = x.addressable_shards[0].data.size
+        if jax.tree_util.keystr(path, simple=True, separator=".").endswith("kernel"):
+            whole, split = whole + x.size, split + here
+        else:
+            assert here == x.size
+    assert split < 0.2 * whole
+    jax.tree.map(np.testing.assert_array_equal, layout.whole(kept["params"]), params)
+
+
+def test_what_does_not_divide_is_said_so():
+    with pytest.raises(ValueError, match=r"sharding.params='zero' is not one of"):
+        sharding.make(params="zero")
+    with pytest.raises(ValueError, match=r"space=3 does not divide the 8 devices"):
+        sharding.make(space=3)
+    with pytest.raises(ValueError, match=r"65 pixels high do not divide among .*=2"):
+        sharding.make(space=2).put_images(np.zeros((4, 65, 64, 3), np.uint8))
+
+
+def test_images_come_back_in_their_order():
+    layout = sharding.make(space=2)
+    rows = np.arange(16, dtype=np.float32).reshape(8, 2)
+    kept = jax.device_put(rows, layout.by_image())
+    np.testing.assert_array_equal(layout.local(kept), rows)
