@@ -1,14 +1,22 @@
 """Checkpoints of a run: orbax, asynchronous, atomic, with the loader's position."""
 
 import contextlib
+import copy
 import pathlib
 import sys
 from collections.abc import Iterator
+from concurrent import futures
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import orbax.checkpoint as ocp
 from flax import struct
+
+
+@jax.jit
+def _copy(tree: Any) -> Any:
+    return jax.tree.map(jnp.copy, tree)
 
 
 @struct.dataclass
@@ -40,6 +48,8 @@ class Checkpoints:
         self.directory = pathlib.Path(workdir).absolute() / folder
         if read_only and not self.directory.is_dir():
             raise self._nothing()
+        self._worker = futures.ThreadPoolExecutor(max_workers=1)
+        self._writing: futures.Future | None = None
         self._manager = ocp.CheckpointManager(
             self.directory,
             item_handlers={
@@ -56,19 +66,33 @@ class Checkpoints:
     def save(self, step: int, state: TrainState, position: Any) -> None:
         """Starts to write `state` and the loader's `position`; returns at once.
 
-        A step that is there already stays as it is. Raises OSError, here or in a later
-        call or `close`, where the checkpoint could not be written.
+        What is written is a copy, made on the device, so that the next step may have
+        the state's memory. A step that is there already stays as it is. Raises OSError,
+        here or in a later call or `close`, where a checkpoint could not be written.
         """
-        if step in self._manager.all_steps():
-            return
+        self._wait()
+        args = ocp.args.Composite(
+            state=ocp.args.StandardSave(_copy(state)),
+            loader=ocp.args.JsonSave(copy.deepcopy(position)),
+        )
+        if jax.process_count() > 1:
+            # Processes meet inside, which they may not do beside a step.
+            self._write(step, args)
+        else:
+            # Orbax opens files and lays out folders before it turns asynchronous,
+            # which takes longer than a step of a small network.
+            self._writing = self._worker.submit(self._write, step, args)
+
+    def _write(self, step: int, args: ocp.args.Composite) -> None:
         with self._told():
-            self._manager.save(
-                step,
-                args=ocp.args.Composite(
-                    state=ocp.args.StandardSave(state),
-                    loader=ocp.args.JsonSave(position),
-                ),
-            )
+            if step not in self._manager.all_steps():
+                self._manager.save(step, args=args)
+
+    def _wait(self) -> None:
+        """Waits for the checkpoint that is being written, and raises what it raised."""
+        writing, self._writing = self._writing, None
+        if writing:
+            writing.result()
 
     @contextlib.contextmanager
     def _told(self) -> Iterator[None]:
@@ -167,9 +191,13 @@ class Checkpoints:
 
     def close(self) -> None:
         """Waits for what is being written. Raises OSError where it could not be."""
-        with self._told():
-            self._manager.wait_until_finished()
-        self._manager.close()
+        try:
+            self._wait()
+            with self._told():
+                self._manager.wait_until_finished()
+        finally:
+            self._worker.shutdown()
+            self._manager.close()
 
 
 def shapes(tree: Any) -> dict[str, tuple[int, ...]]:

@@ -2,19 +2,33 @@
 
 import json
 import os
+import shutil
 import signal
 
 import cv2
 import jax
 import numpy as np
+import optax
 import pytest
 from families import TINY
 
-from detjax import checkpoint, evaluate, log, models, optim, predict, preemption, train
+from detjax import (
+    checkpoint,
+    log,
+    models,
+    optim,
+    predict,
+    preemption,
+    replay,
+    sharding,
+    train,
+)
+from detjax import evaluate as evaluate_module
 from detjax.data import loader, shapes
 
 IDS = (1, 3, 4, 9)
 CONFIG = {**TINY["yolact"], "num_classes": 4}
+PLAIN = loader.Prepare((64, 64), 8, mask_stride=4)
 
 
 @pytest.fixture(scope="module")
@@ -144,6 +158,106 @@ def test_evaluations_on_the_way_are_logged_once(parts, records, tmp_path, straig
     jax.tree.map(np.testing.assert_array_equal, run, straight[1])
 
 
+def test_an_evaluation_that_was_killed_is_done_again(parts, records, tmp_path):
+    def killed(run, stop):
+        raise KeyboardInterrupt
+
+    options = {"evaluate_every": 3, "checkpoint_every": 100}
+    with pytest.raises(KeyboardInterrupt):
+        fit(parts, records, tmp_path, evaluate=killed, **options)
+    fit(parts, records, tmp_path, evaluate=lambda *_: {"AP": 0.5}, **options)
+    found = [row["step"] for row in log_of(tmp_path) if "AP" in row]
+    assert found == [3, 6]
+
+
+def test_sigterm_leaves_an_evaluation_off(parts, records, tmp_path, straight):
+    model = parts[0]
+    batches = loader.eval_loader(records, PLAIN, batch_size=8)
+
+    def evaluate(run, stop):
+        os.kill(os.getpid(), signal.SIGTERM)
+        weights = run.params, run.state
+        evaluate_module.detect_all(
+            model, *weights, batches, category_ids=IDS, stop=stop, progress=False
+        )
+
+    with pytest.raises(preemption.Preempted):
+        fit(parts, records, tmp_path, evaluate=evaluate, evaluate_every=3)
+    again = fit(parts, records, tmp_path)
+    jax.tree.map(np.testing.assert_array_equal, again, straight[1])
+
+
+def test_the_best_of_a_named_metric_is_kept(parts, records, tmp_path):
+    said = {1: 0.1, 2: 0.4, 3: 0.3, 4: 0.35, 5: 0.2, 6: 0.4}
+    options = {
+        "evaluate": lambda run, stop: {"AP": said[int(run.step)]},
+        "evaluate_every": 1,
+        "best": "AP",
+        "keep": 2,
+    }
+    fit(parts, records, tmp_path, steps=4, **options)
+    run = fit(parts, records, tmp_path, **options)
+    best = checkpoint.Checkpoints(tmp_path, folder="best", read_only=True)
+    step, params, _ = best.restore_weights()
+    best.close()
+    assert step == 2
+    apart = jax.tree.map(lambda a, b: np.ptp(np.asarray(a) - b), params, run.params)
+    assert max(jax.tree.leaves(apart)) > 0
+    kept = {p.name for p in (tmp_path / "checkpoints").iterdir()}
+    assert kept == {"5", "6"}
+    with pytest.raises(ValueError, match=r"best=.mAP. is not a metric; choose .*AP"):
+        fit(parts, records, tmp_path / "other", **{**options, "best": "mAP"})
+    with pytest.raises(ValueError, match=r"set train\.evaluate_every too"):
+        fit(parts, records, tmp_path / "other", best="AP")
+
+
+def test_another_layout_goes_on_from_a_checkpoint(parts, records, tmp_path, straight):
+    """From eight devices to four that split parameters and rows."""
+    fit(parts, records, tmp_path, steps=3)
+    layout = sharding.make(params="fsdp", space=2, devices=jax.devices()[:4])
+    run = fit(parts, records, tmp_path, layout=layout)
+    kernel = run.params["prediction_layers.0.upfeature.0"]["kernel"]
+    assert kernel.addressable_shards[0].data.size == kernel.size / 2
+    ours, theirs = layout.whole(run.params), jax.device_get(straight[1].params)
+    # Adam makes much of a gradient that is nothing but rounding.
+    apart = optax.tree.norm(jax.tree.map(np.subtract, ours, theirs))
+    assert apart < 1e-3 * optax.tree.norm(theirs)
+
+
+def test_tensorboard_shows_what_the_log_says(straight):
+    from tensorboardX.proto import event_pb2
+
+    seen = {}
+    for file in (straight[0] / "tensorboard").iterdir():
+        data = file.read_bytes()
+        while data:
+            # A record: its length, a checksum, itself, a checksum.
+            size = int.from_bytes(data[:8], "little")
+            event = event_pb2.Event.FromString(data[12 : 12 + size])
+            data = data[16 + size :]
+            for value in event.summary.value:
+                seen[event.step, value.tag] = value.simple_value
+    for row in log_of(straight[0]):
+        for name, value in row.items():
+            if name != "step":
+                assert seen[row["step"], name.replace(" ", "_")] == pytest.approx(
+                    value, rel=1e-6
+                )
+
+
+def test_one_step_can_be_profiled(parts, records, tmp_path):
+    fit(parts, records, tmp_path, steps=2, profile=2)
+    assert list((tmp_path / "profile").rglob("*.xplane.pb"))
+
+
+def test_nothing_compiles_after_the_first_steps(parts, records, tmp_path):
+    options = {"log_every": 1, "checkpoint_every": 1}
+    fit(parts, records, tmp_path, steps=5, **options)
+    built = [row["compilations"] for row in log_of(tmp_path)]
+    assert built[0] > 0
+    assert built[2:] == [0, 0, 0]
+
+
 def test_readers_leave_a_run_under_way_alone(straight, tmp_path):
     unfinished = straight[0] / "checkpoints" / "9.orbax-checkpoint-tmp"
     unfinished.mkdir()
@@ -176,29 +290,53 @@ class TamperedStream:
         return self.change(self.number, next(self.inner))
 
 
-def test_a_loss_that_is_not_finite_stops_the_run(parts, records, tmp_path, straight):
-    """It names step, losses and images, and the checkpoint before it stays whole."""
+@pytest.fixture(scope="module")
+def failed(parts, records, tmp_path_factory):
+    """A run whose fifth batch has an image that poisons the loss, and its model."""
+    workdir = tmp_path_factory.mktemp("failed")
     model, optimizer, rate = parts
 
     def poisoned(params, state, batch, key):
         loss, (state, metrics) = model.loss(params, state, batch, key)
-        bad = jax.numpy.any(batch.ids == 999)
+        bad = jax.numpy.any((batch.ids == 999) & batch.valid)
         loss = jax.numpy.where(bad, jax.numpy.nan, loss)
         return loss, (state, metrics)
 
     def change(number, batch):
         ids = batch.ids.copy()
-        ids[0] = 999 if number == 5 else ids[0]
+        ids[2] = 999 if number == 5 else ids[2]
         return batch.replace(ids=ids)
 
     loader = Tampered(stream(records), change)
     broken = model._replace(loss=poisoned)
     options = {"steps": 6, "checkpoint_every": 3, "progress": False}
     with pytest.raises(log.NonFiniteLoss, match=r"step 5: .*loss=nan.*ids.*\b999\b"):
-        train.fit(broken, optimizer, rate, loader, workdir=tmp_path, **options)
-    assert checkpoint.Checkpoints(tmp_path).latest() == 3
-    again = fit(parts, records, tmp_path)
+        train.fit(broken, optimizer, rate, loader, workdir=workdir, **options)
+    return workdir, broken
+
+
+def test_after_a_loss_that_is_not_finite_nothing_is_lost(
+    parts, records, failed, straight, tmp_path
+):
+    workdir = tmp_path / "again"
+    shutil.copytree(failed[0], workdir)
+    assert checkpoint.Checkpoints(workdir).latest() == 3
+    again = fit(parts, records, workdir)
     jax.tree.map(np.testing.assert_array_equal, again, straight[1])
+
+
+def test_a_failed_step_can_be_done_again(parts, records, failed, tmp_path):
+    number, run, batch = replay.read(failed[0] / "failed-5")
+    before = fit(parts, records, tmp_path, steps=4)
+    jax.tree.map(np.testing.assert_array_equal, run.params, before.params)
+    assert (number, int(run.step)) == (5, 4)
+    found = replay.again(failed[1], run, batch, train.step_key(run))
+    assert np.isnan(found.losses["loss"])
+    assert [i for i, loss in found.images.items() if np.isnan(loss)] == [999]
+    assert not found.params
+    assert "image 999        nan" in replay.told(number, found)
+    with pytest.raises(FileNotFoundError, match="give the failed-<step> folder"):
+        replay.read(tmp_path)
 
 
 def test_objects_that_do_not_fit_are_told_of(parts, records, tmp_path, capsys):
@@ -240,7 +378,7 @@ def test_no_checkpoint_is_said_so(tmp_path):
 
 
 def test_evaluation_of_the_truth_is_perfect(records):
-    truths = evaluate.truths_of(records)
+    truths = evaluate_module.truths_of(records)
     rows = [
         {
             "image_id": int(truths.image_ids[i]),
@@ -251,7 +389,9 @@ def test_evaluation_of_the_truth_is_perfect(records):
         }
         for i in range(len(truths.labels))
     ]
-    metrics = evaluate.evaluate(rows, records, classes=shapes.CLASSES, category_ids=IDS)
+    metrics = evaluate_module.evaluate(
+        rows, records, classes=shapes.CLASSES, category_ids=IDS
+    )
     assert metrics["bbox/AP"] == pytest.approx(1)
     assert metrics["segm/AP"] == pytest.approx(1)
     assert metrics["segm/AP/star"] == pytest.approx(1)
@@ -259,10 +399,14 @@ def test_evaluation_of_the_truth_is_perfect(records):
     wrong = [{**row, "segmentation": rows[0]["segmentation"]} for row in rows]
     both = [{**r, "mask_score": 0.9} for r in rows]
     both += [{**r, "score": 0.1, "mask_score": 0.95} for r in wrong]
-    mixed = evaluate.evaluate(both, records, classes=shapes.CLASSES, category_ids=IDS)
+    mixed = evaluate_module.evaluate(
+        both, records, classes=shapes.CLASSES, category_ids=IDS
+    )
     assert mixed["bbox/AP"] == pytest.approx(1)
     assert mixed["segm/AP"] < 0.9
-    nothing = evaluate.evaluate([], records, classes=shapes.CLASSES, category_ids=IDS)
+    nothing = evaluate_module.evaluate(
+        [], records, classes=shapes.CLASSES, category_ids=IDS
+    )
     assert nothing["segm/AP"] == 0
 
 
@@ -272,7 +416,7 @@ def test_detections_come_back_in_original_pixels(parts, records, straight):
     steps = loader.Prepare((64, 64), 8, mask_stride=4, letterbox=True)
     tall = shapes.records("val", 9, size=40)
     batches = loader.eval_loader(tall, steps, batch_size=8)
-    rows = evaluate.detect_all(
+    rows = evaluate_module.detect_all(
         model, run.params, run.state, batches, category_ids=IDS, progress=False
     )
     assert {row["image_id"] for row in rows} == set(range(1, 10))
