@@ -9,11 +9,13 @@ import os
 
 from ml_collections import ConfigDict
 
+from detjax import experiment
+
 ROOT = os.path.join(os.environ.get("DETJAX_DATA", "../shared/data"), "bccd", "BCCD")
 
 
 def get_config() -> ConfigDict:
-    return ConfigDict(
+    return experiment.config(
         {
             "model": {
                 "name": "yolact",
@@ -30,7 +32,6 @@ def get_config() -> ConfigDict:
             },
             "data": {
                 "name": "bccd",
-                "data_dir": "datasets",
                 "prepare": {
                     "format": "voc",
                     "root": ROOT,
@@ -55,18 +56,9 @@ def get_config() -> ConfigDict:
                 "weight_decay": 1e-4,
                 "clip_norm": 10.0,
             },
-            "eval": {"max_detections": (1, 10, 100)},
-            "sharding": {"params": "replicated", "space": 1},
             "train": {
                 "steps": 1800,
-                "seed": 0,
-                "log_every": 50,
                 "checkpoint_every": 500,
-                "evaluate_every": 0,
-                "best": "",
-                "grace_seconds": 30.0,
-                "init_from": "",
-                "init_allow": "",
             },
         }
     )

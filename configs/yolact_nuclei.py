@@ -10,11 +10,13 @@ import os
 
 from ml_collections import ConfigDict
 
+from detjax import experiment
+
 ROOT = os.path.join(os.environ.get("DETJAX_DATA", "../shared/data"), "dsb2018_nuclei")
 
 
 def get_config() -> ConfigDict:
-    return ConfigDict(
+    return experiment.config(
         {
             "model": {
                 "name": "yolact",
@@ -36,7 +38,6 @@ def get_config() -> ConfigDict:
             },
             "data": {
                 "name": "nuclei",
-                "data_dir": "datasets",
                 "prepare": {
                     "format": "labelmaps",
                     "splits": {"train": f"{ROOT}/train", "val": f"{ROOT}/val"},
@@ -55,17 +56,9 @@ def get_config() -> ConfigDict:
                 "clip_norm": 10.0,
             },
             "eval": {"max_detections": (1, 10, 500)},
-            "sharding": {"params": "replicated", "space": 1},
             "train": {
                 "steps": 2200,
-                "seed": 0,
-                "log_every": 50,
                 "checkpoint_every": 500,
-                "evaluate_every": 0,
-                "best": "",
-                "grace_seconds": 30.0,
-                "init_from": "",
-                "init_allow": "",
             },
         }
     )

@@ -14,9 +14,11 @@ The paper reports 29.8 mask AP on test-dev from ImageNet weights, 800,000 steps 
 
 from ml_collections import ConfigDict
 
+from detjax import experiment
+
 
 def get_config() -> ConfigDict:
-    return ConfigDict(
+    return experiment.config(
         {
             "model": {
                 "name": "yolact",
@@ -39,7 +41,6 @@ def get_config() -> ConfigDict:
             },
             "data": {
                 "name": "coco",
-                "data_dir": "datasets",
                 "size": (550, 550),
                 "max_objects": 100,
                 "mask_stride": 4,
@@ -63,23 +64,14 @@ def get_config() -> ConfigDict:
                 },
                 "momentum": 0.9,
                 "weight_decay": 5e-4,
-                "clip_norm": None,
                 # The scales and biases of frozen batch norm do not move either.
                 "freeze": r"^backbone\.(.*\.)?(bn\d|downsample\.1)\.",
             },
-            "eval": {"max_detections": (1, 10, 100)},
-            "sharding": {"params": "replicated", "space": 1},
             "train": {
                 "steps": 800_000,
-                "seed": 0,
                 "log_every": 100,
                 "checkpoint_every": 10_000,
                 # A folder that scripts/import_weights.py wrote from resnet101.pth.
-                "init_from": "",
-                "init_allow": "",
-                "evaluate_every": 0,
-                "best": "",
-                "grace_seconds": 30.0,
             },
         }
     )

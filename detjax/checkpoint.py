@@ -100,11 +100,10 @@ class Checkpoints:
         try:
             yield
         except Exception as error:
-            reason = (str(error) or type(error).__name__).splitlines()[0][:200]
             raise OSError(
-                f"a checkpoint could not be written to {self.directory} ({reason}); "
-                "those that are complete stay: free some space there and start the "
-                "same command again"
+                f"a checkpoint could not be written to {self.directory} "
+                f"({reason(error)}); those that are complete stay: free some space "
+                "there and start the same command again"
             ) from error
 
     def latest(self) -> int | None:
@@ -146,10 +145,9 @@ class Checkpoints:
         aside = self.directory.parent / f"damaged-checkpoint-{step}"
         (self.directory / str(step)).rename(aside)
         self._manager.reload()
-        reason = (str(error) or type(error).__name__).splitlines()[0][:200]
         print(
-            f"warning: checkpoint {step} cannot be read ({reason}); it is now {aside}, "
-            "and the one before it is taken",
+            f"warning: checkpoint {step} cannot be read ({reason(error)}); it is now "
+            f"{aside}, and the one before it is taken",
             file=sys.stderr,
         )
 
@@ -164,17 +162,25 @@ class Checkpoints:
     def restore_state(self) -> tuple[int, dict[str, Any]]:
         """The newest step and the fields of its `TrainState`, on one device.
 
-        Raises FileNotFoundError where there is no checkpoint.
+        Raises FileNotFoundError where there is no checkpoint, ValueError where it
+        cannot be read.
         """
         step = self._latest_or_raise()
         sharding = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-        like = jax.tree.map(
-            lambda m: jax.ShapeDtypeStruct(m.shape, m.dtype, sharding=sharding),
-            self._manager.item_metadata(step)["state"].tree,
-        )
-        restored = self._manager.restore(
-            step, args=ocp.args.Composite(state=ocp.args.StandardRestore(like))
-        )["state"]
+        try:
+            like = jax.tree.map(
+                lambda m: jax.ShapeDtypeStruct(m.shape, m.dtype, sharding=sharding),
+                self._manager.item_metadata(step)["state"].tree,
+            )
+            restored = self._manager.restore(
+                step, args=ocp.args.Composite(state=ocp.args.StandardRestore(like))
+            )["state"]
+        except Exception as error:
+            raise ValueError(
+                f"checkpoint {step} in {self.directory} cannot be read "
+                f"({reason(error)}); train on with the same command, which takes the "
+                "one before it, or remove its folder"
+            ) from error
         return step, restored
 
     def _latest_or_raise(self) -> int:
@@ -198,6 +204,11 @@ class Checkpoints:
         finally:
             self._worker.shutdown()
             self._manager.close()
+
+
+def reason(error: BaseException) -> str:
+    """What `error` says, in one line."""
+    return (str(error) or type(error).__name__).splitlines()[0][:200]
 
 
 def shapes(tree: Any) -> dict[str, tuple[int, ...]]:

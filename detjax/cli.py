@@ -3,6 +3,7 @@
 import pathlib
 import re
 import sys
+import threading
 import traceback
 from collections.abc import Callable
 from typing import Any
@@ -33,8 +34,8 @@ def run(main: Callable[[list[str]], Any]) -> None:
 
     def parse(argv):
         try:
-            return app.parse_flags_with_usage(argv)
-        except (*EXPECTED, KeyError, AttributeError) as error:
+            return flags.FLAGS(argv)
+        except (*EXPECTED, flags.Error, KeyError, AttributeError) as error:
             # A key that the config does not have is one of the last two.
             fail(error)
 
@@ -48,10 +49,32 @@ def run(main: Callable[[list[str]], Any]) -> None:
 
     # orbax narrates every file that it renames.
     logging.set_verbosity(logging.INFO if debugging() else logging.WARNING)
+    if not debugging():
+        # What goes wrong in the threads that write checkpoints is raised where they
+        # are waited for, and said once.
+        logging.get_absl_logger().addFilter(without_trace)
+        threading.excepthook = lambda _: None
+        sys.excepthook = in_main_thread(sys.excepthook)
     compilation.enable_cache()
     # A config may import its neighbours, as `configs.<name>`.
     sys.path.insert(0, str(pathlib.Path(sys.argv[0]).resolve().parents[1]))
     app.run(guarded, flags_parser=parse)
+
+
+def without_trace(record) -> bool:
+    """Takes the stack trace off a log record, which is logged all the same."""
+    record.exc_info = None
+    return True
+
+
+def in_main_thread(hook: Callable[..., None]) -> Callable[..., None]:
+    """`hook`, but for what C++ threads report of their own."""
+
+    def call(*what):
+        if threading.current_thread() is threading.main_thread():
+            hook(*what)
+
+    return call
 
 
 def fail(error: BaseException) -> None:

@@ -3,10 +3,11 @@
 import inspect
 import json
 import pathlib
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
-from ml_collections import ConfigDict
+from ml_collections import ConfigDict, config_dict
 
 from detjax import cli, cluster, draw, models, optim, replay, sharding, train
 from detjax import evaluate as evaluation
@@ -15,6 +16,38 @@ from detjax.data import dataset
 from detjax.data.builder import Info
 from detjax.data.classes import COCO, COCO_IDS
 from detjax.weights import convert, published
+
+# Whose keywords a section holds; the model's is the constructor of its name.
+SECTIONS: dict[str, Callable[..., Any]] = {
+    "data": dataset.make,
+    "optimizer": optim.make,
+    "eval": evaluation.evaluate,
+    "sharding": sharding.make,
+    "train": train.fit,
+}
+# Keywords that no config can hold.
+NOT_SETTINGS = {"devices", "evaluate", "layout", "profile", "progress"}
+
+
+def config(sections: Mapping[str, Mapping[str, Any]]) -> ConfigDict:
+    """A config of `sections`, with the default of every setting that they leave out.
+
+    So every setting can be overridden by a flag; one that is None takes a literal of
+    Python.
+    """
+    filled = ConfigDict(sections)
+    name = sections["model"]["name"]
+    functions = {**SECTIONS, "model": models.MODELS.get(name, dict)}
+    for section, function in functions.items():
+        if section not in filled:
+            filled[section] = {}
+        for setting, parameter in inspect.signature(function).parameters.items():
+            if parameter.default is parameter.empty or setting in NOT_SETTINGS:
+                continue
+            value = filled[section].get(setting, parameter.default)
+            unset = config_dict.placeholder(object)
+            filled[section][setting] = unset if value is None else value
+    return filled
 
 
 def run(
@@ -154,7 +187,8 @@ def check(described: dict[str, Any], info: Info, workdir: pathlib.Path) -> None:
             "model.masks=False in the config to learn boxes"
         )
     path = workdir / "config.json"
-    if path.exists() and (workdir / "checkpoints").is_dir():
+    # A run that never came to a checkpoint holds nobody to its config.
+    if path.exists() and any((workdir / "checkpoints").glob("[0-9]*")):
         before = prediction.read_json(path)
         now = json.loads(json.dumps(described))
         for section, keys in (("model", now["model"]), ("data", ("size", "letterbox"))):

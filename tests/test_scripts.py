@@ -174,7 +174,6 @@ def test_prediction_draws_files_and_goes_on_past_bad_ones(run, tmp_path):
         (["--config.model.num_classes=9"], "set --config.model.num_classes=4"),
         (["--config.model.backbone=resnet17"], "no backbone is called 'resnet17'"),
         (["--config.model.name=yolacd"], "no model is called 'yolacd'"),
-        (["--config.data.eval_split=test"], "no key 'eval_split'; add it"),
         (["--config=configs/absent.py"], "configs/absent.py"),
         (["--workdir=/proc/nothing"], "/proc/nothing"),
     ],

@@ -1,6 +1,7 @@
 """State dicts of torch models <-> variables, name by name, strict both ways."""
 
 import pathlib
+import pickle
 import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -37,9 +38,13 @@ def read(path: str | pathlib.Path) -> dict[str, np.ndarray]:
     if not path.is_file():
         raise FileNotFoundError(f"{path} does not exist")
     if path.suffix == ".safetensors":
+        from safetensors import SafetensorError
         from safetensors.numpy import load_file
 
-        return load_file(path)
+        try:
+            return load_file(path)
+        except SafetensorError as error:
+            raise ValueError(f"{path} is no safetensors file: {error}") from None
     try:
         import torch
     except ImportError as error:
@@ -47,7 +52,11 @@ def read(path: str | pathlib.Path) -> dict[str, np.ndarray]:
             f"{path} is a torch file and torch is not installed; install torch, or "
             "convert the file to .safetensors"
         ) from error
-    held = torch.load(path, map_location="cpu", weights_only=True)
+    try:
+        held = torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, pickle.UnpicklingError, EOFError) as error:
+        why = (str(error) or "it is empty").splitlines()[0]
+        raise ValueError(f"{path} is no torch file of weights: {why}") from None
     if not isinstance(held, Mapping):
         raise ValueError(f"{path} holds a {type(held).__name__}, not a state dict")
     for wrapper in ("state_dict", "model"):
