@@ -66,6 +66,8 @@ class Batch:
     sizes: Array  # [b 2] int32: original height and width
     valid: Array  # [b] bool: False for images that only fill up a last batch
     cut: Array  # [b] int32: objects beyond n, which were left out
+    # [b] int32: index of the unreadable record that this one stands in for, else -1
+    skipped: Array | None = None
 
 
 class Model(NamedTuple):

@@ -28,10 +28,17 @@ def scaling(x: float, y: float, dx: float = 0.0, dy: float = 0.0) -> np.ndarray:
     return np.array([[x, 0, dx], [0, y, dy], [0, 0, 1]], np.float64)
 
 
-def fit(frame: Frame, size: tuple[int, int], letterbox: bool) -> Frame:
-    """`frame` brought to `size` (h, w): stretched, or scaled evenly and centred."""
+def fit(
+    frame: Frame, size: tuple[int, int], letterbox: bool, scale: float | None = None
+) -> Frame:
+    """`frame` brought to `size` (h, w): stretched, or scaled evenly and centred.
+
+    `scale`, where given, is used instead of the one that fills `size`.
+    """
     sy, sx = size[0] / frame.size[0], size[1] / frame.size[1]
-    if letterbox:
+    if scale is not None:
+        sx = sy = scale
+    elif letterbox:
         sx = sy = min(sx, sy)
     dx = (size[1] - sx * frame.size[1]) / 2
     dy = (size[0] - sy * frame.size[0]) / 2
@@ -45,17 +52,29 @@ def move_boxes(boxes: np.ndarray, matrix: np.ndarray) -> np.ndarray:
 
 
 def move_pixels(
-    image: np.ndarray, matrix: np.ndarray, size: tuple[int, int], fill=FILL
+    image: np.ndarray,
+    matrix: np.ndarray,
+    size: tuple[int, int],
+    fill=FILL,
+    out: np.ndarray | None = None,
 ) -> np.ndarray:
-    """`image` [h w] or [h w 3] drawn bilinearly into a frame of `size` (h, w)."""
+    """`image` [h w] or [h w 3] drawn bilinearly into a frame of `size` (h, w).
+
+    It is drawn into `out`, where that is given.
+    """
     h, w = image.shape[:2]
     whole = scaling(size[1] / w, size[0] / h)
-    if np.allclose(matrix[:2], whole[:2], atol=1e-9):
-        return cv2.resize(image, size[::-1], interpolation=cv2.INTER_LINEAR)
+    if np.abs(matrix[:2] - whole[:2]).max() <= 1e-9:
+        return cv2.resize(image, size[::-1], dst=out, interpolation=cv2.INTER_LINEAR)
     # OpenCV counts pixel centres from 0, not from 0.5.
     half = scaling(1, 1, -0.5, -0.5) @ matrix @ scaling(1, 1, 0.5, 0.5)
     return cv2.warpAffine(
-        image, half[:2], size[::-1], flags=cv2.INTER_LINEAR, borderValue=fill
+        image,
+        half[:2],
+        size[::-1],
+        dst=out,
+        flags=cv2.INTER_LINEAR,
+        borderValue=fill,
     )
 
 

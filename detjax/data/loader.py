@@ -1,203 +1,325 @@
-"""From records to batches: decode, augment, move, pad, with grain.
+"""Streams of batches, with grain: what training reads without end, evaluation once.
 
-Everything random comes from grain's per-example generator, so a stream is a function of
-(seed, position) alone: the number of threads and workers changes nothing, and a
-checkpoint of the position is a checkpoint of the loader.
+A batch is a function of (seed, its number) alone: `plan` says which records are in it,
+and an example's generator is made of the seed and its place. So the number of threads,
+workers and processes changes nothing, and a checkpoint of the position is a checkpoint
+of the loader.
 """
 
 import dataclasses
-from collections.abc import Mapping
+import os
+import sys
+from collections.abc import Iterator, Sequence
 from typing import Any
 
-import cv2
 import grain
 import jax
 import numpy as np
 from absl import flags
 
-from detjax.data import augment
+from detjax.data import plan
+from detjax.data.example import Prepare, Unreadable
 from detjax.data.records import Record
-from detjax.ops import masks
-from detjax.types import Batch, Objects
+from detjax.types import Batch
 
-
-def decode(image: bytes) -> np.ndarray:
-    """RGB uint8 [h w 3] of an encoded image, as stored: EXIF does not rotate it.
-
-    Annotations are in stored pixels. Raises ValueError where nothing can be decoded.
-    """
-    flags = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
-    pixels = cv2.imdecode(np.frombuffer(image, np.uint8), flags)
-    if pixels is None:
-        raise ValueError("the image cannot be decoded")
-    return pixels
-
-
-@dataclasses.dataclass(frozen=True)
-class Prepare:
-    """A record as a `Batch` of one without its leading axis.
-
-    size         (h, w) of the network's input
-    max_objects  n of the padding; what is beyond it is cut off and counted, the
-                 smallest objects first
-    mask_stride  None for no masks, else input pixels a mask pixel
-    letterbox    keep the aspect ratio and fill up, instead of stretching
-    augment      keywords of `augment.augment`; None where nothing is to be random
-    """
-
-    size: tuple[int, int]
-    max_objects: int
-    mask_stride: int | None = None
-    letterbox: bool = False
-    augment: Mapping[str, Any] | None = None
-
-    def __call__(self, record: Record, rng: np.random.Generator | None = None) -> Batch:
-        try:
-            image = decode(record.image)
-        except ValueError as error:
-            raise ValueError(
-                f"{record.file_name} (image {record.id}): {error}"
-            ) from None
-        frame = augment.Frame(np.eye(3), image.shape[:2])
-        boxes = np.array([a.box for a in record.annotations], np.float64).reshape(-1, 4)
-        if self.augment is not None and rng is not None:
-            image, frame = augment.augment(rng, image, boxes, **self.augment)
-        frame = augment.fit(frame, self.size, self.letterbox)
-        objects, cut = self._objects(record, boxes, frame.matrix)
-        return Batch(
-            images=augment.move_pixels(image, frame.matrix, self.size),
-            objects=objects,
-            ids=np.int32(record.id),
-            affine=frame.matrix[:2].astype(np.float32),
-            sizes=np.array([record.height, record.width], np.int32),
-            valid=np.True_,
-            cut=np.int32(cut),
-        )
-
-    def _objects(self, record, boxes, matrix) -> tuple[Objects, int]:
-        """The objects whose centre is in the frame, padded, and how many were cut."""
-        h, w = self.size
-        moved = augment.move_boxes(boxes, matrix)
-        inside = np.flatnonzero(augment.centred(moved, np.array([0, 0, w, h])))
-        moved = np.clip(moved, 0, [w, h, w, h])
-        areas = (moved[inside, 2:] - moved[inside, :2]).prod(axis=1)
-        largest = np.argsort(-areas, kind="stable")[: self.max_objects]
-        cut = len(inside) - len(largest)
-        inside = inside[np.sort(largest)]
-        chosen = [record.annotations[i] for i in inside]
-        n = len(chosen)
-        objects = Objects(
-            boxes=np.zeros((self.max_objects, 4), np.float32),
-            labels=np.zeros(self.max_objects, np.int32),
-            valid=np.arange(self.max_objects) < n,
-            crowd=np.zeros(self.max_objects, bool),
-            masks=self._masks(record, chosen, matrix),
-        )
-        objects.boxes[:n] = moved[inside]
-        objects.labels[:n] = [a.label for a in chosen]
-        # Difficult objects of VOC are neither learnt nor learnt against, nor are those
-        # without a mask where masks are learnt.
-        masked = self.mask_stride is not None
-        objects.crowd[:n] = [
-            a.crowd or a.difficult or (masked and a.rle is None) for a in chosen
-        ]
-        return objects, cut
-
-    def _masks(self, record, chosen, matrix) -> np.ndarray | None:
-        """Masks [n mh mw] of the chosen annotations, or None where none are wanted."""
-        if self.mask_stride is None:
-            return None
-        h, w = self.size
-        grid = -(-h // self.mask_stride), -(-w // self.mask_stride)
-        drawn = np.zeros((self.max_objects, *grid), np.uint8)
-        to_grid = augment.scaling(grid[1] / w, grid[0] / h)
-        matrix = to_grid @ matrix
-        size = [record.height, record.width]
-        for i, annotation in enumerate(chosen):
-            if annotation.rle is None:
-                continue
-            # Bilinear on 0..255, cut in the middle: a smooth outline at any scale.
-            full = masks.decode_rle({"size": size, "counts": annotation.rle})
-            shades = full.view(np.uint8) * np.uint8(255)
-            drawn[i] = augment.move_pixels(shades, matrix, grid, fill=0) > 127
-        return drawn
-
-
-def stack(examples) -> Batch:
-    """Examples as one batch."""
-    return jax.tree.map(lambda *x: np.stack(x), *examples)
-
-
-def fill_up(batch: Batch, count: int) -> Batch:
-    """`batch` with its last image repeated up to `count`, the copies not `valid`."""
-    missing = count - len(batch.ids)
-    if not missing:
-        return batch
-    padded = jax.tree.map(
-        lambda x: np.concatenate([x, np.repeat(x[-1:], missing, axis=0)]), batch
-    )
-    padded.valid[-missing:] = False
-    return padded
+__all__ = ["Prepare", "eval_loader", "image_sizes", "share", "train_loader"]
 
 
 def train_loader(
-    source,
+    source: Sequence[Record],
     prepare: Prepare,
     *,
     batch_size: int,
     seed: int = 0,
-    threads: int = 2,
+    sizes: plan.Sizes | None = None,
+    images: np.ndarray | None = None,
+    threads: int | None = None,
     workers: int = 0,
-) -> grain.IterDataset:
+    on_error: str = "fail",
+    max_skipped: int = 100,
+    split: str = "train",
+    process: int | None = None,
+    processes: int | None = None,
+) -> "TrainStream":
     """An endless stream of shuffled, augmented batches of this process's share.
 
-    `batch_size` counts the images of all processes. `threads` decode in this process;
-    `workers`, where set, are processes that do it instead.
+    `batch_size` counts the images of all processes; together they see the batches that
+    one would. `sizes` declares the inputs' sizes, where that is not `prepare.size`, and
+    `images` [n 2] are the records' (h, w), which are looked up where they are needed
+    and not given. `threads` decode in this process, one a core if None; `workers`,
+    where set, are processes that do it instead.
+
+    With `on_error` "fail" a record that cannot be read is a ValueError; with "skip" the
+    next one stands in, up to `max_skipped` records. Raises ValueError for what does not
+    go together.
     """
-    local = share(batch_size)
-    dataset = (
-        grain.MapDataset.source(source)
-        .seed(seed)
-        .shuffle()
-        .repeat()[jax.process_index() :: jax.process_count()]
-        .random_map(prepare)
-        .batch(local, batch_fn=stack)
-        .to_iter_dataset(
-            grain.ReadOptions(num_threads=threads, prefetch_buffer_size=2 * threads)
-        )
+    if on_error not in ("fail", "skip"):
+        raise ValueError(f"on_error is {on_error!r}; take 'fail' or 'skip'")
+    sizes = sizes or plan.Sizes((prepare.size,), prepare.letterbox)
+    examples = Examples(
+        source=source,
+        prepare=prepare,
+        sizes=sizes,
+        split=split,
+        tries=max_skipped + 1 if on_error == "skip" else 1,
     )
+    places = plan.Plan(
+        known_sizes(source, sizes, images), sizes, batch_size=batch_size, seed=seed
+    )
+    part = share(batch_size, process, processes)
+    batches = TrainBatches(examples, places, batch_size, part, seed)
+    dataset = grain.MapDataset.source(batches).to_iter_dataset(reading(threads))
     if workers:
         # grain asks absl's flags, which a notebook has not parsed.
         if not flags.FLAGS.is_parsed():
             flags.FLAGS.mark_as_parsed()
         options = grain.MultiprocessingOptions(workers, per_worker_buffer_size=2)
         dataset = dataset.mp_prefetch(options)
-    return dataset
+    return TrainStream(dataset, examples, max_skipped)
 
 
-def eval_loader(source, prepare: Prepare, *, batch_size: int, threads: int = 2):
-    """Every image of this process's share once, in order, the last batch filled up."""
-    local = share(batch_size)
-    prepare = dataclasses.replace(prepare, augment=None)
-    options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=2 * threads)
-    return (
-        grain.MapDataset.source(source)[jax.process_index() :: jax.process_count()]
-        .map(prepare)
-        .batch(local, batch_fn=stack)
-        .map(lambda batch: fill_up(batch, local))
-        .to_iter_dataset(options)
+def eval_loader(
+    source: Sequence[Record],
+    prepare: Prepare,
+    *,
+    batch_size: int,
+    sizes: plan.Sizes | None = None,
+    images: np.ndarray | None = None,
+    threads: int | None = None,
+    on_error: str = "fail",
+    split: str = "val",
+    process: int | None = None,
+    processes: int | None = None,
+) -> grain.IterDataset:
+    """Every image once, in order of buckets, the last batch of each filled up.
+
+    All processes see as many batches, of the same shapes. With `on_error` "skip" an
+    image that cannot be read is told of and shown grey, and is not `valid`. See
+    `train_loader` for the rest.
+    """
+    sizes = sizes or plan.Sizes((prepare.size,), prepare.letterbox)
+    examples = Examples(
+        source=source,
+        prepare=dataclasses.replace(prepare, augment=None),
+        sizes=sizes,
+        split=split,
+        tries=1 if on_error == "fail" else 0,
     )
+    part = share(batch_size, process, processes)
+    places = plan.once(known_sizes(source, sizes, images), sizes, batch_size)
+    batches = EvalBatches(examples, places, batch_size, part)
+    return grain.MapDataset.source(batches).to_iter_dataset(reading(threads))
 
 
-def share(batch_size: int) -> int:
-    """This process's part of a global batch.
+@dataclasses.dataclass(frozen=True)
+class Examples:
+    """Records of a split, put into rows of batches.
+
+    tries  how many records in a row are looked at for one that can be read, before it
+           is a ValueError
+    """
+
+    source: Sequence[Record]
+    prepare: Prepare
+    sizes: plan.Sizes
+    split: str
+    tries: int
+
+    def batch(self, places: Sequence[plan.Place]) -> Batch:
+        """An empty batch for `places`, which share a bucket."""
+        size = self.sizes.buckets[places[0].bucket]
+        return self.prepare.empty(len(places), size)
+
+    def fill(
+        self,
+        batch: Batch,
+        row: int,
+        place: plan.Place,
+        rng: np.random.Generator | None = None,
+    ) -> None:
+        """Puts the record of `place` there, or the next that can be read.
+
+        Raises ValueError that names the last one tried.
+        """
+        for further in range(self.tries):
+            index = (place.record + further) % len(self.source)
+            try:
+                self.put(batch, row, index, place, rng)
+            except Unreadable as error:
+                batch.skipped[row] = place.record
+                if further + 1 == self.tries:
+                    advice = (
+                        "set data.on_error='skip' to go on without it"
+                        if self.tries == 1
+                        else f"it is number {self.tries} in a row that cannot be read"
+                    )
+                    raise ValueError(f"{self.name(index)}: {error}; {advice}") from None
+            else:
+                return
+
+    def put(self, batch, row, index, place, rng=None) -> None:
+        """Puts record number `index` into a row, as `place` has it. Raises Unreadable."""
+        record = self.source[index]
+        fit = self.sizes.fit((record.height, record.width), place.bucket, place.short)
+        self.prepare.fill(batch, row, record, fit, rng)
+
+    def name(self, index: int) -> str:
+        """What a sentence calls record number `index`."""
+        record = self.source[index]
+        return (
+            f"record {index} of split {self.split!r} ({record.file_name}, image "
+            f"{record.id})"
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainBatches:
+    """This process's rows of the batches of a run, by number."""
+
+    examples: Examples
+    plan: plan.Plan
+    batch_size: int
+    part: slice
+    seed: int
+
+    def __len__(self) -> int:
+        return sys.maxsize // self.batch_size
+
+    def __getitem__(self, number: int) -> Batch:
+        first = number * self.batch_size
+        positions = range(first, first + self.batch_size)[self.part]
+        places = [self.plan[position] for position in positions]
+        batch = self.examples.batch(places)
+        for row, (position, place) in enumerate(zip(positions, places, strict=True)):
+            # The plan draws from seeds of two numbers, so that these are others.
+            rng = np.random.default_rng([self.seed, position, 1])
+            self.examples.fill(batch, row, place, rng)
+        return batch
+
+
+@dataclasses.dataclass(frozen=True)
+class EvalBatches:
+    """This process's rows of the batches of an evaluation, by number."""
+
+    examples: Examples
+    places: Sequence[plan.Place]
+    batch_size: int
+    part: slice
+
+    def __len__(self) -> int:
+        return len(self.places) // self.batch_size
+
+    def __getitem__(self, number: int) -> Batch:
+        first = number * self.batch_size
+        places = self.places[first : first + self.batch_size][self.part]
+        batch = self.examples.batch(places)
+        for row, place in enumerate(places):
+            try:
+                self.examples.put(batch, row, place.record, place)
+            except Unreadable as error:
+                self._missing(batch, row, place, error)
+            batch.valid[row] &= place.valid
+        return batch
+
+    def _missing(self, batch, row, place, error) -> None:
+        """Leaves a row grey, and says so, or raises ValueError."""
+        sentence = f"{self.examples.name(place.record)}: {error}"
+        if self.examples.tries:
+            raise ValueError(
+                f"{sentence}; set data.on_error='skip' to count its objects as missed"
+            )
+        batch.skipped[row] = place.record
+        batch.ids[row] = self.examples.source[place.record].id
+        if place.valid:
+            print(f"warning: {sentence}; its objects count as missed", file=sys.stderr)
+
+
+class TrainStream:
+    """Endless batches; an iterator of them has a position that can be set."""
+
+    def __init__(self, dataset: grain.IterDataset, examples: Examples, limit: int):
+        self._dataset, self._examples, self._limit = dataset, examples, limit
+
+    def __iter__(self) -> "TrainIterator":
+        return TrainIterator(iter(self._dataset), self._examples, self._limit)
+
+
+class TrainIterator(Iterator[Batch]):
+    """Batches, and a count of the records that could not be read.
+
+    Each of those is told of once. Raises ValueError when there are more than `limit`.
+    """
+
+    def __init__(self, batches: Any, examples: Examples, limit: int):
+        self._batches, self._examples, self._limit = batches, examples, limit
+        self.skipped: set[int] = set()  # their indices
+
+    def __next__(self) -> Batch:
+        batch = next(self._batches)
+        new = set(batch.skipped[batch.skipped >= 0].tolist()) - self.skipped
+        for index in sorted(new):
+            print(
+                f"warning: {self._examples.name(index)} cannot be read and is skipped",
+                file=sys.stderr,
+            )
+        self.skipped |= new
+        if len(self.skipped) > self._limit:
+            raise ValueError(
+                f"{len(self.skipped)} records of split {self._examples.split!r} cannot "
+                f"be read, the last {self._examples.name(max(new or self.skipped))}; "
+                f"data.max_skipped={self._limit} allows no more: mend the data set or "
+                "raise it"
+            )
+        return batch
+
+    def get_state(self) -> dict[str, Any]:
+        """The position, and what was skipped up to it, as JSON holds it."""
+        position = self._batches.get_state()
+        return {"batches": position, "skipped": sorted(self.skipped)}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Goes on from where `get_state` was asked."""
+        self._batches.set_state(state["batches"])
+        self.skipped = set(state["skipped"])
+
+
+def image_sizes(source: Sequence[Record]) -> np.ndarray:
+    """The (h, w) [n 2] of all records, which are read for it."""
+    found = [(r.height, r.width) for r in (source[i] for i in range(len(source)))]
+    return np.array(found, np.int32).reshape(-1, 2)
+
+
+def known_sizes(source, sizes: plan.Sizes, images: np.ndarray | None) -> np.ndarray:
+    """`images`, or what stands for it: nothing where sizes play no part."""
+    if images is not None:
+        return images
+    if sizes.need_images:
+        return image_sizes(source)
+    return np.ones((len(source), 2), np.int32)
+
+
+def reading(threads: int | None) -> grain.ReadOptions:
+    """Options for as many threads, or one a core, and a batch ahead for each."""
+    if threads is None:
+        threads = os.process_cpu_count() if sys.version_info >= (3, 13) else (
+            len(os.sched_getaffinity(0))
+        )
+    return grain.ReadOptions(num_threads=threads, prefetch_buffer_size=2 * threads)
+
+
+def share(
+    batch_size: int, process: int | None = None, processes: int | None = None
+) -> slice:
+    """The part of a global batch that is this process's.
 
     Raises ValueError where the batch does not divide among the processes.
     """
-    processes = jax.process_count()
+    process = jax.process_index() if process is None else process
+    processes = jax.process_count() if processes is None else processes
     if batch_size % processes:
         raise ValueError(
             f"data.batch_size={batch_size} does not divide among {processes} "
             "processes; make it a multiple"
         )
-    return batch_size // processes
+    local = batch_size // processes
+    return slice(process * local, (process + 1) * local)

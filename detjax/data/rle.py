@@ -116,3 +116,110 @@ def instances(labels: np.ndarray) -> dict[int, Instance]:
             lengths = np.diff(edges, prepend=0, append=flat.size).tolist()
             masks[value] = measure(from_runs(lengths, labels.shape), labels.shape)
     return masks
+
+
+class Runs(NamedTuple):
+    """The masks of one image, decoded as far as the ends of their runs."""
+
+    ends: np.ndarray  # of all masks, one mask after the other; pixels from its first
+    first: np.ndarray  # [n + 1] where each mask's ends begin
+    size: tuple[int, int]  # (h, w) of the image
+
+    def window(self, number: int) -> tuple[np.ndarray, tuple[int, int]] | None:
+        """A mask's part that holds all of it, transposed, and its (x, y).
+
+        The part is [columns rows] uint8 in {0, 255}; None where the mask is empty.
+        """
+        ends = self.ends[self.first[number] : self.first[number + 1]]
+        lows, highs = ends[: len(ends) // 2 * 2].reshape(-1, 2).T
+        some = highs > lows
+        if not some.all():
+            lows, highs = lows[some], highs[some]
+        if not len(lows):
+            return None
+        h = self.size[0]
+        x, last = int(lows[0]) // h, int(highs[-1] - 1) // h
+        start, stop = x * h, (last + 1) * h
+        edges = np.empty(2 * len(lows) + 2, np.int64)
+        edges[0], edges[-1] = start, stop
+        edges[1:-1:2], edges[2:-1:2] = lows, highs
+        shades = np.zeros(len(edges) - 1, np.uint8)
+        shades[1::2] = 255
+        part = np.repeat(shades, np.diff(edges)).reshape(-1, h)
+        columns, final = np.divmod(highs - 1, h)
+        top = lows - columns * h
+        if top.min() < 0:  # a run goes on in the next column
+            return part, (x, 0)
+        y = int(top.min())
+        return part[:, y : int(final.max()) + 1], (x, y)
+
+
+def runs_of_all(codes: Sequence[bytes], size: tuple[int, int]) -> Runs:
+    """The runs behind the codes of one image of `size` (h, w), checked.
+
+    An empty code is an empty mask. Raises ValueError, whose sentence lacks its subject,
+    where one is no code or its runs do not fill the image. See `runs_of`.
+    """
+    joined = np.frombuffer(b"".join(codes), np.uint8).astype(np.int64) - 48
+    first = np.zeros(len(codes) + 1, np.int64)
+    if not len(joined):
+        return Runs(joined, first, size)
+    if joined.min() < 0 or joined.max() > 63:
+        raise ValueError("has a mask that is not a run-length code")
+    last = joined < 32
+    counted = np.append(0, np.cumsum(last))
+    stops = np.cumsum([len(code) for code in codes])
+    if not last[stops[stops > 0] - 1].all():
+        raise ValueError("has a mask whose run-length code is cut off")
+    first[1:] = counted[stops]
+    numbers = _numbers(joined, last)
+    ends = _ends(numbers, first)
+    for begin, end in zip(first[:-1], first[1:], strict=True):
+        total = ends[end - 1] if end > begin else size[0] * size[1]
+        if total != size[0] * size[1]:
+            raise ValueError(
+                f"has a mask of {total} pixels in an image of {size[0] * size[1]}"
+            )
+    return Runs(ends, first, size)
+
+
+def _numbers(bits: np.ndarray, last: np.ndarray) -> np.ndarray:
+    """The numbers of six-bit characters, whose `last` ones are marked."""
+    stops = np.flatnonzero(last)
+    starts = np.append(0, stops[:-1] + 1)
+    lengths = stops - starts + 1
+    if lengths.max() > 8:  # forty bits are more than any image has pixels
+        raise ValueError("has a mask that is not a run-length code")
+    place = np.arange(len(bits)) - np.repeat(starts, lengths)
+    numbers = np.add.reduceat((bits & 31) << (5 * place), starts)
+    negative = bits[stops] & 16 > 0
+    return numbers - np.where(negative, np.int64(1) << (5 * lengths), 0)
+
+
+def _ends(numbers: np.ndarray, first: np.ndarray) -> np.ndarray:
+    """Where the runs of masks end, of `numbers` whose masks begin at `first`.
+
+    From its fourth on, a number is the difference from the run before the last. Raises
+    ValueError for runs below 0.
+    """
+    counts = np.diff(first)
+    # Every mask from an even place on, so that runs two apart are one strided sum.
+    even = counts + counts % 2
+    at = np.append(0, np.cumsum(even))
+    begin = np.repeat(first[:-1], counts)
+    rows = np.arange(len(numbers)) - begin + np.repeat(at[:-1], counts)
+    padded = np.zeros(at[-1], np.int64)
+    padded[rows] = numbers
+    heads = at[:-1][counts > 0]
+    opening = padded[heads]
+    padded[heads] = 0  # the first run is no part of the even ones' sum
+    sums = np.cumsum(padded.reshape(-1, 2), axis=0)
+    before = np.vstack([np.zeros((1, 2), np.int64), sums])[heads // 2]
+    sums -= np.repeat(before, even[counts > 0] // 2, axis=0)
+    runs = sums.reshape(-1)
+    runs[heads] = opening
+    runs = runs[rows]
+    if runs.min() < 0:
+        raise ValueError("has a mask whose runs are not all whole numbers from 0 up")
+    ends = np.cumsum(runs)
+    return ends - np.repeat(np.append(0, ends)[first[:-1]], counts)

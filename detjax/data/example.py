@@ -1,0 +1,216 @@
+"""One record brought into its place of a batch: decoded, augmented, moved, padded."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import cv2
+import jax
+import numpy as np
+
+from detjax.data import augment, rle
+from detjax.data.plan import Fit
+from detjax.data.records import Annotation, Record
+from detjax.types import Batch, Objects
+
+
+class Unreadable(ValueError):
+    """A record whose image or masks cannot be decoded, or are of another size."""
+
+
+def decode(image: bytes) -> np.ndarray:
+    """RGB uint8 [h w 3] of an encoded image, as stored: EXIF does not rotate it.
+
+    Annotations are in stored pixels. Raises ValueError where nothing can be decoded.
+    """
+    flags = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
+    pixels = None
+    try:
+        if image:
+            pixels = cv2.imdecode(np.frombuffer(image, np.uint8), flags)
+    except cv2.error:  # of more pixels than OpenCV takes
+        pass
+    if pixels is None:
+        raise ValueError("the image cannot be decoded")
+    return pixels
+
+
+def read(record: Record) -> np.ndarray:
+    """The image [h w 3] of a record. Raises Unreadable."""
+    try:
+        image = decode(record.image)
+    except ValueError as error:
+        raise Unreadable(str(error)) from None
+    if image.shape[:2] != (record.height, record.width):
+        raise Unreadable(
+            f"the image is {image.shape[0]} x {image.shape[1]} pixels (height x "
+            f"width), its record says {record.height} x {record.width}"
+        )
+    return image
+
+
+def empty(
+    count: int, size: tuple[int, int], max_objects: int, mask_stride: int | None
+) -> Batch:
+    """A batch of `count` grey images of `size` without objects, none of them valid."""
+    h, w = size
+    masks = None
+    if mask_stride is not None:
+        grid = -(-h // mask_stride), -(-w // mask_stride)
+        masks = np.zeros((count, max_objects, *grid), np.uint8)
+    images = np.empty((count, h, w, 3), np.uint8)
+    images[:] = augment.FILL
+    return Batch(
+        images=images,
+        objects=Objects(
+            boxes=np.zeros((count, max_objects, 4), np.float32),
+            labels=np.zeros((count, max_objects), np.int32),
+            valid=np.zeros((count, max_objects), bool),
+            crowd=np.zeros((count, max_objects), bool),
+            masks=masks,
+        ),
+        ids=np.zeros(count, np.int32),
+        affine=np.tile(np.eye(2, 3, dtype=np.float32), (count, 1, 1)),
+        sizes=np.zeros((count, 2), np.int32),
+        valid=np.zeros(count, bool),
+        cut=np.zeros(count, np.int32),
+        skipped=np.full(count, -1, np.int32),
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Prepare:
+    """A record as a `Batch` of one without its leading axis, or as a row of a batch.
+
+    size         (h, w) of the network's input, where a call does not name its own
+    max_objects  n of the padding; what is beyond it is cut off and counted, the
+                 smallest objects first
+    mask_stride  None for no masks, else input pixels a mask pixel
+    letterbox    keep the aspect ratio and fill up, instead of stretching
+    augment      keywords of `augment.augment`; None where nothing is to be random
+    """
+
+    size: tuple[int, int] | None
+    max_objects: int
+    mask_stride: int | None = None
+    letterbox: bool = False
+    augment: Mapping[str, Any] | None = None
+
+    def __call__(self, record: Record, rng: np.random.Generator | None = None) -> Batch:
+        batch = self.empty(1, self.size)
+        try:
+            self.fill(batch, 0, record, Fit(self.size, self.letterbox), rng)
+        except Unreadable as error:
+            raise ValueError(
+                f"{record.file_name} (image {record.id}): {error}"
+            ) from None
+        return jax.tree.map(lambda x: x[0], batch)
+
+    def empty(self, count: int, size: tuple[int, int]) -> Batch:
+        """See `empty` above, with this padding."""
+        return empty(count, size, self.max_objects, self.mask_stride)
+
+    def fill(
+        self,
+        batch: Batch,
+        row: int,
+        record: Record,
+        fit: Fit,
+        rng: np.random.Generator | None = None,
+    ) -> None:
+        """Puts `record` into an empty `row` of `batch`, brought into it by `fit`.
+
+        Raises Unreadable, with nothing put there.
+        """
+        image = read(record)
+        runs = self._runs(record)
+        frame = augment.Frame(np.eye(3), image.shape[:2])
+        boxes = np.array([a.box for a in record.annotations], np.float64).reshape(-1, 4)
+        if self.augment is not None and rng is not None:
+            image, frame = augment.augment(rng, image, boxes, **self.augment)
+        # A window of another shape than the image's is as large as the input lets it.
+        scale = fit.scale if tuple(frame.size) == image.shape[:2] else None
+        matrix = augment.fit(frame, fit.size, fit.letterbox, scale).matrix
+        augment.move_pixels(image, matrix, fit.size, out=batch.images[row])
+        batch.ids[row] = record.id
+        batch.affine[row] = matrix[:2]
+        batch.sizes[row] = record.height, record.width
+        batch.valid[row] = True
+        objects = jax.tree.map(lambda x: x[row], batch.objects)
+        batch.cut[row] = self._objects(
+            objects, record.annotations, boxes, runs, matrix, fit.size
+        )
+
+    def _runs(self, record: Record) -> rle.Runs | None:
+        """The masks of a record, decoded as far as to be known sound."""
+        if self.mask_stride is None:
+            return None
+        codes = [a.rle or b"" for a in record.annotations]
+        try:
+            return rle.runs_of_all(codes, (record.height, record.width))
+        except ValueError as error:
+            raise Unreadable(f"an annotation {error}") from None
+
+    def _objects(
+        self,
+        objects: Objects,
+        annotations: Sequence[Annotation],
+        boxes: np.ndarray,
+        runs: rle.Runs | None,
+        matrix: np.ndarray,
+        size: tuple[int, int],
+    ) -> int:
+        """Puts the objects whose centre is in the input there; how many were cut."""
+        h, w = size
+        moved = augment.move_boxes(boxes, matrix)
+        inside = np.flatnonzero(augment.centred(moved, np.array([0, 0, w, h])))
+        moved = np.clip(moved, 0, [w, h, w, h])
+        areas = (moved[inside, 2:] - moved[inside, :2]).prod(axis=1)
+        largest = np.argsort(-areas, kind="stable")[: self.max_objects]
+        cut = len(inside) - len(largest)
+        inside = inside[np.sort(largest)]
+        chosen = [annotations[i] for i in inside]
+        n = len(chosen)
+        objects.boxes[:n] = moved[inside]
+        objects.labels[:n] = [a.label for a in chosen]
+        objects.valid[:n] = True
+        # Difficult objects of VOC are neither learnt nor learnt against, nor are those
+        # without a mask where masks are learnt.
+        masked = runs is not None
+        objects.crowd[:n] = [
+            a.crowd or a.difficult or (masked and a.rle is None) for a in chosen
+        ]
+        if masked:
+            grid = objects.masks.shape[1:]
+            to_grid = augment.scaling(grid[1] / w, grid[0] / h) @ matrix
+            for drawn, number in zip(objects.masks, inside, strict=False):
+                draw_mask(drawn, runs, number, to_grid)
+        return cut
+
+
+def draw_mask(
+    out: np.ndarray, runs: rle.Runs, number: int, matrix: np.ndarray
+) -> None:
+    """Draws mask `number` of `runs` into zeros `out` [mh mw], moved by `matrix`.
+
+    Bilinear on 0..255, cut in the middle: a smooth outline at any scale.
+    """
+    found = runs.window(number)
+    if found is None:
+        return
+    shades, (x, y) = found
+    columns, rows = shades.shape
+    box = np.array([[x, y, x + columns, y + rows]], np.float64)
+    x1, y1, x2, y2 = augment.move_boxes(box, matrix)[0]
+    # A pixel's shade reaches to its neighbours' centres.
+    reach = 1 + np.abs(matrix[:2, :2]).sum(axis=1)
+    left, top = max(int(x1 - reach[0]), 0), max(int(y1 - reach[1]), 0)
+    part = out[top : max(int(y2 + reach[1]), 0), left : max(int(x2 + reach[0]), 0)]
+    if not part.size:
+        return
+    # Run-length codes go down the columns: what is stored is the mask's transpose.
+    swap = np.array([[0, 1, x], [1, 0, y], [0, 0, 1.0]])
+    moved = augment.scaling(1, 1, -left, -top) @ matrix @ swap
+    np.greater(
+        augment.move_pixels(shades, moved, part.shape, fill=0), 127, out=part.view(bool)
+    )
