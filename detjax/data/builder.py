@@ -85,6 +85,9 @@ def write(
                 compute_stats=tfds.download.ComputeStatsMode.SKIP,
             ),
         )
+    for split, dataset in datasets.items():
+        found = [(r.height, r.width) for r in dataset.records]
+        _store_sizes(target, split, np.array(found, np.int32))
     return target
 
 
@@ -132,6 +135,51 @@ def source(name: str, data_dir: str | Path, split: str) -> "Source":
             f"{', '.join(builder.info.splits)}"
         )
     return Source(builder.as_data_source(split, decoders=_RAW_IMAGE))
+
+
+def sizes(name: str, data_dir: str | Path, split: str) -> np.ndarray:
+    """The (h, w) [n 2] int32 of the images of a split, or of a part of one.
+
+    They are kept beside the records. Where they are not, as in data sets of earlier
+    versions, all records are read for them, and they are stored if they can be.
+    """
+    counts = {s: i.num_examples for s, i in load(name, data_dir).info.splits.items()}
+    parts = tfds.core.ReadInstruction.from_spec(split).to_absolute(counts)
+    wholes = [(_sizes_of(name, data_dir, p.splitname, counts), p) for p in parts]
+    return np.concatenate([whole[part.from_ : part.to] for whole, part in wholes])
+
+
+def _sizes_of(
+    name: str, data_dir: str | Path, split: str, counts: Mapping[str, int]
+) -> np.ndarray:
+    """The (h, w) [n 2] int32 of the images of a whole split."""
+    target = directory(name, data_dir)
+    with contextlib.suppress(OSError, ValueError, EOFError):
+        stored = np.load(_sizes_path(target, split), allow_pickle=False)
+        if stored.shape == (counts[split], 2):
+            return stored
+    print(
+        f"{target} does not hold the images' sizes; {counts[split]} records of split "
+        f"{split!r} are read for them, once",
+        file=sys.stderr,
+    )
+    records = source(name, data_dir, split)
+    found = np.array([(r.height, r.width) for r in records], np.int32)
+    with contextlib.suppress(OSError):
+        _store_sizes(target, split, found)
+    return found
+
+
+def _sizes_path(target: Path, split: str) -> Path:
+    return target / f"sizes-{split}.npy"
+
+
+def _store_sizes(target: Path, split: str, found: np.ndarray) -> None:
+    """Stores sizes whole or not at all, whoever else does it at the same time."""
+    with tempfile.NamedTemporaryFile(dir=target, suffix=".tmp", delete=False) as file:
+        np.save(file, found)
+    Path(file.name).chmod(0o644)
+    Path(file.name).replace(_sizes_path(target, split))
 
 
 class Source(Sequence[Record]):

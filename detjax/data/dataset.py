@@ -4,7 +4,7 @@ import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from detjax.data import builder, loader
+from detjax.data import builder, loader, plan
 from detjax.data.prepare import prepare as prepare_files
 from detjax.data.records import Record
 
@@ -21,8 +21,12 @@ class Data(NamedTuple):
 def make(
     *,
     name: str,
-    size: tuple[int, int],
     batch_size: int,
+    size: Sequence[int] | None = None,
+    buckets: Sequence[Sequence[int]] | None = None,
+    short_side: int | Sequence[int] | None = None,
+    long_side: int | None = None,
+    letterbox: bool = False,
     data_dir: str = "datasets",
     prepare: Mapping[str, Any] | None = None,
     train_split: str = "train",
@@ -30,27 +34,43 @@ def make(
     eval_batch_size: int | None = None,
     max_objects: int = 100,
     mask_stride: int | None = 4,
-    letterbox: bool = False,
     augment: Mapping[str, Any] | None = None,
-    threads: int = 2,
+    threads: int | None = None,
     workers: int = 0,
     seed: int = 0,
+    on_error: str = "fail",
+    max_skipped: int = 100,
 ) -> Data:
     """The data set `name` below `data_dir`, made from `prepare` if it is not there.
 
     `prepare` holds the keywords of `data.prepare.prepare`. `batch_size` counts the
-    images of all hosts; see `loader.Prepare` for what is done to an image.
+    images of all hosts. Images are brought to one `size`, or to one of several
+    `buckets`; see `plan.Sizes` for those and for `short_side` and `long_side`,
+    `loader.train_loader` for threads, workers and records that cannot be read, and
+    `loader.Prepare` for what is done to an image.
+
+    Raises ValueError for what does not go together.
     """
+    sizes = plan.sizes(
+        size=size,
+        buckets=buckets,
+        short_side=short_side,
+        long_side=long_side,
+        letterbox=letterbox,
+    )
     if prepare is not None:
         prepare_files(name, data_dir, **prepare)
-    h, w = size
     steps = loader.Prepare(
-        size=(h, w),
+        size=sizes.buckets[0],
         max_objects=max_objects,
         mask_stride=mask_stride,
-        letterbox=letterbox,
+        letterbox=sizes.letterbox,
         augment=augment or {},
     )
+
+    def images(split: str):
+        return builder.sizes(name, data_dir, split) if sizes.need_images else None
+
     truth = builder.source(name, data_dir, eval_split)
     return Data(
         info=builder.info(name, data_dir),
@@ -59,15 +79,24 @@ def make(
             steps,
             batch_size=batch_size,
             seed=seed,
+            sizes=sizes,
+            images=images(train_split),
             threads=threads,
             workers=workers,
+            on_error=on_error,
+            max_skipped=max_skipped,
+            split=train_split,
         ),
         evaluation=functools.partial(
             loader.eval_loader,
             truth,
             steps,
             batch_size=eval_batch_size or batch_size,
+            sizes=sizes,
+            images=images(eval_split),
             threads=threads,
+            on_error=on_error,
+            split=eval_split,
         ),
         truth=truth,
     )

@@ -169,7 +169,7 @@ class Prepare:
         largest = np.argsort(-areas, kind="stable")[: self.max_objects]
         cut = len(inside) - len(largest)
         inside = inside[np.sort(largest)]
-        chosen = [annotations[i] for i in inside]
+        chosen = [annotations[i] for i in inside.tolist()]
         n = len(chosen)
         objects.boxes[:n] = moved[inside]
         objects.labels[:n] = [a.label for a in chosen]
@@ -183,14 +183,12 @@ class Prepare:
         if masked:
             grid = objects.masks.shape[1:]
             to_grid = augment.scaling(grid[1] / w, grid[0] / h) @ matrix
-            for drawn, number in zip(objects.masks, inside, strict=False):
+            for drawn, number in zip(objects.masks, inside.tolist(), strict=False):
                 draw_mask(drawn, runs, number, to_grid)
         return cut
 
 
-def draw_mask(
-    out: np.ndarray, runs: rle.Runs, number: int, matrix: np.ndarray
-) -> None:
+def draw_mask(out: np.ndarray, runs: rle.Runs, number: int, matrix: np.ndarray) -> None:
     """Draws mask `number` of `runs` into zeros `out` [mh mw], moved by `matrix`.
 
     Bilinear on 0..255, cut in the middle: a smooth outline at any scale.

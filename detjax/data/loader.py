@@ -17,12 +17,12 @@ import jax
 import numpy as np
 from absl import flags
 
-from detjax.data import plan
-from detjax.data.example import Prepare, Unreadable
+from detjax.data import lint, plan
+from detjax.data.example import Prepare, Unreadable, decode
 from detjax.data.records import Record
 from detjax.types import Batch
 
-__all__ = ["Prepare", "eval_loader", "image_sizes", "share", "train_loader"]
+__all__ = ["Prepare", "decode", "eval_loader", "train_loader"]
 
 
 def train_loader(
@@ -53,21 +53,19 @@ def train_loader(
     next one stands in, up to `max_skipped` records. Raises ValueError for what does not
     go together.
     """
-    if on_error not in ("fail", "skip"):
-        raise ValueError(f"on_error is {on_error!r}; take 'fail' or 'skip'")
+    lint.check_choice(on_error)
     sizes = sizes or plan.Sizes((prepare.size,), prepare.letterbox)
-    examples = Examples(
-        source=source,
-        prepare=prepare,
-        sizes=sizes,
-        split=split,
-        tries=max_skipped + 1 if on_error == "skip" else 1,
+    examples = Examples(source, prepare, sizes, split)
+    batches = TrainBatches(
+        examples,
+        plan.Plan(
+            known_sizes(source, sizes, images), sizes, batch_size=batch_size, seed=seed
+        ),
+        batch_size,
+        share(batch_size, process, processes),
+        seed,
+        tries=1 if on_error == "fail" else max_skipped + 1,
     )
-    places = plan.Plan(
-        known_sizes(source, sizes, images), sizes, batch_size=batch_size, seed=seed
-    )
-    part = share(batch_size, process, processes)
-    batches = TrainBatches(examples, places, batch_size, part, seed)
     dataset = grain.MapDataset.source(batches).to_iter_dataset(reading(threads))
     if workers:
         # grain asks absl's flags, which a notebook has not parsed.
@@ -97,68 +95,35 @@ def eval_loader(
     image that cannot be read is told of and shown grey, and is not `valid`. See
     `train_loader` for the rest.
     """
+    lint.check_choice(on_error)
     sizes = sizes or plan.Sizes((prepare.size,), prepare.letterbox)
-    examples = Examples(
-        source=source,
-        prepare=dataclasses.replace(prepare, augment=None),
-        sizes=sizes,
-        split=split,
-        tries=1 if on_error == "fail" else 0,
+    plain = dataclasses.replace(prepare, augment=None)
+    batches = EvalBatches(
+        Examples(source, plain, sizes, split),
+        plan.once(known_sizes(source, sizes, images), sizes, batch_size),
+        batch_size,
+        share(batch_size, process, processes),
+        skip=on_error == "skip",
     )
-    part = share(batch_size, process, processes)
-    places = plan.once(known_sizes(source, sizes, images), sizes, batch_size)
-    batches = EvalBatches(examples, places, batch_size, part)
     return grain.MapDataset.source(batches).to_iter_dataset(reading(threads))
 
 
 @dataclasses.dataclass(frozen=True)
 class Examples:
-    """Records of a split, put into rows of batches.
-
-    tries  how many records in a row are looked at for one that can be read, before it
-           is a ValueError
-    """
+    """Records of a split, to be put into rows of batches."""
 
     source: Sequence[Record]
     prepare: Prepare
     sizes: plan.Sizes
     split: str
-    tries: int
 
     def batch(self, places: Sequence[plan.Place]) -> Batch:
         """An empty batch for `places`, which share a bucket."""
         size = self.sizes.buckets[places[0].bucket]
         return self.prepare.empty(len(places), size)
 
-    def fill(
-        self,
-        batch: Batch,
-        row: int,
-        place: plan.Place,
-        rng: np.random.Generator | None = None,
-    ) -> None:
-        """Puts the record of `place` there, or the next that can be read.
-
-        Raises ValueError that names the last one tried.
-        """
-        for further in range(self.tries):
-            index = (place.record + further) % len(self.source)
-            try:
-                self.put(batch, row, index, place, rng)
-            except Unreadable as error:
-                batch.skipped[row] = place.record
-                if further + 1 == self.tries:
-                    advice = (
-                        "set data.on_error='skip' to go on without it"
-                        if self.tries == 1
-                        else f"it is number {self.tries} in a row that cannot be read"
-                    )
-                    raise ValueError(f"{self.name(index)}: {error}; {advice}") from None
-            else:
-                return
-
     def put(self, batch, row, index, place, rng=None) -> None:
-        """Puts record number `index` into a row, as `place` has it. Raises Unreadable."""
+        """Puts record number `index` into a row for `place`. Raises Unreadable."""
         record = self.source[index]
         fit = self.sizes.fit((record.height, record.width), place.bucket, place.short)
         self.prepare.fill(batch, row, record, fit, rng)
@@ -174,13 +139,18 @@ class Examples:
 
 @dataclasses.dataclass(frozen=True)
 class TrainBatches:
-    """This process's rows of the batches of a run, by number."""
+    """This process's rows of the batches of a run, by number.
+
+    tries  how many records in a row are looked at for one that can be read, before it
+           is a ValueError
+    """
 
     examples: Examples
     plan: plan.Plan
     batch_size: int
     part: slice
     seed: int
+    tries: int
 
     def __len__(self) -> int:
         return sys.maxsize // self.batch_size
@@ -191,20 +161,42 @@ class TrainBatches:
         places = [self.plan[position] for position in positions]
         batch = self.examples.batch(places)
         for row, (position, place) in enumerate(zip(positions, places, strict=True)):
+            self._fill(batch, row, position, place)
+        return batch
+
+    def _fill(self, batch: Batch, row: int, position: int, place: plan.Place) -> None:
+        """Puts the record of `place` into a row, or the next that can be read.
+
+        Raises ValueError that names the last one tried.
+        """
+        for further in range(self.tries):
+            index = (place.record + further) % len(self.examples.source)
             # The plan draws from seeds of two numbers, so that these are others.
             rng = np.random.default_rng([self.seed, position, 1])
-            self.examples.fill(batch, row, place, rng)
-        return batch
+            try:
+                return self.examples.put(batch, row, index, place, rng)
+            except Unreadable as error:
+                batch.skipped[row] = place.record
+                why = f"{self.examples.name(index)}: {error}"
+        raise ValueError(
+            f"{why}; set data.on_error='skip' to go on without it"
+            if self.tries == 1
+            else f"{self.tries} records in a row cannot be read, the last {why}"
+        )
 
 
 @dataclasses.dataclass(frozen=True)
 class EvalBatches:
-    """This process's rows of the batches of an evaluation, by number."""
+    """This process's rows of the batches of an evaluation, by number.
+
+    skip  whether an image that cannot be read is left grey instead of a ValueError
+    """
 
     examples: Examples
     places: Sequence[plan.Place]
     batch_size: int
     part: slice
+    skip: bool
 
     def __len__(self) -> int:
         return len(self.places) // self.batch_size
@@ -217,21 +209,23 @@ class EvalBatches:
             try:
                 self.examples.put(batch, row, place.record, place)
             except Unreadable as error:
-                self._missing(batch, row, place, error)
+                self._leave(batch, row, place, error)
             batch.valid[row] &= place.valid
         return batch
 
-    def _missing(self, batch, row, place, error) -> None:
-        """Leaves a row grey, and says so, or raises ValueError."""
-        sentence = f"{self.examples.name(place.record)}: {error}"
-        if self.examples.tries:
+    def _leave(
+        self, batch: Batch, row: int, place: plan.Place, error: Unreadable
+    ) -> None:
+        """Leaves a row as it is, and says so; raises ValueError without `skip`."""
+        why = f"{self.examples.name(place.record)}: {error}"
+        if not self.skip:
             raise ValueError(
-                f"{sentence}; set data.on_error='skip' to count its objects as missed"
+                f"{why}; set data.on_error='skip' to count its objects as missed"
             )
-        batch.skipped[row] = place.record
         batch.ids[row] = self.examples.source[place.record].id
-        if place.valid:
-            print(f"warning: {sentence}; its objects count as missed", file=sys.stderr)
+        batch.skipped[row] = place.record
+        if place.valid:  # repeats that fill up were told of
+            print(f"warning: {why}; its objects count as missed", file=sys.stderr)
 
 
 class TrainStream:
@@ -253,16 +247,18 @@ class TrainIterator(Iterator[Batch]):
     def __init__(self, batches: Any, examples: Examples, limit: int):
         self._batches, self._examples, self._limit = batches, examples, limit
         self.skipped: set[int] = set()  # their indices
+        self._told: set[int] = set()  # not taken back where the position is
 
     def __next__(self) -> Batch:
         batch = next(self._batches)
         new = set(batch.skipped[batch.skipped >= 0].tolist()) - self.skipped
-        for index in sorted(new):
+        for index in sorted(new - self._told):
             print(
                 f"warning: {self._examples.name(index)} cannot be read and is skipped",
                 file=sys.stderr,
             )
         self.skipped |= new
+        self._told |= new
         if len(self.skipped) > self._limit:
             raise ValueError(
                 f"{len(self.skipped)} records of split {self._examples.split!r} cannot "
@@ -281,6 +277,7 @@ class TrainIterator(Iterator[Batch]):
         """Goes on from where `get_state` was asked."""
         self._batches.set_state(state["batches"])
         self.skipped = set(state["skipped"])
+        self._told |= self.skipped
 
 
 def image_sizes(source: Sequence[Record]) -> np.ndarray:
@@ -299,11 +296,8 @@ def known_sizes(source, sizes: plan.Sizes, images: np.ndarray | None) -> np.ndar
 
 
 def reading(threads: int | None) -> grain.ReadOptions:
-    """Options for as many threads, or one a core, and a batch ahead for each."""
-    if threads is None:
-        threads = os.process_cpu_count() if sys.version_info >= (3, 13) else (
-            len(os.sched_getaffinity(0))
-        )
+    """Options for as many threads, or one a core, and two batches ahead for each."""
+    threads = threads or len(os.sched_getaffinity(0))
     return grain.ReadOptions(num_threads=threads, prefetch_buffer_size=2 * threads)
 
 

@@ -250,7 +250,8 @@ class Plan:
             number = self._round_of(position)
             table = self._table(number)
             row = position - self._start(number)
-        return Place(*(int(column[row]) for column in table))
+        record, bucket, short = (int(column[row]) for column in table)
+        return Place(record, bucket, short)
 
     @property
     def _single(self) -> bool:
@@ -297,7 +298,7 @@ class Plan:
             batches.append(rows[:whole].reshape(-1, self._batch))
             rest.append(rows[whole:])
         rows = np.concatenate(batches)
-        # A batch comes when its last image has: the stream mixes buckets as the data do.
+        # A batch comes when its last image has: buckets are mixed as in the data.
         rows = rows[np.argsort(rows[:, -1])].ravel()
         return table.take(rows), table.take(np.sort(np.concatenate(rest)))
 

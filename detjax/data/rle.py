@@ -174,12 +174,12 @@ def runs_of_all(codes: Sequence[bytes], size: tuple[int, int]) -> Runs:
     first[1:] = counted[stops]
     numbers = _numbers(joined, last)
     ends = _ends(numbers, first)
-    for begin, end in zip(first[:-1], first[1:], strict=True):
-        total = ends[end - 1] if end > begin else size[0] * size[1]
-        if total != size[0] * size[1]:
-            raise ValueError(
-                f"has a mask of {total} pixels in an image of {size[0] * size[1]}"
-            )
+    totals = ends[first[1:][np.diff(first) > 0] - 1]
+    wrong = totals[totals != size[0] * size[1]]
+    if len(wrong):
+        raise ValueError(
+            f"has a mask of {wrong[0]} pixels in an image of {size[0] * size[1]}"
+        )
     return Runs(ends, first, size)
 
 
