@@ -143,8 +143,9 @@ def sizes(name: str, data_dir: str | Path, split: str) -> np.ndarray:
     They are kept beside the records. Where they are not, as in data sets of earlier
     versions, all records are read for them, and they are stored if they can be.
     """
-    counts = {s: i.num_examples for s, i in load(name, data_dir).info.splits.items()}
-    parts = tfds.core.ReadInstruction.from_spec(split).to_absolute(counts)
+    splits = load(name, data_dir).info.splits
+    parts = tfds.core.ReadInstruction.from_spec(split).to_absolute(splits)
+    counts = {split: s.num_examples for split, s in splits.items()}
     wholes = [(_sizes_of(name, data_dir, p.splitname, counts), p) for p in parts]
     return np.concatenate([whole[part.from_ : part.to] for whole, part in wholes])
 

@@ -1,0 +1,330 @@
+"""Streams over several sizes and processes, and records that cannot be read."""
+
+import dataclasses
+import re
+
+import cv2
+import jax
+import numpy as np
+import pytest
+from test_loader import equal, prepare, record
+
+from detjax import cli
+from detjax.data import augment, builder, dataset, loader, plan
+from detjax.data.records import Dataset
+
+BUCKETS = plan.sizes(buckets=((32, 48), (48, 32), (40, 40)))
+SHAPES = ((60, 90), (90, 60), (70, 70), (64, 80), (33, 100))
+RANDOM = {"mirror": True, "colour": True, "crop": True, "turn": True}
+
+
+def records(count=11):
+    return [record(i, size=SHAPES[i % 5]) for i in range(count)]
+
+
+def stream(source, batch_size=4, sizes=BUCKETS, **kwargs):
+    steps = prepare(size=None, augment=RANDOM)
+    return loader.train_loader(
+        source, steps, batch_size=batch_size, sizes=sizes, **kwargs
+    )
+
+
+def evaluation(source, batch_size=4, sizes=BUCKETS, **kwargs):
+    steps = prepare(size=None)
+    return loader.eval_loader(
+        source, steps, batch_size=batch_size, sizes=sizes, **kwargs
+    )
+
+
+def take(batches, count):
+    batches = iter(batches)
+    return [next(batches) for _ in range(count)]
+
+
+def join(parts):
+    return jax.tree.map(lambda *x: np.concatenate(x), *parts)
+
+
+def test_processes_see_together_what_one_sees():
+    source = records()
+    whole = take(stream(source), 6)
+    for processes in (2, 4):
+        parts = [
+            take(stream(source, process=i, processes=processes), 6)
+            for i in range(processes)
+        ]
+        for batch, *shares in zip(whole, *parts, strict=True):
+            equal(batch, join(shares))
+
+
+def test_workers_and_positions_change_nothing_in_buckets():
+    source = records()
+    batches = iter(stream(source))
+    expected = [next(batches) for _ in range(3)]
+    position = batches.get_state()
+    expected += [next(batches) for _ in range(3)]
+    for batch, other in zip(expected, take(stream(source, workers=2), 6), strict=True):
+        equal(batch, other)
+    again = iter(stream(source, threads=1))
+    again.set_state(position)
+    for batch in expected[3:]:
+        equal(batch, next(again))
+
+
+def test_evaluation_counts_each_image_once_on_any_number_of_processes():
+    source = records()
+    whole = list(evaluation(source))
+    for processes in (1, 2, 4):
+        parts = [
+            list(evaluation(source, process=i, processes=processes))
+            for i in range(processes)
+        ]
+        shapes = [[b.images.shape for b in part] for part in parts]
+        assert shapes.count(shapes[0]) == processes
+        for batch, *shares in zip(whole, *parts, strict=True):
+            equal(batch, join(shares))
+    ids = np.concatenate([b.ids[b.valid] for b in whole])
+    assert sorted(ids) == list(range(11))
+
+
+def test_a_picture_and_its_boxes_lie_where_the_affine_says():
+    source = records(5)
+    sizes = plan.sizes(buckets=((40, 64), (64, 40)), short_side=30, long_side=60)
+    for batch in evaluation(source, batch_size=2, sizes=sizes):
+        for i in np.flatnonzero(batch.valid):
+            original = source[batch.ids[i]]
+            h, w = original.height, original.width
+            frame = np.array([[0, 0, w, h]])
+            x1, y1, x2, y2 = augment.move_boxes(frame, batch.affine[i])[0]
+            assert min(y2 - y1, x2 - x1) == pytest.approx(
+                min(30, 60 * min(h, w) / max(h, w)), abs=1e-3
+            )
+            grey = (batch.images[i] == augment.FILL).all(axis=-1)
+            y, x = np.nonzero(~grey)
+            np.testing.assert_allclose(
+                [x.min(), y.min(), x.max() + 1, y.max() + 1], [x1, y1, x2, y2], atol=1
+            )
+            objects = jax.tree.map(lambda a, i=i: a[i], batch.objects)
+            expected = augment.move_boxes(
+                np.array([a.box for a in original.annotations]), batch.affine[i]
+            )
+            np.testing.assert_allclose(objects.boxes[:3], expected, atol=1e-3)
+
+
+def test_each_bucket_is_compiled_once():
+    traced = []
+
+    @jax.jit
+    def step(batch):
+        traced.append(batch.images.shape)
+        return batch.images.astype("f").mean() + batch.objects.boxes.sum()
+
+    sizes = plan.sizes(buckets=BUCKETS.buckets, short_side=(24, 36, 40))
+    for batch in take(stream(records(60), sizes=sizes), 2 * 60 // 4):
+        step(batch)
+    assert sorted(traced) == sorted((4, h, w, 3) for h, w in BUCKETS.buckets)
+
+
+def broken(kind, i=5):
+    """A record that cannot be read, and words of the sentence about it."""
+    one = record(i, size=SHAPES[i % 5])
+    if kind == "image":
+        one.image = one.image[:20]
+        return one, "the image cannot be decoded"
+    if kind == "nothing":
+        one.image = b""
+        return one, "the image cannot be decoded"
+    if kind == "size":
+        one.image = cv2.imencode(".png", np.zeros((90, 60, 3), np.uint8))[1].tobytes()
+        return one, "90 x 60 pixels (height x width), its record says 60 x 90"
+    if kind == "zero":
+        one.height = 0
+        return one, "its record says 0 x 90"
+    if kind == "characters":
+        one.annotations[1].rle = b"\x7f\x7f"
+        return one, "has a mask that is not a run-length code"
+    if kind == "cut off":
+        one.annotations[1].rle = one.annotations[1].rle[:-1] + b"P"
+        return one, "has a mask whose run-length code is cut off"
+    one.annotations[1].rle = one.annotations[0].rle[:-4]
+    return one, "has a mask of"
+
+
+KINDS = ("image", "nothing", "size", "zero", "characters", "cut off", "short")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("make", [stream, evaluation])
+def test_a_record_that_cannot_be_read_is_named(make, kind):
+    source = records()
+    source[5], words = broken(kind)
+    with pytest.raises(ValueError) as caught:
+        take(make(source, split="half"), 9)
+    sentence = cli.sentence(caught.value)
+    assert sentence.startswith("record 5 of split 'half' (5.png, image 5): ")
+    assert words in sentence
+    assert "data.on_error='skip'" in sentence
+
+
+def test_a_worker_process_names_it_too():
+    source = records()
+    source[5], words = broken("image")
+    with pytest.raises(ValueError) as caught:
+        take(stream(source, workers=1, split="half"), 9)
+    sentence = cli.sentence(caught.value)
+    assert sentence.startswith(f"record 5 of split 'half' (5.png, image 5): {words}")
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_the_next_record_stands_in(capsys, workers):
+    source = records()
+    whole = take(stream(source), 9)
+    source[5], source[6] = broken("size", 5)[0], broken("short", 6)[0]
+    batches = iter(stream(source, on_error="skip", workers=workers))
+    for expected in whole:
+        batch = next(batches)
+        missing = np.isin(expected.ids, [5, 6])
+        assert batch.images.shape == expected.images.shape
+        assert batch.valid.all()
+        np.testing.assert_array_equal(
+            batch.skipped, np.where(missing, expected.ids, -1)
+        )
+        np.testing.assert_array_equal(batch.ids, np.where(missing, 7, expected.ids))
+        same = ~missing
+        np.testing.assert_array_equal(batch.images[same], expected.images[same])
+    told = capsys.readouterr().err.splitlines()
+    assert batches.skipped == {5, 6}
+    assert sorted(told) == [
+        f"warning: record {i} of split 'train' ({i}.png, image {i}) cannot be read and "
+        "is skipped"
+        for i in (5, 6)
+    ]
+
+
+def test_what_was_skipped_is_part_of_the_position(capsys):
+    source = records()
+    source[5], _ = broken("image")
+    batches = iter(stream(source, on_error="skip"))
+    start = batches.get_state()
+    for _ in range(4):
+        next(batches)
+    again = iter(stream(source, on_error="skip"))
+    again.set_state(batches.get_state())
+    assert again.skipped == {5}
+    equal(next(batches), next(again))
+    batches.set_state(start)
+    assert batches.skipped == set()
+    capsys.readouterr()
+    for _ in range(4):
+        next(batches)
+    assert batches.skipped == {5}
+    assert not capsys.readouterr().err  # it was told of already
+
+
+def test_too_many_stop_the_run():
+    source = records()
+    for i in (2, 5, 8):
+        source[i], _ = broken("image", i)
+    assert len(take(stream(source, on_error="skip", max_skipped=3), 9)) == 9
+    with pytest.raises(ValueError, match=r"3 records of split 'train' cannot be read"):
+        take(stream(source, on_error="skip", max_skipped=2), 9)
+    nothing = [broken("image", i)[0] for i in range(4)]
+    with pytest.raises(ValueError, match="4 records in a row cannot be read, the last"):
+        take(stream(nothing, on_error="skip", max_skipped=3), 9)
+
+
+def test_an_evaluation_goes_on_without_it(capsys):
+    source = records(10)
+    whole = list(evaluation(source))
+    source[5], _ = broken("image")
+    got = list(evaluation(source, on_error="skip"))
+    for batch, expected in zip(got, whole, strict=True):
+        np.testing.assert_array_equal(batch.ids, expected.ids)
+        missing = batch.ids == 5
+        np.testing.assert_array_equal(batch.valid, expected.valid & ~missing)
+        assert (batch.images[missing] == augment.FILL).all()
+        assert not batch.objects.valid[missing].any()
+    told = capsys.readouterr().err
+    assert re.fullmatch(
+        r"warning: record 5 of split 'val' \(5\.png, image 5\): the image cannot be "
+        r"decoded; its objects count as missed\n",
+        told,
+    )
+
+
+def test_other_words_than_fail_and_skip_are_a_sentence():
+    for make in (stream, evaluation):
+        with pytest.raises(ValueError, match="on_error is 'ignore'"):
+            make(records(3), on_error="ignore")
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("sets")
+    part = Dataset("train", ("a", "b", "c"), records(10))
+    other = dataclasses.replace(part, split="val", records=records(7)[2:])
+    builder.write({"train": part, "val": other}, "shapes", folder)
+    return folder
+
+
+def test_sizes_are_kept_beside_the_records(written, capsys):
+    expected = [SHAPES[i % 5] for i in range(10)]
+    assert builder.sizes("shapes", written, "train").tolist() == list(
+        map(list, expected)
+    )
+    part = builder.sizes("shapes", written, "train[20%:50%]+val[1:]")
+    of_part = builder.source("shapes", written, "train[20%:50%]+val[1:]")
+    np.testing.assert_array_equal(part, loader.image_sizes(of_part))
+    assert not capsys.readouterr().err
+
+
+@pytest.mark.parametrize("damage", ["absent", "half", "other"])
+def test_sizes_that_are_not_there_are_read_once(written, capsys, damage):
+    path = builder.directory("shapes", written) / "sizes-val.npy"
+    before = path.read_bytes()
+    if damage == "absent":
+        path.unlink()
+    elif damage == "half":
+        path.write_bytes(before[:100])
+    else:
+        np.save(path, np.zeros((3, 2), np.int32))
+    found = builder.sizes("shapes", written, "val")
+    assert "5 records of split 'val' are read for them, once" in capsys.readouterr().err
+    assert path.read_bytes() == before
+    np.testing.assert_array_equal(builder.sizes("shapes", written, "val"), found)
+    assert not capsys.readouterr().err
+
+
+def test_a_config_declares_buckets(written):
+    section = {
+        "name": "shapes",
+        "data_dir": str(written),
+        "batch_size": 2,
+        "mask_stride": 2,
+        "buckets": [[32, 48], [48, 32]],
+        "short_side": [24, 32],
+        "long_side": 48,
+    }
+    data = dataset.make(**section)
+    shapes = {b.images.shape[1:3] for b in take(data.train, 10)}
+    assert shapes == {(32, 48), (48, 32)}
+    assert sum(int(b.valid.sum()) for b in data.evaluation()) == 5
+    with pytest.raises(ValueError, match="set one of them"):
+        dataset.make(**section, size=(32, 32))
+
+
+@pytest.mark.slow
+def test_memory_stays_flat():
+    """Ten thousand batches take no more memory than one thousand."""
+
+    def resident():
+        with open("/proc/self/status") as status:
+            line = next(x for x in status if x.startswith("VmRSS"))
+        return int(line.split()[1]) / 1024
+
+    batches = iter(stream(records(40), batch_size=2))
+    used = {}
+    for i in range(1, 10_001):
+        next(batches)
+        used[i] = resident() if i in (1_000, 10_000) else 0
+    assert used[10_000] - used[1_000] < 8, used
