@@ -52,16 +52,14 @@ def read(record: Record) -> np.ndarray:
 def empty(
     count: int, size: tuple[int, int], max_objects: int, mask_stride: int | None
 ) -> Batch:
-    """A batch of `count` grey images of `size` without objects, none of them valid."""
+    """A batch of `count` rows to be filled: its images are arbitrary, none is valid."""
     h, w = size
     masks = None
     if mask_stride is not None:
         grid = -(-h // mask_stride), -(-w // mask_stride)
         masks = np.zeros((count, max_objects, *grid), np.uint8)
-    images = np.empty((count, h, w, 3), np.uint8)
-    images[:] = augment.FILL
     return Batch(
-        images=images,
+        images=np.empty((count, h, w, 3), np.uint8),
         objects=Objects(
             boxes=np.zeros((count, max_objects, 4), np.float32),
             labels=np.zeros((count, max_objects), np.int32),
@@ -124,14 +122,20 @@ class Prepare:
         """
         image = read(record)
         runs = self._runs(record)
-        frame = augment.Frame(np.eye(3), image.shape[:2])
+        size = image.shape[:2]
         boxes = np.array([a.box for a in record.annotations], np.float64).reshape(-1, 4)
-        if self.augment is not None and rng is not None:
-            image, frame = augment.augment(rng, image, boxes, **self.augment)
-        # A window of another shape than the image's is as large as the input lets it.
-        scale = fit.scale if tuple(frame.size) == image.shape[:2] else None
-        matrix = augment.fit(frame, fit.size, fit.letterbox, scale).matrix
-        augment.move_pixels(image, matrix, fit.size, out=batch.images[row])
+        if self.augment is None or rng is None:
+            whole = augment.Frame(np.eye(3), size)
+            matrix = augment.fit(whole, fit.size, fit.letterbox, fit.scale).matrix
+            batch.images[row] = augment.move_pixels(image, matrix, fit.size)
+        else:
+            colours, frame = augment.augment(rng, size, boxes, **self.augment)
+            # A window of another shape is as large as the input lets it.
+            scale = fit.scale if tuple(frame.size) == size else None
+            frame = augment.fit(frame, fit.size, fit.letterbox, scale)
+            view = augment.snap(frame, size)
+            matrix = view.matrix
+            augment.draw(batch.images[row], image, view, colours)
         batch.ids[row] = record.id
         batch.affine[row] = matrix[:2]
         batch.sizes[row] = record.height, record.width
@@ -197,18 +201,11 @@ def draw_mask(out: np.ndarray, runs: rle.Runs, number: int, matrix: np.ndarray) 
     if found is None:
         return
     shades, (x, y) = found
-    columns, rows = shades.shape
-    box = np.array([[x, y, x + columns, y + rows]], np.float64)
-    x1, y1, x2, y2 = augment.move_boxes(box, matrix)[0]
-    # A pixel's shade reaches to its neighbours' centres.
-    reach = 1 + np.abs(matrix[:2, :2]).sum(axis=1)
-    left, top = max(int(x1 - reach[0]), 0), max(int(y1 - reach[1]), 0)
-    part = out[top : max(int(y2 + reach[1]), 0), left : max(int(x2 + reach[0]), 0)]
-    if not part.size:
-        return
     # Run-length codes go down the columns: what is stored is the mask's transpose.
-    swap = np.array([[0, 1, x], [1, 0, y], [0, 0, 1.0]])
-    moved = augment.scaling(1, 1, -left, -top) @ matrix @ swap
-    np.greater(
-        augment.move_pixels(shades, moved, part.shape, fill=0), 127, out=part.view(bool)
-    )
+    matrix = matrix @ np.array([[0, 1, x], [1, 0, y], [0, 0, 1.0]])
+    there = augment.reached(shades.shape, matrix, out.shape)
+    part = out[there]
+    if part.size:
+        matrix[:2, 2] -= there[1].start, there[0].start
+        moved = augment.move_pixels(shades, matrix, part.shape, fill=0)
+        np.greater(moved, 127, out=part.view(bool))

@@ -12,12 +12,13 @@ import sys
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import cv2
 import grain
 import jax
 import numpy as np
 from absl import flags
 
-from detjax.data import lint, plan
+from detjax.data import augment, lint, plan
 from detjax.data.example import Prepare, Unreadable, decode
 from detjax.data.records import Record
 from detjax.types import Batch
@@ -119,6 +120,8 @@ class Examples:
 
     def batch(self, places: Sequence[plan.Place]) -> Batch:
         """An empty batch for `places`, which share a bucket."""
+        # Its own threads would only be in the way of those that prepare batches.
+        cv2.setNumThreads(1)
         size = self.sizes.buckets[places[0].bucket]
         return self.prepare.empty(len(places), size)
 
@@ -222,6 +225,7 @@ class EvalBatches:
             raise ValueError(
                 f"{why}; set data.on_error='skip' to count its objects as missed"
             )
+        batch.images[row] = augment.FILL
         batch.ids[row] = self.examples.source[place.record].id
         batch.skipped[row] = place.record
         if place.valid:  # repeats that fill up were told of
@@ -267,6 +271,10 @@ class TrainIterator(Iterator[Batch]):
                 "raise it"
             )
         return batch
+
+    def close(self) -> None:
+        """Lets go of threads and worker processes, when what they do is done."""
+        self._batches.close()
 
     def get_state(self) -> dict[str, Any]:
         """The position, and what was skipped up to it, as JSON holds it."""
