@@ -142,23 +142,6 @@ def _grey(size: tuple[int, int]) -> np.ndarray:
     return np.full((*size, 3), FILL, np.uint8)
 
 
-def reached(
-    here: tuple[int, ...], matrix: np.ndarray, there: tuple[int, ...]
-) -> tuple[slice, slice]:
-    """The rows and columns of a grid `there` (h, w) that `here` (h, w) has a part in.
-
-    A pixel's part reaches to the centres of its neighbours, on either side.
-    """
-    (a, b, c), (d, e, f) = matrix[:2].tolist()
-    h, w = here[:2]
-    dx, dy = 1 + abs(a) + abs(b), 1 + abs(d) + abs(e)
-    x1, x2 = c + min(a * w, 0) + min(b * h, 0), c + max(a * w, 0) + max(b * h, 0)
-    y1, y2 = f + min(d * w, 0) + min(e * h, 0), f + max(d * w, 0) + max(e * h, 0)
-    top, left = max(int(y1 - dy), 0), max(int(x1 - dx), 0)
-    bottom, right = min(int(y2 + dy), there[0]), min(int(x2 + dx), there[1])
-    return slice(top, max(bottom, top)), slice(left, max(right, left))
-
-
 def _fills(image: np.ndarray, matrix: np.ndarray, size: tuple[int, int]) -> bool:
     """Whether `matrix` stretches all of `image` over all of a frame of `size`."""
     h, w = image.shape[:2]

@@ -187,25 +187,36 @@ class Prepare:
         if masked:
             grid = objects.masks.shape[1:]
             to_grid = augment.scaling(grid[1] / w, grid[0] / h) @ matrix
-            for drawn, number in zip(objects.masks, inside.tolist(), strict=False):
-                draw_mask(drawn, runs, number, to_grid)
+            draw_masks(objects.masks, runs, inside, to_grid)
         return cut
 
 
-def draw_mask(out: np.ndarray, runs: rle.Runs, number: int, matrix: np.ndarray) -> None:
-    """Draws mask `number` of `runs` into zeros `out` [mh mw], moved by `matrix`.
+def draw_masks(
+    out: np.ndarray, runs: rle.Runs, numbers: np.ndarray, matrix: np.ndarray
+) -> None:
+    """Draws the masks `numbers` [m] of `runs` into zeros `out` [n mh mw], n >= m.
 
-    Bilinear on 0..255, cut in the middle: a smooth outline at any scale.
+    `matrix` [3 3] moves them. Bilinear on 0..255, cut in the middle: a smooth outline
+    at any scale.
     """
-    found = runs.window(number)
-    if found is None:
-        return
-    shades, (x, y) = found
-    # Run-length codes go down the columns: what is stored is the mask's transpose.
-    matrix = matrix @ np.array([[0, 1, x], [1, 0, y], [0, 0, 1.0]])
-    there = augment.reached(shades.shape, matrix, out.shape)
-    part = out[there]
-    if part.size:
-        matrix[:2, 2] -= there[1].start, there[0].start
-        moved = augment.move_pixels(shades, matrix, part.shape, fill=0)
-        np.greater(moved, 127, out=part.view(bool))
+    boxes, linear = runs.boxes[numbers], matrix[:2, :2]
+    h, w = out.shape[1:]
+    # A pixel's shade reaches to the centres of its neighbours.
+    reach = 1 + np.abs(linear).sum(axis=1)
+    parts = augment.move_boxes(boxes, matrix) + np.concatenate([-reach, reach])
+    parts = np.clip(parts, 0, [w, h, w, h]).astype(np.int64)
+    # Run-length codes go down the columns: what is stored is the mask's transpose, and
+    # OpenCV's pixel centres are whole numbers.
+    warps = np.empty((len(numbers), 2, 3))
+    warps[:, :, :2] = linear[:, ::-1]
+    warps[:, :, 2] = boxes[:, :2] @ linear.T - parts[:, :2]
+    warps[:, :, 2] += matrix[:2, 2] + linear.sum(axis=1) / 2 - 0.5
+    for drawn, number, part, warp in zip(
+        out, numbers.tolist(), parts.tolist(), warps, strict=False
+    ):
+        left, top, right, bottom = part
+        shades = runs.shades(number)
+        if shades.size and left < right and top < bottom:
+            size = (right - left, bottom - top)
+            moved = cv2.warpAffine(shades, warp, size, flags=cv2.INTER_LINEAR)
+            drawn[top:bottom, left:right] = moved > 127

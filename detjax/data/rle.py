@@ -119,39 +119,58 @@ def instances(labels: np.ndarray) -> dict[int, Instance]:
 
 
 class Runs(NamedTuple):
-    """The masks of one image, decoded as far as the ends of their runs."""
+    """The masks of one image, decoded as far as their runs of foreground.
 
-    ends: np.ndarray  # of all masks, one mask after the other; pixels from its first
-    first: np.ndarray  # [n + 1] where each mask's ends begin
-    size: tuple[int, int]  # (h, w) of the image
+    Pixels are counted down the columns, from the image's first.
+    """
 
-    def window(self, number: int) -> tuple[np.ndarray, tuple[int, int]] | None:
-        """A mask's part that holds all of it, transposed, and its (x, y).
+    lows: np.ndarray  # where runs begin, one mask after the other
+    highs: np.ndarray  # where they end
+    first: np.ndarray  # [n + 1] where each mask's runs begin
+    boxes: np.ndarray  # [n 4] int64 xyxy: holds the whole mask; zeros for an empty one
+    height: int  # of the image
 
-        The part is [columns rows] uint8 in {0, 255}; None where the mask is empty.
-        """
-        ends = self.ends[self.first[number] : self.first[number + 1]]
-        lows, highs = ends[: len(ends) // 2 * 2].reshape(-1, 2).T
-        some = highs > lows
-        if not some.all():
-            lows, highs = lows[some], highs[some]
-        if not len(lows):
-            return None
-        h = self.size[0]
-        x, last = int(lows[0]) // h, int(highs[-1] - 1) // h
-        start, stop = x * h, (last + 1) * h
+    def shades(self, number: int) -> np.ndarray:
+        """What is in a mask's box, transposed: [columns rows] uint8 in {0, 255}."""
+        x1, y1, x2, y2 = self.boxes[number].tolist()
+        runs = slice(self.first[number], self.first[number + 1])
+        lows, highs = self.lows[runs], self.highs[runs]
         edges = np.empty(2 * len(lows) + 2, np.int64)
-        edges[0], edges[-1] = start, stop
+        edges[0], edges[-1] = x1 * self.height, x2 * self.height
         edges[1:-1:2], edges[2:-1:2] = lows, highs
-        shades = np.zeros(len(edges) - 1, np.uint8)
-        shades[1::2] = 255
-        part = np.repeat(shades, np.diff(edges)).reshape(-1, h)
-        columns, final = np.divmod(highs - 1, h)
-        top = lows - columns * h
-        if top.min() < 0:  # a run goes on in the next column
-            return part, (x, 0)
-        y = int(top.min())
-        return part[:, y : int(final.max()) + 1], (x, y)
+        values = np.zeros(len(edges) - 1, np.uint8)
+        values[1::2] = 255
+        columns = np.repeat(values, edges[1:] - edges[:-1]).reshape(-1, self.height)
+        return columns[:, y1:y2]
+
+
+def _foreground(ends: np.ndarray, first: np.ndarray, height: int) -> Runs:
+    """The masks of `height` whose runs end at `ends`; they begin at `first`."""
+    counts = first[1:] - first[:-1]
+    odd = (np.arange(len(ends)) - np.repeat(first[:-1], counts)) % 2 == 1
+    before = np.append(0, ends[:-1])
+    odd &= ends > before
+    lows, highs = before[odd], ends[odd]
+    first = np.append(0, np.cumsum(odd))[first]
+    boxes = np.zeros((len(counts), 4), np.int64)
+    some = first[1:] > first[:-1]
+    heads = first[:-1][some]
+    if len(heads):
+        columns = (highs - 1) // height
+        tops, bottoms = lows - columns * height, highs - columns * height
+        # A run that began in an earlier column fills this one's top, that one's end.
+        over = tops < 0
+        tops[over], bottoms[over] = 0, height
+        boxes[some] = np.stack(
+            [
+                lows[heads] // height,
+                np.minimum.reduceat(tops, heads),
+                columns[first[1:][some] - 1] + 1,
+                np.maximum.reduceat(bottoms, heads),
+            ],
+            axis=1,
+        )
+    return Runs(lows, highs, first, boxes, height)
 
 
 def runs_of_all(codes: Sequence[bytes], size: tuple[int, int]) -> Runs:
@@ -163,7 +182,7 @@ def runs_of_all(codes: Sequence[bytes], size: tuple[int, int]) -> Runs:
     joined = np.frombuffer(b"".join(codes), np.uint8).astype(np.int64) - 48
     first = np.zeros(len(codes) + 1, np.int64)
     if not len(joined):
-        return Runs(joined, first, size)
+        return _foreground(joined, first, size[0])
     if joined.min() < 0 or joined.max() > 63:
         raise ValueError("has a mask that is not a run-length code")
     last = joined < 32
@@ -180,7 +199,7 @@ def runs_of_all(codes: Sequence[bytes], size: tuple[int, int]) -> Runs:
         raise ValueError(
             f"has a mask of {wrong[0]} pixels in an image of {size[0] * size[1]}"
         )
-    return Runs(ends, first, size)
+    return _foreground(ends, first, size[0])
 
 
 def _numbers(bits: np.ndarray, last: np.ndarray) -> np.ndarray:
