@@ -125,8 +125,8 @@ class Prepare:
         size = image.shape[:2]
         boxes = np.array([a.box for a in record.annotations], np.float64).reshape(-1, 4)
         if self.augment is None or rng is None:
-            whole = augment.Frame(np.eye(3), size)
-            matrix = augment.fit(whole, fit.size, fit.letterbox, fit.scale).matrix
+            frame = augment.Frame(np.eye(3), size)
+            matrix = augment.fit(frame, fit.size, fit.letterbox, fit.scale).matrix
             batch.images[row] = augment.move_pixels(image, matrix, fit.size)
         else:
             colours, frame = augment.augment(rng, size, boxes, **self.augment)
@@ -140,7 +140,14 @@ class Prepare:
         batch.affine[row] = matrix[:2]
         batch.sizes[row] = record.height, record.width
         batch.valid[row] = True
-        objects = jax.tree.map(lambda x: x[row], batch.objects)
+        whole = batch.objects
+        objects = Objects(
+            boxes=whole.boxes[row],
+            labels=whole.labels[row],
+            valid=whole.valid[row],
+            crowd=whole.crowd[row],
+            masks=None if whole.masks is None else whole.masks[row],
+        )
         batch.cut[row] = self._objects(
             objects, record.annotations, boxes, runs, matrix, fit.size
         )

@@ -120,8 +120,10 @@ class Examples:
 
     def batch(self, places: Sequence[plan.Place]) -> Batch:
         """An empty batch for `places`, which share a bucket."""
-        # Its own threads would only be in the way of those that prepare batches.
+        # OpenCV's own threads would be in the way of those that prepare batches, and
+        # what it prints about broken files is said in sentences here.
         cv2.setNumThreads(1)
+        cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
         size = self.sizes.buckets[places[0].bucket]
         return self.prepare.empty(len(places), size)
 

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from pycocotools import mask as coco_mask
 
-from detjax.data import rle
+from detjax.data import augment, example, rle
+from detjax.ops import masks
 
 
 def decode(code, size):
@@ -67,3 +68,58 @@ def test_polygons_are_united():
 def test_unsound_masks_are_refused(make, what):
     with pytest.raises(ValueError, match=what):
         make()
+
+
+def random_mask(rng, size):
+    """Nothing, noise, a box or everything."""
+    mask = np.zeros(size, bool)
+    kind = rng.integers(4)
+    if kind == 1:
+        mask = rng.random(size) < 0.5
+    elif kind == 2:
+        y, x = rng.integers(size)
+        mask[y : y + rng.integers(1, 30), x : x + rng.integers(1, 30)] = True
+    elif kind == 3:
+        mask[:] = True
+    return mask
+
+
+def test_the_masks_of_an_image_are_what_they_are_one_by_one():
+    """Decoded and moved together in their boxes, and whole in their images."""
+    for seed in range(200):
+        rng = np.random.default_rng(seed)
+        size = tuple(rng.integers(1, 60, 2).tolist())
+        drawn = [random_mask(rng, size) for _ in range(rng.integers(0, 5))]
+        codes = [masks.encode_rle(m)["counts"].encode() for m in drawn]
+        runs = rle.runs_of_all([*codes, b""], size)
+        for i, mask in enumerate([*drawn, np.zeros(size, bool)]):
+            x1, y1, x2, y2 = runs.boxes[i]
+            full = np.zeros(size, np.uint8)
+            full[y1:y2, x1:x2] = runs.shades(i).T
+            np.testing.assert_array_equal(full, 255 * mask)
+        matrix = augment.scaling(*rng.uniform(0.2, 3, 2), *rng.uniform(-10, 10, 2))
+        if seed % 2:
+            matrix = np.array([[0, 1, 0], [-1, 0, 30], [0, 0, 1.0]]) @ matrix
+        order = rng.permutation(len(drawn))[:3]
+        out = np.zeros((4, 20, 24), np.uint8)
+        example.draw_masks(out, runs, order, matrix)
+        for got, i in zip(out, order, strict=False):
+            shades = drawn[i].astype(np.uint8) * 255
+            moved = augment.move_pixels(shades, matrix, (20, 24), fill=0)
+            np.testing.assert_array_equal(got, moved > 127)
+        assert not out[len(order) :].any()
+
+
+@pytest.mark.parametrize(
+    ("codes", "words"),
+    [
+        ([b"\x7f"], "not a run-length code"),
+        ([b"0o"], "cut off"),
+        ([b"00", b"oooooooooo0"], "not a run-length code"),
+        ([b"\x3c", b"N"], "from 0 up"),
+        ([b"\x3c", b"\x3b"], "a mask of 11 pixels in an image of 12"),
+    ],
+)
+def test_codes_that_are_none_are_found_among_others(codes, words):
+    with pytest.raises(ValueError, match=words):
+        rle.runs_of_all(codes, (3, 4))
