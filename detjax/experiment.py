@@ -191,7 +191,7 @@ def check(described: dict[str, Any], info: Info, workdir: pathlib.Path) -> None:
     if path.exists() and any((workdir / "checkpoints").glob("[0-9]*")):
         before = prediction.read_json(path)
         now = json.loads(json.dumps(described))
-        for section, keys in (("model", now["model"]), ("data", ("size", "letterbox"))):
+        for section, keys in (("model", now["model"]), ("data", prediction.SIZES)):
             for key in keys:
                 was, wanted = before[section].get(key), now[section][key]
                 if was != wanted:

@@ -13,11 +13,13 @@ from ml_collections import ConfigDict
 
 from detjax import compilation, models
 from detjax.checkpoint import Checkpoints
-from detjax.data import augment
+from detjax.data import augment, plan
 from detjax.ops import masks
 from detjax.ops.paste import paste
 from detjax.types import Detections, Model
 
+# What of a data section decides how an image is brought into the network's input.
+SIZES = ("size", "buckets", "short_side", "long_side", "letterbox")
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
 
 
@@ -113,14 +115,18 @@ class Run(NamedTuple):
         return self.predictor()(image, min_score)
 
     def predictor(self) -> Callable[..., Found]:
-        """The function behind `__call__`, compiled once; keep it in a loop."""
-        size, letterbox = tuple(self.config.data.size), self.config.data.letterbox
+        """The function behind `__call__`, compiled once an input size.
+
+        Keep it in a loop.
+        """
+        declared = {k: v for k, v in self.config.data.items() if k in SIZES}
         run = _jitted(self.model.predict)
 
         def predict(image: np.ndarray, min_score: float = 0.0) -> Found:
             image = as_rgb(image)
             whole = augment.Frame(np.eye(3), image.shape[:2])
-            matrix = augment.fit(whole, size, letterbox).matrix
+            size, letterbox, scale = plan.fit_for(*image.shape[:2], **declared)
+            matrix = augment.fit(whole, size, letterbox, scale).matrix
             pixels = augment.move_pixels(image, matrix, size)[None]
             found = jax.device_get(run(self.params, self.state, pixels))
             found = jax.tree.map(lambda x: x[0], found)

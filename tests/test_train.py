@@ -1,16 +1,20 @@
 """The loop: resuming, logging, stopping; and the sentences of errors."""
 
+import dataclasses
 import json
 import os
 import shutil
 import signal
 
 import cv2
+import hypothesis
+import hypothesis.strategies as st
 import jax
 import numpy as np
 import optax
 import pytest
 from families import TINY
+from ml_collections import ConfigDict
 
 from detjax import (
     checkpoint,
@@ -24,7 +28,8 @@ from detjax import (
     train,
 )
 from detjax import evaluate as evaluate_module
-from detjax.data import loader, shapes
+from detjax.data import augment, loader, plan, shapes
+from detjax.types import Detections, Model
 
 IDS = (1, 3, 4, 9)
 CONFIG = {**TINY["yolact"], "num_classes": 4}
@@ -256,6 +261,55 @@ def test_nothing_compiles_after_the_first_steps(parts, records, tmp_path):
     built = [row["compilations"] for row in log_of(tmp_path)]
     assert built[0] > 0
     assert built[2:] == [0, 0, 0]
+
+
+def test_every_bucket_is_compiled_once(parts, records, tmp_path):
+    wide = [dataclasses.replace(r, id=r.id + 100) for r in records[:6]]
+    sizes = plan.sizes(buckets=((64, 64), (64, 96), (96, 64)), short_side=(48, 64))
+    shapes_ = np.array([[64, 64]] * 6 + [[64, 90], [90, 64]] * 3)
+    for record, (h, w) in zip(wide, shapes_[6:], strict=True):
+        pixels = cv2.resize(loader.decode(record.image), (int(w), int(h)))
+        record.image = cv2.imencode(".png", pixels)[1].tobytes()
+        record.height, record.width, record.annotations = int(h), int(w), []
+    mixed = loader.train_loader(
+        [*records[:6], *wide], PLAIN, batch_size=8, sizes=sizes, images=shapes_
+    )
+    options = {"steps": 16, "log_every": 1, "checkpoint_every": 4, "progress": False}
+    train.fit(*parts, mixed, workdir=tmp_path, **options)
+    built = [row["compilations"] for row in log_of(tmp_path)]
+    stepped = [i for i, count in enumerate(built) if count]
+    assert len(stepped) <= 4  # three buckets, and what the first checkpoint needs
+    assert stepped[-1] < 12
+
+
+@hypothesis.given(
+    size=st.tuples(st.integers(5, 300), st.integers(5, 300)),
+    short_side=st.sampled_from([None, 32, (24, 48)]),
+    part=st.tuples(*[st.floats(0, 1)] * 4),
+)
+@hypothesis.settings(max_examples=30, deadline=None)
+def test_predictions_come_back_through_any_bucket(size, short_side, part):
+    """A model that finds a known part of the picture finds it in its pixels."""
+    buckets = ((64, 64), (64, 96), (96, 64), (32, 128))
+    declared = {"buckets": buckets, "short_side": short_side, "letterbox": False}
+    h, w = size
+    fit = plan.fit_for(h, w, buckets=buckets, short_side=short_side)
+    whole = augment.Frame(np.eye(3), size)
+    matrix = augment.fit(whole, fit.size, True, fit.scale).matrix
+    x, y = sorted(part[:2]), sorted(part[2:])
+    box = np.array([[x[0] * w, y[0] * h, x[1] * w, y[1] * h]])
+    inside = augment.move_boxes(box, matrix).astype(np.float32)
+
+    def predict_(params, state, images):
+        assert images.shape[1:3] == fit.size
+        one = np.ones((1, 1), np.float32)
+        return Detections(inside[None], one, one.astype(int) * 0, one > 0)
+
+    config = ConfigDict({"data": declared})
+    model = Model(None, None, predict_, None)
+    run = predict.Run(config, ["thing"], [1], model, {}, {}, 0)
+    found = run(np.zeros((h, w, 3), np.uint8))
+    np.testing.assert_allclose(found.boxes, box, atol=1e-3 * max(h, w))
 
 
 def test_readers_leave_a_run_under_way_alone(straight, tmp_path):
