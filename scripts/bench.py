@@ -9,6 +9,8 @@
                   photographs of DETJAX_DATA's coco_cc, against OpenCV decoding and
                   resizing alone on one thread, divided by the cores, and against a
                   straightforward pipeline in PIL that does the same
+    checkpoint    ms for which saving holds the loop up, against a step of the
+                  quickstart's network and of YOLACT-550 R50 at batch 1
     cold_start    a first process with the compilation cache against a second
     throughput    ms a batch in bfloat16 at batches 1, 8, 64 on an accelerator, against
                   the time that its peak arithmetic would take
@@ -20,6 +22,7 @@ cannot be loaded leaves its cells empty. Peers come with the extra `bench`.
 
 import argparse
 import functools
+import importlib
 import importlib.metadata
 import importlib.util
 import json
@@ -36,8 +39,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from detjax import models
+from detjax import models, optim, sharding, train
+from detjax.checkpoint import Checkpoints
 from detjax.ops import masks, nms
+from detjax.types import Batch, Objects
 from detjax.weights import convert
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
@@ -215,6 +220,64 @@ def coco_eval():
     yield row("coco_eval", "5,000 images, 300,000 boxes", ours, "pycocotools", peer)
 
 
+def checkpoint():
+    """Milliseconds for which `save` holds a loop up, beside those of a step."""
+    small = dict(importlib.import_module("configs.quickstart").get_config().model)
+    for what, kwargs, side, count in (
+        ("quickstart, batch 8", small, 128, 8),
+        ("R50, 550 px, batch 1", {"name": "yolact_resnet50"}, 550, 1),
+    ):
+        model = models.make(**kwargs)
+        optimizer, _ = optim.make(steps=1000, schedule={"peak": 1e-4})
+        layout = sharding.make(devices=jax.devices()[:1])
+        data = layout.put(noise(count, side))
+        run = jax.jit(train.create, static_argnums=(0, 1, 2, 3))(
+            model, optimizer, jax.ShapeDtypeStruct(data.images.shape, np.uint8), 0
+        )
+        run = layout.keep(run)
+        step = jax.jit(train.make_step(model, optimizer, layout), donate_argnums=0)
+        with tempfile.TemporaryDirectory() as folder:
+            held = Checkpoints(folder, keep=1)
+            times: dict[str, list[float]] = {"step": [], "save": []}
+            for i in range(1, 22):
+                start = time.perf_counter()
+                run, metrics = step(run, data, np.int32(i))
+                jax.block_until_ready(metrics)
+                times["step"].append(1e3 * (time.perf_counter() - start))
+                if i % 5 == 1:
+                    start = time.perf_counter()
+                    held.save(i, run, {})
+                    times["save"].append(1e3 * (time.perf_counter() - start))
+            held.close()
+        # The first of each compiles.
+        lost, alone = (statistics.median(times[k][1:]) for k in ("save", "step"))
+        yield row("checkpoint", what, lost, "a step", alone)
+
+
+def noise(count, side):
+    """A batch of noise with an object an image."""
+    one = np.tile(
+        np.array([side / 4, side / 4, side / 2, side / 2], "f"), (count, 1, 1)
+    )
+    return Batch(
+        images=np.random.default_rng(0).integers(
+            0, 255, (count, side, side, 3), np.uint8
+        ),
+        objects=Objects(
+            boxes=one,
+            labels=np.zeros((count, 1), np.int32),
+            valid=np.ones((count, 1), bool),
+            crowd=np.zeros((count, 1), bool),
+            masks=np.ones((count, 1, side // 4, side // 4), np.uint8),
+        ),
+        ids=np.arange(count, dtype=np.int32),
+        affine=np.tile(np.eye(2, 3, dtype="f"), (count, 1, 1)),
+        sizes=np.full((count, 2), side, np.int32),
+        valid=np.ones(count, bool),
+        cut=np.zeros(count, np.int32),
+    )
+
+
 COLD = """
 import time; start = time.perf_counter()
 import numpy as np, jax
@@ -345,11 +408,21 @@ def loader():
 
 BENCHES = {
     f.__name__: f
-    for f in (fast_nms, greedy_nms, yolact, coco_eval, loader, cold_start, throughput)
+    for f in (
+        fast_nms,
+        greedy_nms,
+        yolact,
+        coco_eval,
+        loader,
+        checkpoint,
+        cold_start,
+        throughput,
+    )
 }
 
 
 def main(argv=None):
+    sys.path.insert(0, str(ROOT))
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
