@@ -8,6 +8,7 @@ Shape legend, used in all signatures:
     p        priors (anchors) of one image
     c        classes, without background
     mh, mw   height and width of a mask grid that spans the whole network input
+    r        height and width of a mask grid that spans a detection's box
     k        keypoints of one object
 
 Boxes are xyxy float32 pixels of the network's input. Labels are 0..c-1. `valid` is the
@@ -53,6 +54,16 @@ class Detections:
     valid: Array  # [n] bool
     masks: Array | None = None  # [n mh mw] float32: foreground probability
     mask_scores: Array | None = None  # [n] float32, where a head rescores masks
+    box_masks: Array | None = None  # [n r r] float32: the same, on a grid in each box
+    keypoints: Array | None = None  # [n k 3] float32: x, y, score
+
+
+@struct.dataclass
+class Proposals:
+    """Boxes that may hold an object, padded to a fixed p; leading axes are free."""
+
+    boxes: Array  # [p 4] float32
+    valid: Array  # [p] bool
 
 
 @struct.dataclass
@@ -68,17 +79,22 @@ class Batch:
     cut: Array  # [b] int32: objects beyond n, which were left out
     # [b] int32: index of the unreadable record that this one stands in for, else -1
     skipped: Array | None = None
+    proposals: Proposals | None = None  # leading axis b: of detectors that make none
 
 
 class Model(NamedTuple):
     """A network as three pure functions; see the shape legend above.
 
     Images are uint8 RGB, normalised on the device; float images are taken to be
-    normalised already.
+    normalised already. `windows` [b 4], xyxy pixels, are the boxes of the pictures
+    inside their padded inputs, to which what is found is clipped (None: all of the
+    input); `proposals` are asked for by models that make none of their own.
     """
 
     init: Callable[..., tuple[Params, State]]  # (key, images)
     loss: Callable[..., tuple[jax.Array, tuple[State, dict[str, jax.Array]]]]
     # loss: (params, state, batch, key) -> scalar, (state, metrics)
-    predict: Callable[..., Any]  # (params, state, images) -> Detections, leading axis b
+    predict: Callable[..., Any]
+    # predict: (params, state, images, windows=None, proposals=None)
+    #          -> Detections, leading axis b
     net: linen.Module

@@ -51,6 +51,7 @@ class Block(linen.Module):
     norm: str
     dtype: Any
     deformable: bool = False  # its 3x3 convolution, of a bottleneck
+    norm_eps: float = 1e-5
 
     @linen.compact
     def __call__(self, x, train: bool):
@@ -80,7 +81,12 @@ class Block(linen.Module):
 
     def _norm(self, name, channels, train):
         return norm(
-            self.norm, name=name, channels=channels, train=train, dtype=self.dtype
+            self.norm,
+            name=name,
+            channels=channels,
+            train=train,
+            epsilon=self.norm_eps,
+            dtype=self.dtype,
         )
 
 
@@ -96,6 +102,7 @@ class ResNet(linen.Module):
     width: int = 64
     stages: int = 4
     norm: str = "batch"
+    norm_eps: float = 1e-5
     num_classes: int | None = None
     deform_every: int = 0
     dtype: Any = jnp.float32
@@ -104,7 +111,12 @@ class ResNet(linen.Module):
     def __call__(self, images, train: bool = False):
         x = conv(self.width, 7, 2, 1, "conv1", self.dtype)(images)
         x = norm(
-            self.norm, name="bn1", channels=self.width, train=train, dtype=self.dtype
+            self.norm,
+            name="bn1",
+            channels=self.width,
+            train=train,
+            epsilon=self.norm_eps,
+            dtype=self.dtype,
         )(x)
         x = linen.max_pool(linen.relu(x), (3, 3), (2, 2), [(1, 1), (1, 1)])
         features = []
@@ -119,6 +131,7 @@ class ResNet(linen.Module):
                     deformable=stage > 0
                     and self.deform_every > 0
                     and i % self.deform_every == 0,
+                    norm_eps=self.norm_eps,
                     name=f"layer{stage + 1}.{i}",
                 )(x, train)
             features.append(x)
@@ -126,6 +139,33 @@ class ResNet(linen.Module):
             return tuple(features)
         pooled = x.mean(axis=(1, 2)).astype(jnp.float32)
         return linen.Dense(self.num_classes, name="fc")(pooled)
+
+
+class Stage(linen.Module):
+    """The last stage on its own, [n h w c] -> [n h/2 w/2 .]: a head on single regions.
+
+    He et al. 2016, section 4.4: what the first detectors on ResNets do with it.
+    """
+
+    spec: Spec
+    width: int = 64
+    norm: str = "batch"
+    norm_eps: float = 1e-5
+    dtype: Any = jnp.float32
+
+    @linen.compact
+    def __call__(self, x, train: bool = False):
+        for i in range(self.spec.stages[3]):
+            x = Block(
+                features=self.width * 8,
+                stride=2 if i == 0 else 1,
+                spec=self.spec,
+                norm=self.norm,
+                dtype=self.dtype,
+                norm_eps=self.norm_eps,
+                name=f"layer4.{i}",
+            )(x, train)
+        return x
 
 
 def conv(channels, kernel, stride, groups, name, dtype):

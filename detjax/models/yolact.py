@@ -469,11 +469,13 @@ def yolact(
         metrics = {**parts, "positives": jnp.sum(positives)}
         return sum(parts.values()), (updated, metrics)
 
-    def predict(params, state, images):
+    def predict(params, state, images, windows=None, proposals=None):
         outputs: Any = net.apply({"params": params, **state}, images)
         size = images.shape[1:3]
+        if windows is None:
+            windows = jnp.tile(boxes.whole(size), (images.shape[0], 1))
 
-        def one(outputs):
+        def one(outputs, window):
             found = detect(
                 outputs,
                 size,
@@ -482,9 +484,9 @@ def yolact(
                 top_k=top_k,
                 max_detections=max_detections,
             )
-            return dataclasses.replace(found, boxes=boxes.clip(found.boxes, size))
+            return dataclasses.replace(found, boxes=boxes.clip(found.boxes, window))
 
-        found = jax.vmap(one, in_axes=(by_image(outputs),))(outputs)
+        found = jax.vmap(one, in_axes=(by_image(outputs), 0))(outputs, windows)
         if rescoring:
             found = jax.vmap(rescore)(found, guess(params, found.masks))
         return found

@@ -78,6 +78,43 @@ def match(
     return Match(index, is_positive, is_negative)
 
 
+class Sample(NamedTuple):
+    """A fixed number of places, the positives first, then negatives, then padding."""
+
+    index: Array  # [k] int32: which prior
+    chosen: Array  # [k] bool: not padding
+    positive: Array  # [k] bool
+
+
+def sample(
+    positive: Bool[Array, "p"],
+    negative: Bool[Array, "p"],
+    count: int,
+    fraction: float,
+    key: Array,
+) -> Sample:
+    """`count` priors drawn at random, at most `fraction` of them positive.
+
+    Where positives are few, negatives take their places; where both together are few,
+    all are taken and the rest is padding. There are min(count, p) places. What is drawn
+    depends on the priors' indices alone.
+
+    Ren et al. 2015 (Faster R-CNN), section 3.1.3.
+    """
+    (p,) = positive.shape
+    count, most = min(count, p), min(int(count * fraction), p)
+    rank = jax.random.uniform(key, (p,))
+    _, first = lax.top_k(jnp.where(positive, rank, -1.0), most)
+    drawn, second = lax.top_k(jnp.where(negative, rank, -1.0), count)
+    num_positive = jnp.minimum(jnp.sum(positive), most)
+    place = jnp.arange(count)
+    is_positive = place < num_positive
+    behind = jnp.where(is_positive, 0, place - num_positive)
+    ahead = jnp.pad(first, (0, count - most))
+    index = jnp.where(is_positive, ahead, second[behind])
+    return Sample(index, is_positive | (drawn[behind] >= 0), is_positive)
+
+
 def bipartite(
     iou: Float[Array, "m p"], valid: Bool[Array, "m"]
 ) -> tuple[Int[Array, "m"], Bool[Array, "m"]]:

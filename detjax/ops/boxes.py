@@ -15,7 +15,7 @@ from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from detjax.types import Array
 
@@ -114,12 +114,31 @@ def xywh_to_xyxy(boxes: Float[Array, "... 4"]) -> Float[Array, "... 4"]:
 
 
 def clip(
-    boxes: Float[Array, "... 4"], size: tuple[int, int] | Array
+    boxes: Float[Array, "... 4"], window: Float[Array, "4"]
 ) -> Float[Array, "... 4"]:
-    """Boxes cut to an image of `size` (h, w) pixels."""
-    h, w = size[0], size[1]
-    limit = jnp.stack([jnp.asarray(v, boxes.dtype) for v in (w, h, w, h)])
-    return jnp.clip(boxes, 0, limit)
+    """Boxes cut to a window, xyxy; `whole` is that of an image."""
+    low, high = window[:2], window[2:]
+    return jnp.clip(boxes, jnp.tile(low, 2), jnp.tile(high, 2))
+
+
+def whole(size: tuple[int, int]) -> Float[Array, "4"]:
+    """The window that is all of an image of `size` (h, w)."""
+    return jnp.array([0, 0, size[1], size[0]], jnp.float32)
+
+
+def window(
+    affine: Float[Array, "2 3"], size: Int[Array, "2"], network_size: tuple[int, int]
+) -> Float[Array, "4"]:
+    """The box of a picture inside a network's input of `network_size` (h, w).
+
+    affine: original pixel (x, y, 1) -> network pixel. size: the original's (h, w).
+    """
+    h, w = size[0].astype(jnp.float32), size[1].astype(jnp.float32)
+    corners = jnp.stack(
+        [jnp.stack([x, y, jnp.float32(1)]) for x in (0 * w, w) for y in (0 * h, h)], 1
+    )
+    moved = jnp.matmul(affine, corners, precision=jax.lax.Precision.HIGHEST)
+    return clip(jnp.concatenate([moved.min(1), moved.max(1)]), whole(network_size))
 
 
 def encode(

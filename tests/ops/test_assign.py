@@ -151,3 +151,46 @@ def test_hard_negatives_leave_the_gradient_to_the_loss():
         return jnp.where(hard_negatives(loss, positive, negative, 1), loss, 0).sum()
 
     np.testing.assert_array_equal(jax.grad(total)(loss), [0, 0, 1])
+
+
+def sampled(positive, negative, count, fraction, seed=0):
+    call = jax.jit(assign.sample, static_argnums=(2, 3))
+    found = call(positive, negative, count, fraction, jax.random.key(seed))
+    index, chosen = np.asarray(found.index), np.asarray(found.chosen)
+    assert (found.positive <= chosen).all()
+    return index[np.asarray(found.positive)], index[chosen & ~found.positive], found
+
+
+@pytest.mark.parametrize(
+    ("positives", "negatives", "expected"),
+    [(40, 60, (5, 15)), (3, 60, (3, 17)), (40, 4, (5, 4)), (0, 0, (0, 0))],
+)
+def test_sample_has_its_counts(positives, negatives, expected):
+    order = np.random.default_rng(0).permutation(110)
+    positive = order < positives
+    negative = (order >= 40) & (order < 40 + negatives)
+    first, second, found = sampled(positive, negative, 20, 0.25)
+    assert (len(first), len(second)) == expected
+    assert positive[first].all()
+    assert negative[second].all()
+    assert len(set(first)) + len(set(second)) == sum(expected)
+    assert found.index.shape == (20,)
+
+
+def test_a_large_sample_takes_all():
+    positive = np.arange(10) < 4
+    first, second, found = sampled(positive, ~positive, 1_000_000, 0.25)
+    assert sorted(first) == [0, 1, 2, 3]
+    assert sorted(second) == [4, 5, 6, 7, 8, 9]
+    assert found.index.shape == (10,)
+
+
+def test_every_prior_is_drawn_as_often():
+    positive = np.arange(30) < 10
+    drawn = np.zeros(30)
+    for seed in range(60):
+        first, second, _ = sampled(positive, ~positive, 10, 0.5, seed)
+        drawn[first] += 1
+        drawn[second] += 1
+    assert (drawn[:10] > 15).all()
+    assert (drawn[10:] > 4).all()

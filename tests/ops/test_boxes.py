@@ -115,11 +115,21 @@ def test_conversions_by_hand():
     np.testing.assert_array_equal(boxes.xyxy_to_xywh(box), [1, 2, 3, 6])
 
 
-@pytest.mark.parametrize("as_array", [False, True])
-def test_clip(as_array):
-    size = jnp.array([10, 20]) if as_array else (10, 20)
+def test_clip():
     box = np.array([[-1, -2, 30, 40], [3, 4, 5, 6]], np.float32)
-    np.testing.assert_array_equal(boxes.clip(box, size), [[0, 0, 20, 10], [3, 4, 5, 6]])
+    whole = boxes.whole((10, 20))
+    np.testing.assert_array_equal(boxes.clip(box, whole), [[0, 0, 20, 10], [3, 4, 5, 6]])
+    window = np.array([2, 1, 4, 20], np.float32)
+    np.testing.assert_array_equal(boxes.clip(box, window), [[2, 1, 4, 20], [3, 4, 4, 6]])
+
+
+def test_window_is_where_the_picture_lies():
+    affine = np.array([[2, 0, 5], [0, 0.5, 0]], np.float32)
+    size = np.array([40, 10], np.int32)
+    np.testing.assert_allclose(boxes.window(affine, size, (64, 64)), [5, 0, 25, 20])
+    # A picture turned over and larger than the input.
+    affine = np.array([[-3, 0, 60], [0, 2, 0]], np.float32)
+    np.testing.assert_allclose(boxes.window(affine, size, (64, 50)), [30, 0, 50, 64])
 
 
 @pytest.mark.parametrize(

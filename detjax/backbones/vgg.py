@@ -1,0 +1,107 @@
+"""VGG (Simonyan and Zisserman, ICLR 2015), with torchvision's state-dict names.
+
+    images   [b h w 3]
+    c2..c5   [b h/4 w/4 256] .. [b h/32 w/32 512]: what the third, fourth and fifth group
+             of convolutions leave, and the last one pooled
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import linen
+
+from detjax.nn.norm import norm
+
+kaiming = jax.nn.initializers.variance_scaling(2.0, "fan_out", "normal")
+CLASSIFIER_SIDE = 7
+
+# Convolutions in each of the five groups, all of 3x3.
+SPECS = {
+    "vgg11": (1, 1, 2, 2, 2),
+    "vgg13": (2, 2, 2, 2, 2),
+    "vgg16": (2, 2, 3, 3, 3),
+    "vgg19": (2, 2, 4, 4, 4),
+}
+NAMES = [*SPECS, *(f"{name}_bn" for name in SPECS)]
+
+
+class VGG(linen.Module):
+    """Features (c2, c3, c4, c5), or class logits [b num_classes] where that is set.
+
+    Fewer than four `stages` give fewer features. `norm` is for the variants that have
+    one after each convolution; the others have none.
+    """
+
+    groups: tuple[int, ...]
+    normed: bool = False
+    width: int = 64
+    stages: int = 4
+    norm: str = "batch"
+    norm_eps: float = 1e-5
+    num_classes: int | None = None
+    dtype: Any = jnp.float32
+
+    @linen.compact
+    def __call__(self, images, train: bool = False):
+        x, layer, left = images, 0, []
+        for i, depth in enumerate(self.groups[: self.stages + 2]):
+            channels = self.width * min(2**i, 8)
+            for _ in range(depth):
+                x = self._conv(x, layer, channels, train)
+                layer += 3 if self.normed else 2
+            left.append(x)
+            x = linen.max_pool(x, (2, 2), (2, 2))
+            layer += 1
+        if self.num_classes is None:
+            # The first two groups are strides 1 and 2, which no detector reads.
+            return tuple([*left[2:], x][: self.stages])
+        x = mean_pool(x, CLASSIFIER_SIDE).reshape(x.shape[0], -1)
+        for name in ("classifier.0", "classifier.3"):
+            x = linen.Dense(4096, dtype=self.dtype, name=name)(x)
+            x = linen.relu(x)
+        return linen.Dense(self.num_classes, name="classifier.6")(x)
+
+    def _conv(self, x, layer, channels, train):
+        x = linen.Conv(
+            channels,
+            (3, 3),
+            padding=1,
+            kernel_init=kaiming,
+            dtype=self.dtype,
+            name=f"features.{layer}",
+        )(x)
+        if self.normed:
+            x = norm(
+                self.norm,
+                name=f"features.{layer + 1}",
+                channels=channels,
+                train=train,
+                epsilon=self.norm_eps,
+                dtype=self.dtype,
+            )(x)
+        return linen.relu(x)
+
+
+def mean_pool(x, side: int):
+    """[b h w c] -> [b side side c]: means over cells from floor to ceil of each bin."""
+    for axis in (1, 2):
+        n = x.shape[axis]
+        bins = [(i * n // side, -(-(i + 1) * n // side)) for i in range(side)]
+        parts = [
+            jax.lax.slice_in_dim(x, low, high, axis=axis).mean(axis, keepdims=True)
+            for low, high in bins
+        ]
+        x = jnp.concatenate(parts, axis)
+    return x
+
+
+def vgg(name: str, /, **kwargs: Any) -> VGG:
+    """The member called `name` of `NAMES`; keywords as in `VGG`.
+
+    Raises ValueError for an unknown name.
+    """
+    if name not in NAMES:
+        raise ValueError(f"no VGG is called {name!r}; choose one of {NAMES}")
+    plain = name.removesuffix("_bn")
+    return VGG(groups=SPECS[plain], normed=plain != name, **kwargs)

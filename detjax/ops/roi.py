@@ -1,0 +1,313 @@
+"""What lies inside boxes: RoIPool, RoIAlign, and the pyramid level that a box reads.
+
+Shape legend:
+
+    n        regions of interest (RoIs) of one image
+    s        bins along each side of a RoI
+    t        samples along each side of a RoI, `sampling` in each bin
+    h, w, c  a feature map; `scale` is its cells per pixel of the network's input
+
+Boxes are xyxy pixels of the network's input. A sample reads the map bilinearly, cell
+centres lying at whole numbers; up to one cell outside it reads the edge, and 0 beyond.
+
+Sampling is separable: a RoI reads products of weights along the rows and along the
+columns. That gives RoIAlign two formulations, gathers of the cells that are read and
+products with interpolation matrices, which agree up to rounding.
+"""
+
+import functools
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Float, Int, Shaped
+
+from detjax.types import Array
+
+EXACT = lax.Precision.HIGHEST
+
+
+class _Taps(NamedTuple):
+    """The two cells that each sample along one side reads, and what they weigh."""
+
+    low: jax.Array  # [n t] int32
+    high: jax.Array  # [n t] int32
+    weight_low: jax.Array  # [n t]
+    weight_high: jax.Array  # [n t]
+
+
+def align(
+    features: Float[Array, "h w c"],
+    boxes: Float[Array, "n 4"],
+    *,
+    bins: int,
+    scale: float | tuple[float, float],
+    sampling: int = 2,
+    aligned: bool = False,
+    method: str | None = None,
+) -> Float[Array, "n s s c"]:
+    """The mean of sampling x sampling samples in each of bins x bins bins of each box.
+
+    scale: one number, or (vertical, horizontal).
+    aligned: pixel centres lie at half-integers, and boxes may be smaller than a cell.
+        The first implementations, and the weights trained with them, do without.
+    method: "gather" or "einsum"; None takes the faster one, see `method_for`.
+
+    He et al. 2017 (Mask R-CNN), section 3.
+    """
+    if method is None:
+        method = method_for(boxes.shape[0], bins, features.shape)
+    if method == "gather":
+        return multilevel(
+            [features],
+            boxes,
+            jnp.zeros(boxes.shape[0], jnp.int32),
+            bins=bins,
+            scales=[scale],
+            sampling=sampling,
+            aligned=aligned,
+        )
+    vertical, horizontal = _pair(scale)
+    h, w, _ = features.shape
+    rows = _taps(boxes[:, 1::2], vertical, h, bins, sampling, aligned)
+    columns = _taps(boxes[:, ::2], horizontal, w, bins, sampling, aligned)
+    exact = functools.partial(jnp.einsum, precision=EXACT)
+    part = exact("nsh,hwc->nswc", _matrix(rows, h, bins), features.astype(jnp.float32))
+    whole = exact("nswc,ntw->nstc", part, _matrix(columns, w, bins))
+    return whole.astype(features.dtype)
+
+
+def method_for(n: int, bins: int, shape: tuple[int, ...]) -> str:
+    """The faster formulation of `align` for n boxes on a map of `shape` (h, w, c).
+
+    On CPUs the matrices win on maps of few cells only; accelerators are unmeasured and
+    are given the gathers, whose arithmetic does not grow with the map.
+    """
+    if jax.default_backend() != "cpu":
+        return "gather"
+    return "einsum" if shape[0] * shape[1] <= 16 * 16 else "gather"
+
+
+def multilevel(
+    features: Sequence[Float[Array, "_ _ c"]],
+    boxes: Float[Array, "n 4"],
+    level: Int[Array, "n"],
+    *,
+    bins: int,
+    scales: Sequence[float | tuple[float, float]],
+    sampling: int = 2,
+    aligned: bool = False,
+) -> Float[Array, "n s s c"]:
+    """`align` where box i reads `features[level[i]]`, at the cost of one level.
+
+    The levels lie one after the other in one list of cells, in which each box has its
+    own origin, row length and limits.
+
+    Lin et al. 2017 (FPN), section 4.2.
+    """
+    cells = jnp.concatenate([f.reshape(-1, f.shape[-1]) for f in features])
+    sides = jnp.array([f.shape[:2] for f in features])[level]
+    sizes = [f.shape[0] * f.shape[1] for f in features]
+    origin = jnp.array([sum(sizes[:i]) for i in range(len(sizes))])[level]
+    scale = jnp.array([_pair(s) for s in scales], jnp.float32)[level]
+    rows, columns = (
+        _taps(boxes[:, 1 - i :: 2], scale[:, i], sides[:, i], bins, sampling, aligned)
+        for i in (0, 1)
+    )
+    width = sides[:, 1, None]
+    rows = rows._replace(
+        low=origin[:, None] + rows.low * width, high=origin[:, None] + rows.high * width
+    )
+    return _gathered(cells, rows, columns, bins)
+
+
+def levels(
+    boxes: Float[Array, "n 4"],
+    count: int,
+    finest: int = 2,
+    canonical_size: float = 224,
+    canonical_level: int = 4,
+) -> Int[Array, "n"]:
+    """Which of `count` levels each box reads, 0 being the finest.
+
+    Level k has stride 2^k; a box of canonical size reads the canonical level, one of
+    half its side the level below.
+
+    Lin et al. 2017 (FPN), equation 1.
+    """
+    side = jnp.sqrt(
+        jnp.maximum((boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1]), 0)
+    )
+    level = jnp.floor(canonical_level + jnp.log2(side / canonical_size + 1e-12) + 1e-6)
+    return jnp.clip(level, finest, finest + count - 1).astype(jnp.int32) - finest
+
+
+def pool(
+    features: Float[Array, "h w c"],
+    boxes: Float[Array, "n 4"],
+    *,
+    bins: int,
+    scale: float,
+) -> Float[Array, "n s s c"]:
+    """The maximum in each of bins x bins bins of each box; 0 for a bin without cells.
+
+    The box's corners are rounded to cells, both included; bins are rounded outwards.
+    A bin is the maximum of four windows whose sides are powers of two: those of every
+    place are made once for all boxes.
+
+    Girshick 2015 (Fast R-CNN), section 2.1.
+    """
+    h, w, _ = features.shape
+    y1, y2, tall = _bins(boxes[:, 1::2], scale, h, bins)
+    x1, x2, wide = _bins(boxes[:, ::2], scale, w, bins)
+    table = _windows(_windows(features, 0), 2)
+    down, right = _power(y2 - y1), _power(x2 - x1)
+    tops, lefts = (y1, y2 - 2**down), (x1, x2 - 2**right)
+
+    def window(top, left):
+        return table[right[:, None], down[:, :, None], top[:, :, None], left[:, None]]
+
+    found = functools.reduce(
+        jnp.maximum, [window(top, left) for top in tops for left in lefts]
+    )
+    some = tall[:, :, None] & wide[:, None]
+    return jnp.where(some[..., None], found, 0)
+
+
+def align_masks(
+    masks: Shaped[Array, "n h w"],
+    boxes: Float[Array, "n 4"],
+    *,
+    bins: int,
+    scale: tuple[float, float],
+) -> Float[Array, "n s s"]:
+    """`align` of mask i by box i, with as many samples in a bin as it has cells.
+
+    That is ceil(side / bins) along each side of the box, at least one. Exact, and
+    without gradients: the interpolation matrices are summed over the samples.
+    """
+    _, h, w = masks.shape
+    rows = _adaptive(boxes[:, 1::2], scale[0], h, bins)
+    columns = _adaptive(boxes[:, ::2], scale[1], w, bins)
+    exact = functools.partial(jnp.einsum, precision=EXACT)
+    part = exact("nsh,nhw->nsw", rows, masks.astype(jnp.float32))
+    return lax.stop_gradient(exact("nsw,ntw->nst", part, columns))
+
+
+def _pair(scale: float | tuple[float, float]) -> tuple[float, float]:
+    return scale if isinstance(scale, tuple) else (scale, scale)
+
+
+def _span(ends, scale, aligned):
+    """Start and length in cells, [n 1] each."""
+    ends = ends * jnp.asarray(scale)[..., None] - (0.5 if aligned else 0.0)
+    length = ends[:, 1:] - ends[:, :1]
+    return ends[:, :1], length if aligned else jnp.maximum(length, 1)
+
+
+def _at(position, cells) -> _Taps:
+    """The taps of samples at `position` [n t] on an axis of `cells` (number or [n])."""
+    last = jnp.broadcast_to(jnp.asarray(cells), position.shape[:1])[:, None] - 1
+    inside = (position >= -1) & (position <= last + 1)
+    position = jnp.clip(position, 0, last)
+    low = jnp.minimum(position.astype(jnp.int32), last)
+    share = position - low
+    return _Taps(
+        low,
+        jnp.minimum(low + 1, last),
+        jnp.where(inside, 1 - share, 0),
+        jnp.where(inside, share, 0),
+    )
+
+
+def _taps(ends, scale, cells, bins, sampling, aligned) -> _Taps:
+    ends = lax.stop_gradient(ends.astype(jnp.float32))
+    start, length = _span(ends, scale, aligned)
+    step = length / bins
+    bin_, sample = jnp.divmod(jnp.arange(bins * sampling), sampling)
+    return _at(start + bin_ * step + (sample + 0.5) * step / sampling, cells)
+
+
+def _matrix(taps: _Taps, cells: int, bins: int) -> jax.Array:
+    """The weight of every cell in the mean of each bin, [n s cells]."""
+    weights = sum(
+        weight[..., None] * jax.nn.one_hot(index, cells)
+        for index, weight in (
+            (taps.low, taps.weight_low),
+            (taps.high, taps.weight_high),
+        )
+    )
+    n, t = taps.low.shape
+    return weights.reshape(n, bins, t // bins, cells).mean(axis=2)
+
+
+def _adaptive(ends, scale, cells, bins) -> jax.Array:
+    """`_matrix` of ceil(length / bins) samples a bin; the largest box sets the time."""
+    start, length = _span(lax.stop_gradient(ends.astype(jnp.float32)), scale, False)
+    count = jnp.ceil(length / bins)
+    step = length / bins
+    first = start + jnp.arange(bins) * step
+
+    def add(sample, weights):
+        taps = _at(first + (sample + 0.5) * step / count, cells)
+        return weights + jnp.where(
+            (sample < count)[..., None], _matrix(taps, cells, bins), 0
+        )
+
+    most = jnp.max(count, initial=0).astype(jnp.int32)
+    nothing = jnp.zeros((ends.shape[0], bins, cells))
+    return lax.fori_loop(0, most, add, nothing) / count[..., None]
+
+
+def _gathered(cells, rows: _Taps, columns: _Taps, bins: int) -> jax.Array:
+    """The means of bins from a list of cells [. c]; `rows` index the rows' starts."""
+    n, t = rows.low.shape
+    c, step = cells.shape[-1], t // bins
+    rows = jax.tree.map(lambda v: v.reshape(n, bins, step), rows)
+    columns = jax.tree.map(lambda v: v.reshape(n, bins, step), columns)
+    total = jnp.zeros((n, bins, bins, c), jnp.float32)
+    for i in range(step):
+        for j in range(step):
+            for row, vertical in (
+                (rows.low, rows.weight_low),
+                (rows.high, rows.weight_high),
+            ):
+                for column, horizontal in (
+                    (columns.low, columns.weight_low),
+                    (columns.high, columns.weight_high),
+                ):
+                    index = row[:, :, None, i] + column[:, None, :, j]
+                    weight = vertical[:, :, None, i] * horizontal[:, None, :, j]
+                    read = jnp.take(cells, index, axis=0, mode="clip")
+                    total += weight[..., None] * read
+    return (total / step**2).astype(cells.dtype)
+
+
+def _bins(ends, scale, cells, bins):
+    """First and last + 1 cell of each bin [n s], and whether there is one between."""
+    ends = lax.stop_gradient(ends.astype(jnp.float32)) * scale
+    corner = (jnp.sign(ends) * jnp.floor(jnp.abs(ends) + 0.5)).astype(jnp.int32)
+    start = corner[:, :1]
+    length = jnp.maximum(corner[:, 1:] - start + 1, 1).astype(jnp.float32)
+    i, step = jnp.arange(bins), length / bins
+    low = jnp.clip(start + jnp.floor(i * step).astype(jnp.int32), 0, cells)
+    high = jnp.clip(start + jnp.ceil((i + 1) * step).astype(jnp.int32), 0, cells)
+    some = high > low
+    return jnp.where(some, low, 0), jnp.where(some, high, 1), some
+
+
+def _power(length) -> jax.Array:
+    """The largest k with 2^k <= length, for lengths from 1 up."""
+    return 31 - lax.clz(length.astype(jnp.int32))
+
+
+def _windows(x, axis: int) -> jax.Array:
+    """Maxima over windows of 1, 2, 4 .. places from each place on, stacked in front."""
+    made, length = [x], 1
+    while 2 * length <= x.shape[axis]:
+        # Windows that reach over the end are never read.
+        made.append(jnp.maximum(made[-1], jnp.roll(made[-1], -length, axis)))
+        length *= 2
+    return jnp.stack(made)

@@ -1,0 +1,130 @@
+"""Regions of interest against slow oracles, values and gradients."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from detjax.ops import roi
+from tests import reference_roi as reference
+
+H, W, C, SCALE = 9, 13, 3, 0.25
+SHAPES = [(16, 20), (8, 10), (4, 5), (2, 3)]
+
+
+def features(h=H, w=W, seed=0):
+    # No two values alike, so that every maximum has one place.
+    rng = np.random.default_rng(seed)
+    return rng.permutation(h * w * C).reshape(h, w, C).astype(np.float32) / 50 - 3
+
+
+def boxes(n=20, seed=1):
+    """Boxes in and around a map of 52 x 36 pixels, some empty, some outside."""
+    rng = np.random.default_rng(seed)
+    low = rng.uniform(-10, 48, (n, 2))
+    made = np.concatenate([low, low + rng.exponential(15, (n, 2))], axis=1)
+    made[0] = [0, 0, 4 * W, 4 * H]
+    made[1] = [8, 8, 8, 8]
+    made[2] = [-40, -40, -20, -20]
+    made[3] = [50, 34, 300, 300]
+    made[4] = [6, 6, 2, 2]
+    return made.astype(np.float32)
+
+
+@pytest.mark.parametrize("method", ["gather", "einsum"])
+@pytest.mark.parametrize("aligned", [False, True])
+@pytest.mark.parametrize("sampling", [1, 2, 3])
+def test_align_is_the_mean_of_its_samples(method, aligned, sampling):
+    call = functools.partial(
+        roi.align, bins=5, scale=SCALE, sampling=sampling, aligned=aligned
+    )
+    got = jax.jit(functools.partial(call, method=method))(features(), boxes())
+    expected, _, _ = reference.align(features(), boxes(), 5, SCALE, sampling, aligned)
+    np.testing.assert_allclose(got, expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("method", ["gather", "einsum"])
+def test_gradient_of_align_puts_back_what_was_read(method):
+    out = np.random.default_rng(3).standard_normal((20, 4, 4, C))
+
+    def read(x):
+        return jnp.sum(roi.align(x, boxes(), bins=4, scale=SCALE, method=method) * out)
+
+    got = jax.jit(jax.grad(read))(features())
+    _, rows, columns = reference.align(features(), boxes(), 4, SCALE, 2, False)
+    expected = np.einsum("nsh,nstc,ntw->hwc", rows, out, columns)
+    np.testing.assert_allclose(got, expected, atol=1e-4)
+
+
+def test_boxes_get_no_gradient_and_no_boxes_are_fine():
+    def read(b):
+        return jnp.sum(roi.align(features(), b, bins=3, scale=SCALE))
+
+    assert not jax.grad(read)(boxes()).any()
+    assert roi.align(features(), boxes()[:0], bins=3, scale=SCALE).shape == (0, 3, 3, C)
+
+
+def test_small_maps_on_a_cpu_take_the_matrices():
+    small, large = (roi.method_for(100, 7, (n, n, 8)) for n in (8, 100))
+    assert (small, large) == ("einsum", "gather")
+
+
+def test_each_box_reads_its_level():
+    maps = [features(h, w, seed=i) for i, (h, w) in enumerate(SHAPES)]
+    scales = [1 / 4, 1 / 8, 1 / 16, (1 / 33, 1 / 28)]
+    level = np.random.default_rng(0).integers(0, 4, 20).astype(np.int32)
+    made = boxes() * 1.3
+    got = jax.jit(
+        lambda maps: roi.multilevel(maps, made, level, bins=3, scales=scales)
+    )(maps)
+    for i, k in enumerate(level):
+        alone = roi.align(maps[k], made[i : i + 1], bins=3, scale=scales[k])
+        np.testing.assert_allclose(got[i], alone[0], atol=1e-5)
+
+
+def test_levels_follow_the_boxes_side():
+    rng = np.random.default_rng(0)
+    made = np.concatenate([np.zeros((40, 2)), rng.uniform(0, 1500, (40, 2))], axis=1)
+    made[0, 2:] = 224
+    made[1, 2:] = 223.9
+    made[2, 2:] = 0
+    got = roi.levels(made.astype(np.float32), 4)
+    assert got.tolist() == [reference.level(b, 4, 2, 224, 4) for b in made]
+    assert got[:3].tolist() == [2, 1, 0]
+
+
+def test_pool_is_the_maximum_of_each_bin():
+    made = boxes(40)
+    got = jax.jit(lambda x: roi.pool(x, made, bins=4, scale=SCALE))(features())
+    expected, _ = reference.pool(features(), made, 4, SCALE)
+    np.testing.assert_allclose(got, expected, rtol=1e-6)
+
+
+def test_gradient_of_pool_goes_to_the_maxima():
+    made = boxes(40)
+    out = np.random.default_rng(3).standard_normal((40, 4, 4, C)).astype("f")
+    got = jax.jit(
+        jax.grad(lambda x: jnp.sum(roi.pool(x, made, bins=4, scale=SCALE) * out))
+    )(features())
+    _, where = reference.pool(features(), made, 4, SCALE)
+    expected = np.zeros((H, W, C))
+    for at in np.ndindex(*out.shape):
+        y, x = where[at]
+        if y >= 0:
+            expected[y, x, at[-1]] += out[at]
+    np.testing.assert_allclose(got, expected, atol=1e-4)
+
+
+def test_masks_are_sampled_as_densely_as_they_are():
+    rng = np.random.default_rng(0)
+    masks = (rng.random((20, H, W)) > 0.5).astype(np.uint8)
+    got = jax.jit(lambda b: roi.align_masks(masks, b, bins=3, scale=(SCALE, SCALE)))(
+        boxes()
+    )
+    for i in range(20):
+        expected, _, _ = reference.align(
+            masks[i][..., None], boxes()[i : i + 1], 3, SCALE, -1, False
+        )
+        np.testing.assert_allclose(got[i], expected[0, ..., 0], atol=1e-5)
