@@ -5,10 +5,11 @@ from typing import Any
 
 from flax import linen
 
-from detjax.backbones import darknet, resnet
+from detjax.backbones import darknet, resnet, vgg
 
 FAMILIES: dict[str, Callable[..., linen.Module]] = {
     **{name: resnet.resnet for name in resnet.SPECS},
+    **{name: vgg.vgg for name in vgg.NAMES},
     "darknet53": darknet.darknet,
 }
 

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from detjax.models import yolact
+from detjax.models import rcnn, yolact
 from detjax.types import Model
 
 MODELS: dict[str, Callable[..., Model]] = {
@@ -13,12 +13,26 @@ MODELS: dict[str, Callable[..., Model]] = {
         name: partial(yolact.yolact, **kwargs)
         for name, kwargs in yolact.ORIGINALS.items()
     },
+    "fast_rcnn": rcnn.fast_rcnn,
+    "faster_rcnn": rcnn.faster_rcnn,
+    "faster_rcnn_vgg16": rcnn.faster_rcnn_vgg16,
+    "faster_rcnn_c4": rcnn.faster_rcnn_c4,
+    "mask_rcnn": rcnn.mask_rcnn,
+    "keypoint_rcnn": rcnn.keypoint_rcnn,
+    "ms_rcnn": rcnn.ms_rcnn,
+    **{
+        name: partial(rcnn.two_stage, **kwargs)
+        for name, kwargs in rcnn.ORIGINALS.items()
+    },
 }
 # The side of the square input that an original's weights were trained at.
 SIDES = {name: 550 for name in yolact.ORIGINALS} | {
     "yolact_im400": 400,
     "yolact_im700": 700,
 }
+# Those of two stages were trained at a short side of 800 pixels, the picture's shape
+# kept: a picture of 3 : 4 letterboxed into this square is as large.
+LETTERBOXED = {name: 1088 for name in rcnn.ORIGINALS}
 
 
 def make(name: str, **kwargs: Any) -> Model:

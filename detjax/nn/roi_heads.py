@@ -47,11 +47,13 @@ class TwoMLP(linen.Module):
 class Convs(linen.Module):
     """3x3 convolutions, each with a ReLU, [n s s c] -> [n s s features].
 
+    With `hidden`, a fully connected layer of as many units follows, -> [n hidden].
     With a norm, its statistics are those of the `real` regions [n] bool.
     """
 
     features: int = 256
     depth: int = 4
+    hidden: int | None = None
     norm: str | None = None
     norm_eps: float = 1e-5
     dtype: Any = jnp.float32
@@ -79,20 +81,14 @@ class Convs(linen.Module):
                     dtype=self.dtype,
                 )(x, mask=mask)
             x = linen.relu(x)
-        return x
-
-
-class ConvsMLP(Convs):
-    """`Convs` and one fully connected layer of `hidden` units."""
-
-    hidden: int = 1024
-
-    @linen.compact
-    def __call__(self, x, train: bool = False, real=None):
-        x = flat(super().__call__(x, train, real))
+        if self.hidden is None:
+            return x
         x = linen.Dense(
-            self.hidden, kernel_init=dense, dtype=self.dtype, name=f"{self.depth + 1}"
-        )(x)
+            self.hidden,
+            kernel_init=dense,
+            dtype=self.dtype,
+            name=f"{self.depth + 1}",
+        )(flat(x))
         return linen.relu(x)
 
 

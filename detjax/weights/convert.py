@@ -11,13 +11,24 @@ import jax.numpy as jnp
 import numpy as np
 from flax import traverse_util
 
-from detjax.weights.names import LEFTOVERS, spell
+from detjax.weights.names import LEFTOVERS, modern, spell
 
 StateDict = Mapping[str, np.ndarray]
 
-# Heads whose background is class 0 in the source and the last class here; the number
-# gives the axis-0 layout: all channels are (anchors, classes) flattened.
-BACKGROUND_FIRST = {"yolact": r"conf_layer\.(weight|bias)$"}
+# Heads whose background is class 0 in the source and the last class here, and how many
+# channels each class has: all channels are (anchors, classes, these) flattened.
+BACKGROUND_FIRST = {
+    "yolact": {r"conf_layer\.(weight|bias)$": 1},
+    "torchvision": {
+        r"box_predictor\.cls_score\.(weight|bias)$": 1,
+        r"box_predictor\.bbox_pred\.(weight|bias)$": 4,
+        r"mask_fcn_logits\.(weight|bias)$": 1,
+    },
+}
+# Layers on a flattened map: the source has its channels first, and so many rows.
+FLATTENED = {
+    "torchvision": (r"box_head\.(fc6|\d+)\.weight$|^classifier\.0\.weight$", 7)
+}
 
 
 class Report(NamedTuple):
@@ -68,11 +79,13 @@ def read(path: str | pathlib.Path) -> dict[str, np.ndarray]:
 
 def to_ours(value: np.ndarray, key: str, source: str, classes: int | None):
     """`value` in our layout: kernels [h w in out], dense [in out], background last."""
-    pattern = BACKGROUND_FIRST.get(source)
-    if pattern and classes and re.search(pattern, key):
-        value = shift_background(value, classes, -1)
+    value = shift_background(value, key, source, classes, -1)
     if value.ndim == 4:
         return value.transpose(2, 3, 1, 0)
+    side = flattened(key, source)
+    if side and value.ndim == 2 and value.shape[1] % side**2 == 0:
+        value = value.reshape(len(value), -1, side, side).transpose(0, 2, 3, 1)
+        value = value.reshape(len(value), -1)
     return value.T if value.ndim == 2 else value
 
 
@@ -82,16 +95,28 @@ def to_theirs(value: np.ndarray, key: str, source: str, classes: int | None):
         value = value.transpose(3, 2, 0, 1)
     elif value.ndim == 2:
         value = value.T
-    pattern = BACKGROUND_FIRST.get(source)
-    if pattern and classes and re.search(pattern, key):
-        value = shift_background(value, classes, 1)
+        side = flattened(key, source)
+        if side and value.shape[1] % side**2 == 0:
+            value = value.reshape(len(value), side, side, -1).transpose(0, 3, 1, 2)
+            value = value.reshape(len(value), -1)
+    return shift_background(value, key, source, classes, 1)
+
+
+def flattened(key: str, source: str) -> int | None:
+    """Rows of the map that the layer of `key` reads flattened; None for other layers."""
+    pattern, side = FLATTENED.get(source, (r"^$", 0))
+    return side if re.search(pattern, key) else None
+
+
+def shift_background(
+    value: np.ndarray, key: str, source: str, classes: int | None, by: int
+) -> np.ndarray:
+    """`value` with its classes rolled `by` places, where `key` names such a head."""
+    for pattern, each in BACKGROUND_FIRST.get(source, {}).items():
+        if classes and re.search(pattern, key):
+            grouped = value.reshape(-1, classes + 1, each, *value.shape[1:])
+            return np.roll(grouped, by, axis=1).reshape(value.shape)
     return value
-
-
-def shift_background(value: np.ndarray, classes: int, by: int) -> np.ndarray:
-    """`value` [anchors * (classes + 1), ...] with its classes rolled `by` places."""
-    grouped = value.reshape(-1, classes + 1, *value.shape[1:])
-    return np.roll(grouped, by, axis=1).reshape(value.shape)
 
 
 def load(
@@ -111,6 +136,7 @@ def load(
 
     Raises ValueError with the two-sided difference where names or shapes do not fit.
     """
+    state_dict = {modern(key, source): value for key, value in state_dict.items()}
     variables = traverse_util.flatten_dict({"params": params, **state}, sep=None)
     filled, taken, left, wrong = {}, [], [], []
     for path, old in variables.items():

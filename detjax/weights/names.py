@@ -44,6 +44,19 @@ LEFTOVERS = {
     "yolact": r"^backbone\.layer\d|^fpn\.downsample_layers\.[2-9]\.",
 }
 
+# What torchvision called things when it trained its first detectors; files of that time
+# keep the names, and torchvision renames them when it reads them.
+FORMER: dict[str, list[Rename]] = {
+    "torchvision": [
+        (r"(fpn\.(?:inner|layer)_blocks\.\d+)\.(weight|bias)$", r"\1.0.\2"),
+        (r"^(rpn\.head\.conv)\.(weight|bias)$", r"\1.0.0.\2"),
+        (
+            r"^roi_heads\.mask_head\.mask_fcn(\d)\.",
+            lambda m: f"roi_heads.mask_head.{int(m[1]) - 1}.0.",
+        ),
+    ]
+}
+
 SOURCES: dict[str, list[Rename]] = {"torchvision": [], "yolact": YOLACT}
 
 
@@ -57,5 +70,12 @@ def spell(path: str, source: str) -> str:
     stem, _, leaf = path.rpartition(".")
     key = f"{stem}.{LEAVES.get(leaf, leaf)}"
     for pattern, replacement in SOURCES[source]:
+        key = re.sub(pattern, replacement, key)
+    return key
+
+
+def modern(key: str, source: str) -> str:
+    """The name that `source` has today for what a file of its calls `key`."""
+    for pattern, replacement in FORMER.get(source, []):
         key = re.sub(pattern, replacement, key)
     return key

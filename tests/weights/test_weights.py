@@ -47,11 +47,32 @@ def test_keys_and_layouts_are_the_sources():
 
 
 def test_background_moves_to_the_end():
-    value = np.arange(8.0).reshape(8, 1)
-    moved = convert.shift_background(value, 3, -1)[:, 0]
-    assert moved.tolist() == [1, 2, 3, 0, 5, 6, 7, 4]
-    back = convert.shift_background(moved[:, None], 3, 1)
-    np.testing.assert_array_equal(back, value)
+    value, head = np.arange(8.0).reshape(8, 1), ("conf_layer.weight", "yolact", 3)
+    moved = convert.shift_background(value, *head, -1)
+    assert moved[:, 0].tolist() == [1, 2, 3, 0, 5, 6, 7, 4]
+    np.testing.assert_array_equal(convert.shift_background(moved, *head, 1), value)
+
+
+def test_background_moves_with_its_box():
+    head = ("roi_heads.box_predictor.bbox_pred.bias", "torchvision", 2)
+    moved = convert.shift_background(np.arange(12.0), *head, -1)
+    assert moved.tolist() == [*range(4, 12), *range(4)]
+    rpn = ("rpn.head.bbox_pred.bias", "torchvision", 2)
+    np.testing.assert_array_equal(
+        convert.shift_background(np.arange(12.0), *rpn, -1), np.arange(12.0)
+    )
+
+
+def test_layers_on_flattened_maps_are_reordered():
+    key, channels = "roi_heads.box_head.fc6.weight", 3
+    theirs = np.arange(2 * channels * 49.0).reshape(2, channels * 49)
+    ours = convert.to_ours(theirs, key, "torchvision", None)
+    picture = np.random.default_rng(0).random((channels, 7, 7))
+    np.testing.assert_allclose(
+        theirs @ picture.reshape(-1), picture.transpose(1, 2, 0).reshape(-1) @ ours
+    )
+    back = convert.to_theirs(ours, key, "torchvision", None)
+    np.testing.assert_array_equal(back, theirs)
 
 
 def test_a_file_that_does_not_fit_is_told_from_both_sides():
