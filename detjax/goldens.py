@@ -59,7 +59,7 @@ def draw(name: str, shape: tuple[int, ...], facts: dict[str, Any]) -> np.ndarray
     if name.endswith("running_var"):
         value = rng.uniform(0.5, 1.5, shape)
     elif len(shape) == 1 and name.endswith("weight"):
-        value = rng.uniform(*norm_scale(name, facts["norm_scale"]), shape)
+        value = rng.uniform(*norm_scale(name, facts), shape)
     elif len(shape) < 2:
         value = 0.1 * rng.standard_normal(shape)
     else:
@@ -69,10 +69,17 @@ def draw(name: str, shape: tuple[int, ...], facts: dict[str, Any]) -> np.ndarray
     return np.asarray(value, np.float32)
 
 
-def norm_scale(name: str, scale: Any) -> tuple[float, float]:
+def norm_scale(name: str, facts: dict[str, Any]) -> tuple[float, float]:
     """The range of a norm's scale: one for all, or by where the name starts."""
+    scale = facts["norm_scale"]
     if isinstance(scale, dict):
         scale = scale["backbone" if name.startswith("backbone") else "other"]
+    note = facts.get("norm_scale_note", "")
+    found = re.search(
+        r"outside ([\w.]+) the norm scale is \(([\d.]+), ([\d.]+)\)", note
+    )
+    if found and not name.startswith(found[1]):
+        scale = float(found[2]), float(found[3])
     return tuple(scale)
 
 
@@ -100,6 +107,19 @@ def ellipse(box: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return ((x - (x1 + x2) / 2) / rx) ** 2 + ((y - (y1 + y2) / 2) / ry) ** 2 <= 1
 
 
+def resized_shape(size: tuple[int, int], facts: dict[str, Any]) -> tuple[int, int]:
+    """(h, w) at which torchvision's detectors take an image of `size`.
+
+    The short side becomes `min_size` unless the long one would pass `max_size`; the
+    scale is a float32 number, the sides are rounded down.
+    """
+    short, long = (np.float32(side) for side in (min(size), max(size)))
+    scale = min(
+        np.float32(facts["min_size"]) / short, np.float32(facts["max_size"]) / long
+    )
+    return int(size[0] * float(scale)), int(size[1] * float(scale))
+
+
 def summary_error(value: np.ndarray, summary: dict[str, Any]) -> float:
     """Largest error at the golden's positions and of its moments, in units of its std.
 
@@ -112,6 +132,16 @@ def summary_error(value: np.ndarray, summary: dict[str, Any]) -> float:
     errors = np.abs(at - np.asarray(summary["value"]))
     moments = (value.mean() - summary["mean"], value.std() - summary["std"])
     return float(max(errors.max(), *np.abs(moments)) / max(summary["std"], 1e-12))
+
+
+def known_error(value: np.ndarray, summary: dict[str, Any]) -> float:
+    """`summary_error` of a value some of whose entries are NaN: of the others."""
+    value = np.asarray(value, np.float64)
+    if list(value.shape) != list(summary["shape"]):
+        raise ValueError(f"shape {value.shape}, the original has {summary['shape']}")
+    at = value.reshape(-1)[np.asarray(summary["index"])]
+    errors = np.abs(at - np.asarray(summary["value"]))[~np.isnan(at)]
+    return float(errors.max(initial=0) / max(summary["std"], 1e-12))
 
 
 def relative(value: float, expected: float, floor: float = 1e-12) -> float:

@@ -4,7 +4,6 @@ import pathlib
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from flax import traverse_util
 
@@ -27,6 +26,7 @@ class Certificate(NamedTuple):
     gradients: dict[str, float] | None = None  # of norms, by the original's names
     detections: float | None = None  # the part of the original's with a twin, of 1
     mask_areas: float | None = None  # largest difference, in parts of the mask's area
+    proposals: float | None = None  # the part of the original's with a twin, of 1
 
 
 def _model(golden: Golden) -> tuple[Model, str]:
@@ -76,7 +76,7 @@ def certify(path: str | pathlib.Path) -> Certificate:
         golden.state_dict, *shapes, source=source, classes=classes
     )
     batch = draw_batch(images, facts["train"]["targets"])
-    losses, gradients = _training(model, params, state, batch, facts["train"], source)
+    losses, gradients = training(model, params, state, batch, facts["train"], source)
     detections, areas = _detections(
         jax.jit(model.predict)(params, state, images), facts["detections"], images
     )
@@ -148,10 +148,22 @@ def _outputs(model, params, state, images, expected) -> dict[str, float]:
     return {name: summary_error(values[name], expected[name]) for name in expected}
 
 
-LOSSES = {"B": "box", "C": "class", "M": "mask", "S": "semantic", "I": "rescore"}
+LOSSES = {
+    "B": "box",
+    "C": "class",
+    "M": "mask",
+    "S": "semantic",
+    "I": "rescore",
+    "loss_classifier": "class",
+    "loss_box_reg": "box",
+    "loss_mask": "mask",
+    "loss_keypoint": "keypoint",
+    "loss_objectness": "rpn_class",
+    "loss_rpn_box_reg": "rpn_box",
+}
 
 
-def _training(model, params, state, batch, expected, source):
+def training(model, params, state, batch, expected, source):
     """The errors of the losses, and of the norm of every parameter's gradient."""
     step = jax.jit(jax.value_and_grad(model.loss, has_aux=True))
     (total, (_, metrics)), gradients = step(params, state, batch, jax.random.key(0))
@@ -161,7 +173,10 @@ def _training(model, params, state, batch, expected, source):
     }
     losses["total"] = relative(total, expected["total"])
     norms = {
-        spell(".".join(path), source): float(jnp.linalg.norm(gradient))
+        # In double precision: millions of squares add up to more than float32 holds.
+        spell(".".join(path), source): float(
+            np.linalg.norm(np.asarray(gradient, np.float64))
+        )
         for path, gradient in traverse_util.flatten_dict(gradients).items()
     }
     known = expected["grad_norm"]

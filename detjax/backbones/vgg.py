@@ -1,8 +1,8 @@
 """VGG (Simonyan and Zisserman, ICLR 2015), with torchvision's state-dict names.
 
-    images   [b h w 3]
-    c2..c5   [b h/4 w/4 256] .. [b h/32 w/32 512]: what the third, fourth and fifth group
-             of convolutions leave, and the last one pooled
+images   [b h w 3]
+c2..c5   [b h/4 w/4 256] .. [b h/32 w/32 512]: what the third, fourth and fifth group
+         of convolutions leave, and the last one pooled
 """
 
 from typing import Any

@@ -8,8 +8,8 @@
 A network proposes boxes, or the data does; what the features say in each is classified,
 and from the class's box come masks, keypoints, and a guess at how well the mask fits.
 
-Girshick 2015; Ren et al. 2015; Lin et al. 2017 (FPN); He et al. 2017; Huang et al. 2019.
-The recipes, and the names of parameters, are torchvision's.
+Girshick 2015; Ren et al. 2015; Lin et al. 2017 (FPN); He et al. 2017; Huang et al.
+2019. The recipes, and the names of parameters, are torchvision's.
 """
 
 import dataclasses
@@ -125,6 +125,58 @@ class Outputs(NamedTuple):
     deltas: Array | None = None  # [b p 4]
 
 
+@dataclasses.dataclass(frozen=True)
+class Proposer:
+    """How boxes are proposed; pairs are for training and for prediction."""
+
+    pre_nms: tuple[int, int]
+    post_nms: tuple[int, int]
+    nms_threshold: float
+    min_size: float
+
+    def __call__(self, outputs: Outputs, windows: Array, train: bool) -> Proposals:
+        """Proposals, leading axis b, inside `windows` [b 4]."""
+        return jax.vmap(
+            functools.partial(
+                rpn.propose,
+                priors=outputs.priors,
+                counts=outputs.counts,
+                pre_nms=self.pre_nms[not train],
+                post_nms=self.post_nms[not train],
+                nms_threshold=self.nms_threshold,
+                min_size=self.min_size,
+            )
+        )(outputs.logits, outputs.deltas, window=windows)
+
+
+@dataclasses.dataclass(frozen=True)
+class Reader:
+    """How regions are read from the levels."""
+
+    finest: int
+    pooling: str  # "align", or the older "max"
+    sampling: int
+    aligned: bool
+    canonical_size: float
+    canonical_level: int
+
+    def __call__(self, levels: tuple[Array, ...], rois: Array, bins: int) -> Array:
+        """Levels [b h w .] and boxes [b k 4] -> regions [b k s s .]."""
+        return jax.vmap(functools.partial(self._of_one, bins=bins))(levels, rois)
+
+    def _of_one(self, levels, rois, bins):
+        scales = [2.0 ** -(self.finest + i) for i in range(len(levels))]
+        if self.pooling == "max":
+            return roi.pool(levels[0], rois, bins=bins, scale=scales[0])
+        kind = {"bins": bins, "sampling": self.sampling, "aligned": self.aligned}
+        if len(levels) == 1:
+            return roi.align(levels[0], rois, scale=scales[0], **kind)
+        level = roi.levels(
+            rois, len(levels), self.finest, self.canonical_size, self.canonical_level
+        )
+        return roi.multilevel(levels, rois, level, scales=scales, **kind)
+
+
 class Net(linen.Module):
     """Images [b h w 3] -> `Outputs`; `boxes`, `masks`, `keypoints` judge regions."""
 
@@ -132,6 +184,8 @@ class Net(linen.Module):
     backbone: Pyramid
     rpn: RPN | None
     roi_heads: RoIHeads
+    propose: Proposer
+    read: Reader
     sizes: tuple[tuple[float, ...], ...]
     ratios: tuple[float, ...]
     bins: tuple[int, int]
@@ -216,30 +270,6 @@ def strides(
     """
     h, w = (-(-side // 32) * 32 for side in size)
     return [(h // rows, w // columns) for rows, columns in shapes]
-
-
-class Reader(NamedTuple):
-    """How regions are read from the levels of one image."""
-
-    finest: int
-    pooling: str  # "align", or the older "max"
-    sampling: int
-    aligned: bool
-    canonical_size: float
-    canonical_level: int
-
-    def __call__(self, levels: tuple[Array, ...], rois: Array, bins: int) -> Array:
-        """Levels [h w .] and boxes [k 4] -> regions [k s s .]."""
-        scales = [2.0 ** -(self.finest + i) for i in range(len(levels))]
-        if self.pooling == "max":
-            return roi.pool(levels[0], rois, bins=bins, scale=scales[0])
-        kind = {"bins": bins, "sampling": self.sampling, "aligned": self.aligned}
-        if len(levels) == 1:
-            return roi.align(levels[0], rois, scale=scales[0], **kind)
-        level = roi.levels(
-            rois, len(levels), self.finest, self.canonical_size, self.canonical_level
-        )
-        return roi.multilevel(levels, rois, level, scales=scales, **kind)
 
 
 def ratio(sums: Array, counts: Array, real: Array) -> Array:
@@ -370,39 +400,27 @@ def two_stage(
         roi_heads=RoIHeads(
             heads[box_head](), roi_heads.BoxPredictor(num_classes, dtype), **tasks
         ),
+        propose=Proposer(
+            tuple(pre_nms), tuple(post_nms), rpn_nms_threshold, rpn_min_size
+        ),
+        read=Reader(
+            min(levels), pooling, sampling, aligned, canonical_size, canonical_level
+        ),
         sizes=tuple(tuple(s) for s in sizes),
         ratios=tuple(ratios),
         bins=(bins, mask_bins),
         pixels=pixels,
         dtype=dtype,
     )
-    read = jax.vmap(
-        Reader(
-            min(levels), pooling, sampling, aligned, canonical_size, canonical_level
-        ),
-        in_axes=(0, 0, None),
-    )
     limit = mask_samples or int(samples * fraction)
 
     def propose(outputs: Outputs, windows, given, train: bool) -> Proposals:
-        if not proposals:
-            if given is None:
-                raise ValueError(
-                    "this detector makes no proposals and was given none; give "
-                    "batches that hold some, or take faster_rcnn"
-                )
-            return given
-        return jax.vmap(
-            functools.partial(
-                rpn.propose,
-                priors=outputs.priors,
-                counts=outputs.counts,
-                pre_nms=pre_nms[not train],
-                post_nms=post_nms[not train],
-                nms_threshold=rpn_nms_threshold,
-                min_size=rpn_min_size,
+        if not proposals and given is None:
+            raise ValueError(
+                "this detector makes no proposals and was given none; give batches "
+                "that hold some, or take faster_rcnn"
             )
-        )(outputs.logits, outputs.deltas, window=windows)
+        return net.propose(outputs, windows, train) if proposals else given
 
     def first_losses(outputs: Outputs, objects: Objects, real, keys):
         def one(logits, deltas, objects, key):
@@ -472,7 +490,7 @@ def two_stage(
                 fraction=fraction,
             )
         )(propose(outputs, windows, batch.proposals, True), objects, second)
-        found = read(outputs.levels, regions.boxes, bins)
+        found = net.read(outputs.levels, regions.boxes, bins)
         logits, deltas = net.boxes(found, True, regions.chosen)
         entropy, distance, drawn = jax.vmap(second_stage.box_losses)(
             logits, deltas, regions
@@ -482,7 +500,7 @@ def two_stage(
         positives = jnp.sum(jnp.where(real[:, None], regions.positive, False))
         if masks or keypoints:
             regions = jax.vmap(lambda r: r.first(limit))(regions)
-            found = read(outputs.levels, regions.boxes, mask_bins)
+            found = net.read(outputs.levels, regions.boxes, mask_bins)
         if masks:
             parts |= mask_losses(net, found, regions, objects, real, size)
         if keypoints:
@@ -516,7 +534,7 @@ def two_stage(
             windows = jnp.tile(boxes.whole(size), (images.shape[0], 1))
         outputs = net(images)
         proposed = propose(outputs, windows, given, False)
-        logits, deltas = net.boxes(read(outputs.levels, proposed.boxes, bins))
+        logits, deltas = net.boxes(net.read(outputs.levels, proposed.boxes, bins))
         found = jax.vmap(
             functools.partial(
                 second_stage.detect,
@@ -528,7 +546,7 @@ def two_stage(
         )(logits, deltas, proposed, windows)
         if not (masks or keypoints):
             return found
-        regions = read(outputs.levels, found.boxes, mask_bins)
+        regions = net.read(outputs.levels, found.boxes, mask_bins)
         if masks:
             probs = jax.nn.sigmoid(
                 jax.vmap(second_stage.of_class)(net.masks(regions), found.labels)

@@ -99,9 +99,7 @@ def propose(
         labels=jnp.asarray(level),
     )
     ranking = jnp.where(keep, scores, -1.0)
-    ranking = jnp.pad(
-        ranking, (0, max(post_nms - len(level), 0)), constant_values=-1.0
-    )
+    ranking = jnp.pad(ranking, (0, max(post_nms - len(level), 0)), constant_values=-1.0)
     score, index = lax.top_k(ranking, post_nms)
     valid = score >= 0
     found = decoded[jnp.where(valid, index, 0)]

@@ -180,7 +180,7 @@ def detect(
     pre_nms_top_k: int,
     max_detections: int,
 ) -> Detections:
-    """Detections of one image: every class's box of every proposal, suppressed by class.
+    """Detections of one image: each class's box of each proposal, suppressed by class.
 
     Of the boxes that score more than `score_threshold`, the `pre_nms_top_k` best take
     part; the result is exact where there are no more of them.

@@ -103,7 +103,7 @@ def to_theirs(value: np.ndarray, key: str, source: str, classes: int | None):
 
 
 def flattened(key: str, source: str) -> int | None:
-    """Rows of the map that the layer of `key` reads flattened; None for other layers."""
+    """Rows of the map that the layer of `key` reads flattened; None for others."""
     pattern, side = FLATTENED.get(source, (r"^$", 0))
     return side if re.search(pattern, key) else None
 

@@ -118,9 +118,13 @@ def test_conversions_by_hand():
 def test_clip():
     box = np.array([[-1, -2, 30, 40], [3, 4, 5, 6]], np.float32)
     whole = boxes.whole((10, 20))
-    np.testing.assert_array_equal(boxes.clip(box, whole), [[0, 0, 20, 10], [3, 4, 5, 6]])
+    np.testing.assert_array_equal(
+        boxes.clip(box, whole), [[0, 0, 20, 10], [3, 4, 5, 6]]
+    )
     window = np.array([2, 1, 4, 20], np.float32)
-    np.testing.assert_array_equal(boxes.clip(box, window), [[2, 1, 4, 20], [3, 4, 4, 6]])
+    np.testing.assert_array_equal(
+        boxes.clip(box, window), [[2, 1, 4, 20], [3, 4, 4, 6]]
+    )
 
 
 def test_window_is_where_the_picture_lies():
