@@ -1,5 +1,6 @@
 """A model's COCO metrics on a data set."""
 
+import dataclasses
 import functools
 import json
 import pathlib
@@ -14,10 +15,11 @@ import tqdm
 from detjax import cluster, sharding
 from detjax.data.records import Record
 from detjax.eval import coco
+from detjax.ops import boxes
 from detjax.predict import in_original, to_results
 from detjax.preemption import Interrupted
 from detjax.sharding import Layout
-from detjax.types import Model
+from detjax.types import Batch, Model
 
 
 def truths_of(records: Iterable[Record]) -> coco.Truths:
@@ -99,16 +101,20 @@ def detect_all(
     rows: list[dict[str, Any]] = []
 
     @functools.partial(jax.jit, out_shardings=layout.by_image())
-    def predict(params, state, images):
+    def predict(params, state, seen):
+        window = functools.partial(boxes.window, network_size=seen.images.shape[1:3])
+        windows = jax.vmap(window)(seen.affine, seen.sizes)
         with layout.rows():
-            return model.predict(layout.gather(params), state, images)
+            return model.predict(
+                layout.gather(params), state, seen.images, windows, seen.proposals
+            )
 
     quiet = not progress or not cluster.primary()
     for batch in tqdm.tqdm(loader, disable=quiet, desc="evaluate", unit="batch"):
         if stop():
             raise Interrupted
-        images = filled_up(batch.images, layout.local_shares)
-        found = layout.local(predict(params, state, layout.put_images(images)))
+        seen = filled_up(dataclasses.replace(batch, objects=None), layout.local_shares)
+        found = layout.local(predict(params, state, layout.put(seen)))
         for i in np.flatnonzero(batch.valid):
             one = in_original(
                 jax.tree.map(lambda x, i=i: x[i], found),
@@ -120,10 +126,12 @@ def detect_all(
     return cluster.gather(rows)
 
 
-def filled_up(images: np.ndarray, shares: int) -> np.ndarray:
-    """`images` with the last one repeated, until they divide among `shares`."""
-    missing = -len(images) % shares
-    return np.concatenate([images, np.repeat(images[-1:], missing, axis=0)])
+def filled_up(batch: Batch, shares: int) -> Batch:
+    """`batch` with the last image repeated, until images divide among `shares`."""
+    missing = -len(batch.ids) % shares
+    return jax.tree.map(
+        lambda x: np.concatenate([x, np.repeat(x[-1:], missing, axis=0)]), batch
+    )
 
 
 def evaluate(

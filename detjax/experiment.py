@@ -14,7 +14,7 @@ from detjax import evaluate as evaluation
 from detjax import predict as prediction
 from detjax.data import dataset
 from detjax.data.builder import Info
-from detjax.data.classes import COCO, COCO_IDS
+from detjax.data.classes import COCO, COCO_IDS, names_for
 from detjax.weights import convert, published
 
 # Whose keywords a section holds; the model's is the constructor of its name.
@@ -129,17 +129,23 @@ def import_weights(
     )
     out = cli.make_workdir(out)
     if model in models.MODELS:
-        names = tuple(classes or COCO)
-        ids = COCO_IDS if names == COCO else tuple(range(1, len(names) + 1))
         made = models.make(model, **kwargs)
+        names = tuple(classes or names_for(made.net.num_classes))
+        known = dict(zip(COCO, COCO_IDS, strict=True))
+        ids = (
+            tuple(range(1, len(names) + 1))
+            if classes
+            else tuple(known.get(name, i) for i, name in enumerate(names, start=1))
+        )
         if len(names) != made.net.num_classes:
             raise ValueError(
                 f"{model} has {made.net.num_classes} classes, {len(names)} were named"
             )
-        side = models.SIDES.get(model, 550)
+        letterbox = model in models.LETTERBOXED
+        side = models.LETTERBOXED.get(model) or models.SIDES.get(model, 550)
         described = {
             "model": {"name": model, **kwargs},
-            "data": {"size": (side, side), "letterbox": False},
+            "data": {"size": (side, side), "letterbox": letterbox},
             "classes": names,
             "category_ids": ids,
         }

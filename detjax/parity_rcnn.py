@@ -20,6 +20,14 @@ from detjax.parity import Certificate, training
 from detjax.types import Batch, Model, Objects
 from detjax.weights import convert
 
+# Our names of the models behind torchvision's.
+GOLDENS = {
+    "fasterrcnn_resnet50_fpn": "faster_rcnn_r50_fpn",
+    "fasterrcnn_resnet50_fpn_v2": "faster_rcnn_r50_fpn_v2",
+    "maskrcnn_resnet50_fpn": "mask_rcnn_r50_fpn",
+    "maskrcnn_resnet50_fpn_v2": "mask_rcnn_r50_fpn_v2",
+    "keypointrcnn_resnet50_fpn": "keypoint_rcnn_r50_fpn",
+}
 # In a golden's training the samplers take every candidate.
 ALL = 1_000_000
 # The original's weights here are random, its norms plain ones.
@@ -36,27 +44,18 @@ class Padded(NamedTuple):
     shapes: list[tuple[int, int]]  # (h, w) in the batch
 
 
-def name_of(golden: str) -> str:
-    """Our name of the model behind torchvision's `golden`."""
-    return (
-        golden.replace("rcnn_", "_rcnn_")
-        .replace("resnet50", "r50")
-        .replace("resnet101", "r101")
-    )
-
-
 def settings_of(facts: dict[str, Any]) -> dict[str, Any]:
     """The keywords of the model that a golden was made with."""
     known = dict(SETTINGS)
     for part in ("fpn_norm", "head_norm"):
-        if models.rcnn.ORIGINALS[name_of(facts["model"])].get(part):
+        if models.rcnn.ORIGINALS[GOLDENS[facts["model"]]].get(part):
             known[part] = "frozen"
     return known
 
 
 def pad(facts: dict[str, Any]) -> Padded:
     """A golden's images, drawn, normalised, resized and batched."""
-    mean, std = (np.float32(s) / 255 for s in STATISTICS["imagenet"])
+    mean, std = (np.array(s, np.float32) / 255 for s in STATISTICS["imagenet"])
     shrink = jax.jit(resize.bilinear, static_argnums=1)
     images, sizes, shapes = [], [], []
     for drawn in facts["input"]:
@@ -92,11 +91,11 @@ def draw_batch(padded: Padded, targets: list[dict[str, Any]]) -> Batch:
     for i, target in enumerate(targets):
         m, shape = len(target["boxes"]), padded.shapes[i]
         scale = padded.affine[i, [0, 1], [0, 1]]
-        given = np.float32(target["boxes"])
+        given = np.array(target["boxes"], np.float32)
         objects.boxes[i, :m] = given * np.tile(scale, 2)
         objects.labels[i, :m] = np.asarray(target["labels"]) - 1
         objects.valid[i, :m] = True
-        objects.keypoints[i, :m] = np.float32(target["keypoints"])
+        objects.keypoints[i, :m] = np.array(target["keypoints"], np.float32)
         objects.keypoints[i, :m, :, :2] *= scale
         drawn = np.stack([goldens.ellipse(box, padded.sizes[i]) for box in given])
         if not np.array_equal(drawn.sum(axis=(1, 2)), target["mask_area"]):
@@ -121,7 +120,7 @@ def certify(path: str | pathlib.Path) -> Certificate:
     """
     golden = goldens.read(path)
     facts, padded = golden.facts, pad(golden.facts)
-    make = functools.partial(models.make, name_of(facts["model"]), **settings_of(facts))
+    make = functools.partial(models.make, GOLDENS[facts["model"]], **settings_of(facts))
     model = make()
     shapes = jax.eval_shape(model.init, jax.random.key(0), padded.images)
     params, state, _ = convert.load(

@@ -14,8 +14,8 @@ from ml_collections import ConfigDict
 from detjax import compilation, models
 from detjax.checkpoint import Checkpoints
 from detjax.data import augment, plan
-from detjax.ops import masks
-from detjax.ops.paste import paste
+from detjax.ops import boxes, masks
+from detjax.ops.paste import paste, paste_boxes
 from detjax.types import Detections, Model
 
 # What of a data section decides how an image is brought into the network's input.
@@ -33,6 +33,7 @@ class Found(NamedTuple):
     mask_scores: np.ndarray | None = (
         None  # [n], where masks rank by scores of their own
     )
+    keypoints: np.ndarray | None = None  # [n k 3] x, y, score
 
 
 def in_original(
@@ -47,35 +48,49 @@ def in_original(
     `size` is the original's.
     """
     some = np.asarray(detections.valid)
-    boxes = np.asarray(detections.boxes, np.float64)[some]
+    found = np.asarray(detections.boxes, np.float64)[some]
     inverse = np.linalg.inv(np.vstack([affine, [0, 0, 1]]))
     h, w = size
-    original = np.clip(augment.move_boxes(boxes, inverse), 0, [w, h, w, h])
-    drawn = None
-    if detections.masks is not None:
-        pasted = paste(
-            np.asarray(detections.masks)[some],
-            boxes.astype(np.float32),
-            affine,
-            size,
-            network_size,
-        )
-        drawn = np.stack(pasted) if pasted else np.zeros((0, h, w), bool)
+    original = np.clip(augment.move_boxes(found, inverse), 0, [w, h, w, h])
+    pasted = _pasted(detections, some, affine, size, network_size)
+    mask_scores, keypoints = (
+        None if x is None else np.asarray(x)[some]
+        for x in (detections.mask_scores, detections.keypoints)
+    )
+    if keypoints is not None:
+        places = keypoints[..., :2] @ inverse[:2, :2].T + inverse[:2, 2]
+        keypoints = np.concatenate([places, keypoints[..., 2:]], axis=-1)
     return Found(
         original,
         np.asarray(detections.scores)[some],
         np.asarray(detections.labels)[some],
-        drawn,
-        None
-        if detections.mask_scores is None
-        else np.asarray(detections.mask_scores)[some],
+        pasted,
+        mask_scores,
+        keypoints,
     )
+
+
+def _pasted(detections, some, affine, size, network_size) -> np.ndarray | None:
+    """The masks [n h w] of `some` detections in the original, None without masks."""
+    around = np.asarray(detections.boxes, np.float32)[some]
+    if detections.masks is not None:
+        pasted = paste(
+            np.asarray(detections.masks)[some], around, affine, size, network_size
+        )
+    elif detections.box_masks is not None:
+        pasted = paste_boxes(
+            np.asarray(detections.box_masks)[some], around, affine, size
+        )
+    else:
+        return None
+    return np.stack(pasted) if pasted else np.zeros((0, *size), bool)
 
 
 def to_results(found: Found, image_id: int, category_ids: Sequence[int]) -> list[dict]:
     """`found` as entries of a COCO results file; `category_ids` are those of labels.
 
-    A `mask_score` stands beside the box's `score` where masks have their own.
+    A `mask_score` stands beside the box's `score` where masks have their own;
+    `keypoints` are x, y, score of one after the other.
     """
     rows = []
     for i, (box, score, label) in enumerate(
@@ -92,6 +107,8 @@ def to_results(found: Found, image_id: int, category_ids: Sequence[int]) -> list
             row["segmentation"] = masks.encode_rle(found.masks[i])
         if found.mask_scores is not None:
             row["mask_score"] = float(found.mask_scores[i])
+        if found.keypoints is not None:
+            row["keypoints"] = found.keypoints[i].astype(float).ravel().tolist()
         rows.append(row)
     return rows
 
@@ -128,7 +145,10 @@ class Run(NamedTuple):
             size, letterbox, scale = plan.fit_for(*image.shape[:2], **declared)
             matrix = augment.fit(whole, size, letterbox, scale).matrix
             pixels = augment.move_pixels(image, matrix, size)[None]
-            found = jax.device_get(run(self.params, self.state, pixels))
+            window = _WINDOW(
+                matrix[:2].astype(np.float32), np.array(image.shape[:2], np.int32), size
+            )
+            found = jax.device_get(run(self.params, self.state, pixels, window[None]))
             found = jax.tree.map(lambda x: x[0], found)
             some = found.valid & (found.scores >= min_score)
             found = dataclasses.replace(found, valid=some)
@@ -138,6 +158,7 @@ class Run(NamedTuple):
 
 
 _JITTED: dict[Any, Any] = {}
+_WINDOW = jax.jit(boxes.window, static_argnums=2)
 
 
 def _jitted(function):

@@ -6,9 +6,9 @@ import jax
 import numpy as np
 
 from detjax import models
-from detjax.types import Batch, Objects
+from detjax.types import Batch, Objects, Proposals
 
-SIDE, CLASSES = 64, 3
+SIDE, CLASSES, KEYPOINTS = 64, 3, 2
 
 YOLACT = {
     "name": "yolact",
@@ -25,11 +25,58 @@ YOLACT = {
     "max_detections": 10,
     "score_threshold": 0.01,
 }
+# One block a stage and few proposals; the samplers take every candidate.
+RCNN = {
+    "num_classes": CLASSES,
+    "backbone": "resnet10",
+    "backbone_width": 8,
+    "levels": (3, 4),
+    "features": 8,
+    "sizes": ((12,), (24,), (48,)),
+    "hidden": 16,
+    "rpn_samples": 1000,
+    "samples": 1000,
+    "mask_samples": 12,
+    "pre_nms": (20, 20),
+    "post_nms": (16, 16),
+    "score_threshold": 0.01,
+    "max_detections": 10,
+    "norm": "frozen",
+}
+MASKS = {"mask_bins": 6, "mask_features": 8, "mask_depth": 1}
+C4 = {"levels": (4,), "fpn": False, "sizes": ((12, 24, 48),), "features": 16}
 TINY = {
     "yolact": YOLACT,
     "yolact-boxes": {**YOLACT, "masks": False},
     "yolact-group-norm": {**YOLACT, "norm": "group"},
     "yolact-frozen-norm": {**YOLACT, "norm": "frozen"},
+    "mask_rcnn-v2": {
+        "name": "mask_rcnn",
+        **RCNN,
+        **MASKS,
+        "norm": "group",
+        "fpn_norm": "group",
+        "head_norm": "group",
+        "box_head": "convs",
+        "rpn_depth": 2,
+    },
+    "faster_rcnn_c4": {"name": "faster_rcnn_c4", **RCNN, **C4, "bins": 6},
+    "fast_rcnn": {
+        "name": "fast_rcnn",
+        **RCNN,
+        **C4,
+        "backbone": "vgg11",
+        "dropout": 0.0,
+    },
+    "keypoint_rcnn": {
+        "name": "keypoint_rcnn",
+        **RCNN,
+        "mask_bins": 6,
+        "keypoints": KEYPOINTS,
+        "keypoint_features": 8,
+        "keypoint_depth": 1,
+    },
+    "ms_rcnn": {"name": "ms_rcnn", **RCNN, **MASKS, "norm": "batch"},
 }
 
 
@@ -54,12 +101,22 @@ def variables(name, seed=0):
     return jax.jit(model(name).init)(jax.random.key(seed, impl="rbg"), images)
 
 
+def has_masks(name):
+    """Whether the tiny model `name` predicts masks."""
+    made = model(name).net
+    heads = getattr(made, "roi_heads", None)
+    return made.num_prototypes > 0 if heads is None else heads.mask_head is not None
+
+
 def key():
     return jax.random.key(7)
 
 
 def batch(count=2, objects=3, padding=6, seed=0) -> Batch:
-    """Pictures of noise with bright boxes, `objects` real ones an image."""
+    """Pictures of noise with bright boxes, `objects` real ones an image.
+
+    Keypoints lie on the boxes' diagonals, proposals beside the boxes and elsewhere.
+    """
     rng = np.random.default_rng(seed)
     low = rng.uniform(0, SIDE * 0.6, (count, padding, 2))
     high = np.minimum(low + rng.uniform(8, 30, (count, padding, 2)), SIDE)
@@ -73,6 +130,11 @@ def batch(count=2, objects=3, padding=6, seed=0) -> Batch:
             if j < objects:
                 x1, y1, x2, y2 = boxes[i, j].astype(int)
                 images[i, y1:y2, x1:x2] = 200
+    share = np.linspace(0.3, 0.7, KEYPOINTS)[:, None]
+    places = boxes[:, :, None, :2] * (1 - share) + boxes[:, :, None, 2:] * share
+    seen = np.full((*places.shape[:-1], 1), 2)
+    near = np.clip(boxes + rng.uniform(-3, 3, boxes.shape), 0, SIDE)
+    far = np.tile(np.float32([[0, 0, 20, 20], [30, 0, 64, 64]]), (count, 1, 1))
     return Batch(
         images=images,
         objects=Objects(
@@ -81,10 +143,15 @@ def batch(count=2, objects=3, padding=6, seed=0) -> Batch:
             valid=np.tile(np.arange(padding) < objects, (count, 1)),
             crowd=np.zeros((count, padding), bool),
             masks=masks,
+            keypoints=np.concatenate([places, seen], axis=-1).astype(np.float32),
         ),
         ids=np.arange(count, dtype=np.int32),
         affine=np.tile(np.eye(3, dtype=np.float32)[:2], (count, 1, 1)),
         sizes=np.full((count, 2), SIDE, np.int32),
         valid=np.ones(count, bool),
         cut=np.zeros(count, np.int32),
+        proposals=Proposals(
+            boxes=np.concatenate([near, far], axis=1).astype(np.float32),
+            valid=np.ones((count, padding + 2), bool),
+        ),
     )

@@ -1,4 +1,4 @@
-"""Every golden of the authors' YOLACT, and of the classifiers behind our backbones.
+"""Every golden of YOLACT, of two-stage detectors, and of our backbones.
 
 Seeds, shapes and scales are the files'; other files may stand in their place.
 """
@@ -9,15 +9,13 @@ import pathlib
 import pytest
 from conftest import ROOT
 
-from detjax import backbones, parity
+from detjax import backbones, parity, parity_rcnn
 
 FOLDER = pathlib.Path(os.environ.get("DETJAX_GOLDENS", ROOT / "../shared/goldens"))
 FILES = sorted((FOLDER / "yolact").glob("*.json"))
-CLASSIFIERS = [
-    path
-    for path in sorted((FOLDER / "torchvision").glob("*.json"))
-    if path.stem in backbones.FAMILIES
-]
+TORCHVISION = sorted((FOLDER / "torchvision").glob("*.json"))
+TWO_STAGES = [path for path in TORCHVISION if path.stem in parity_rcnn.GOLDENS]
+CLASSIFIERS = [path for path in TORCHVISION if path.stem in backbones.FAMILIES]
 
 
 @pytest.mark.skipif(
@@ -41,3 +39,19 @@ def test_yolact_is_the_original(path):
     # An IoU within rounding of the threshold may fall on the other side of it.
     assert found.detections >= 0.99
     assert found.mask_areas < 0.02
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
+    not TWO_STAGES, reason=f"no goldens in {FOLDER}: set DETJAX_GOLDENS"
+)
+@pytest.mark.parametrize("path", TWO_STAGES, ids=lambda p: p.stem)
+def test_two_stages_are_torchvisions(path):
+    found = parity_rcnn.certify(path)
+    assert found.parameters == found.expected_parameters
+    assert {k: v for k, v in found.outputs.items() if not v < 1e-4} == {}
+    assert {k: v for k, v in found.losses.items() if not v < 1e-4} == {}
+    assert {k: v for k, v in found.gradients.items() if not v < 1e-3} == {}
+    # Nearly equal scores, and overlaps near a threshold, may fall either way.
+    assert found.proposals >= 0.99
+    assert found.detections >= 0.99

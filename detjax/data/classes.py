@@ -1,4 +1,4 @@
-"""COCO's 80 classes, for weights that come without their names."""
+"""COCO's classes, for weights that come without their names."""
 
 COCO = tuple(
     """person,bicycle,car,motorcycle,airplane,bus,train,truck,boat,traffic light,
@@ -14,3 +14,15 @@ teddy bear,hair drier,toothbrush""".replace("\n", "").split(",")
 # The numbers of COCO's categories run to 90; these were never used.
 _HOLES = {12, 26, 29, 30, 45, 66, 68, 69, 71, 83}
 COCO_IDS = tuple(i for i in range(1, 91) if i not in _HOLES)
+# Those of weights whose labels are the categories' numbers, holes included.
+COCO_NUMBERED = tuple(
+    dict(zip(COCO_IDS, COCO, strict=True)).get(i, "N/A") for i in range(1, 91)
+)
+
+
+def names_for(count: int) -> tuple[str, ...]:
+    """The names that a head of `count` classes has if it was trained on COCO.
+
+    All 80, the 90 numbers, or the person alone, of keypoints; all 80 for any other.
+    """
+    return {90: COCO_NUMBERED, 1: COCO[:1]}.get(count, COCO)

@@ -129,8 +129,8 @@ class Outputs(NamedTuple):
 class Proposer:
     """How boxes are proposed; pairs are for training and for prediction."""
 
-    pre_nms: tuple[int, int]
-    post_nms: tuple[int, int]
+    pre_nms: tuple[int, ...]
+    post_nms: tuple[int, ...]
     nms_threshold: float
     min_size: float
 

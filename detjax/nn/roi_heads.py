@@ -71,7 +71,9 @@ class Convs(linen.Module):
                 name=f"{i}.0",
             )(x)
             if self.norm is not None:
-                mask = None if real is None else real[:, None, None, None]
+                # Groups are within a region, whatever the others are.
+                masked = real is not None and self.norm != "group"
+                options = {"mask": real[:, None, None, None]} if masked else {}
                 x = norm(
                     self.norm,
                     name=f"{i}.1",
@@ -79,7 +81,7 @@ class Convs(linen.Module):
                     train=train,
                     epsilon=self.norm_eps,
                     dtype=self.dtype,
-                )(x, mask=mask)
+                )(x, **options)
             x = linen.relu(x)
         if self.hidden is None:
             return x

@@ -232,13 +232,8 @@ def _taps(ends, scale, cells, bins, sampling, aligned) -> _Taps:
 
 def _matrix(taps: _Taps, cells: int, bins: int) -> jax.Array:
     """The weight of every cell in the mean of each bin, [n s cells]."""
-    weights = sum(
-        weight[..., None] * jax.nn.one_hot(index, cells)
-        for index, weight in (
-            (taps.low, taps.weight_low),
-            (taps.high, taps.weight_high),
-        )
-    )
+    low, high = (jax.nn.one_hot(index, cells) for index in (taps.low, taps.high))
+    weights = taps.weight_low[..., None] * low + taps.weight_high[..., None] * high
     n, t = taps.low.shape
     return weights.reshape(n, bins, t // bins, cells).mean(axis=2)
 
@@ -261,13 +256,16 @@ def _adaptive(ends, scale, cells, bins) -> jax.Array:
     return lax.fori_loop(0, most, add, nothing) / count[..., None]
 
 
+@functools.partial(jax.custom_vjp, nondiff_argnums=(3,))
 def _gathered(cells, rows: _Taps, columns: _Taps, bins: int) -> jax.Array:
-    """The means of bins from a list of cells [. c]; `rows` index the rows' starts."""
-    n, t = rows.low.shape
-    c, step = cells.shape[-1], t // bins
-    rows = jax.tree.map(lambda v: v.reshape(n, bins, step), rows)
-    columns = jax.tree.map(lambda v: v.reshape(n, bins, step), columns)
-    total = jnp.zeros((n, bins, bins, c), jnp.float32)
+    """The means of bins from a list of cells [. c]; `rows` index the rows' starts.
+
+    Forward, every tap is a gather that XLA fuses into one loop. Backward, scatters of
+    two neighbours at once, one after the other: a fused form would hold them all.
+    """
+    rows, columns = (_by_sample(taps, bins) for taps in (rows, columns))
+    n, step = rows.low.shape[0], rows.low.shape[2]
+    total = jnp.zeros((n, bins, bins, cells.shape[-1]), jnp.float32)
     for i in range(step):
         for j in range(step):
             for row, vertical in (
@@ -283,6 +281,51 @@ def _gathered(cells, rows: _Taps, columns: _Taps, bins: int) -> jax.Array:
                     read = jnp.take(cells, index, axis=0, mode="clip")
                     total += weight[..., None] * read
     return (total / step**2).astype(cells.dtype)
+
+
+def _by_sample(taps: _Taps, bins: int) -> _Taps:
+    n, t = taps.low.shape
+    return _Taps(*(v.reshape(n, bins, t // bins) for v in taps))
+
+
+def _gathered_forward(cells, rows, columns, bins):
+    return _gathered(cells, rows, columns, bins), (cells, rows, columns)
+
+
+def _gathered_backward(bins, kept, gradient):
+    cells, rows, columns = kept
+    rows, columns = (_by_sample(taps, bins) for taps in (rows, columns))
+    step = rows.low.shape[2]
+    gradient = gradient.astype(jnp.float32) / step**2
+    # A column's two cells lie side by side; on the last one both weights fall on it.
+    alone = columns.high == columns.low
+    pair = jnp.stack(
+        [
+            columns.weight_low + jnp.where(alone, columns.weight_high, 0),
+            jnp.where(alone, 0, columns.weight_high),
+        ],
+        axis=-1,
+    )
+    starts = jnp.concatenate([rows.low, rows.high], axis=-1)
+    weights = jnp.concatenate([rows.weight_low, rows.weight_high], axis=-1)
+
+    def put_back(total, at):
+        i, j = at
+        index = starts[:, :, None, i] + columns.low[:, None, :, j]
+        weight = weights[:, :, None, i, None] * pair[:, None, :, j]
+        updates = weight[..., None] * gradient[:, :, :, None]
+        numbers = lax.ScatterDimensionNumbers((3, 4), (), (0,))
+        mode = lax.GatherScatterMode.PROMISE_IN_BOUNDS
+        return lax.scatter_add(total, index[..., None], updates, numbers, mode=mode), ()
+
+    # One more cell, since the last one has a neighbour too, of weight 0.
+    nothing = jnp.zeros((cells.shape[0] + 1, cells.shape[1]), jnp.float32)
+    i, j = jnp.divmod(jnp.arange(2 * step * step), step)
+    total, _ = lax.scan(put_back, nothing, (i, j))
+    return total[:-1].astype(cells.dtype), None, None
+
+
+_gathered.defvjp(_gathered_forward, _gathered_backward)
 
 
 def _bins(ends, scale, cells, bins):

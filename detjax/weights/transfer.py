@@ -9,9 +9,11 @@ from flax import traverse_util
 from detjax.checkpoint import Checkpoints, TrainState
 from detjax.weights.convert import Report
 
-# What a detector has and a classifier's file cannot: all but the backbone, and what
-# makes one of its convolutions deformable.
-NOT_OF_A_BACKBONE = r"^(?!backbone\.)|\.conv2\.(bias|conv_offset_mask\.)"
+# What a detector has and a classifier's file cannot: all but the backbone, a pyramid
+# inside it, and what makes one of its convolutions deformable.
+NOT_OF_A_BACKBONE = (
+    r"^(?!backbone\.)|^backbone\.fpn\.|\.conv2\.(bias|conv_offset_mask\.)"
+)
 
 
 def start(
@@ -33,9 +35,11 @@ def start(
     ours = flat(run.params, run.state)
     theirs = flat(params, state)
     if not any(path[1] == "backbone" for path in theirs):
-        blocks = {path[2] for path in ours if path[1] == "backbone"}
+        nested = any(path[1:3] == ("backbone", "body") for path in ours)
+        place = ("backbone", "body") if nested else ("backbone",)
+        blocks = {p[len(place) + 1] for p in ours if p[1 : len(place) + 1] == place}
         theirs = {
-            (kind, "backbone", *path): value
+            (kind, *place, *path): value
             for (kind, *path), value in theirs.items()
             # Neither the classifier nor stages that the detector does without.
             if path[0] in blocks

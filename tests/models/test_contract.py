@@ -9,6 +9,7 @@ from families import (
     SIDE,
     TINY,
     batch,
+    has_masks,
     key,
     loss_and_gradient,
     model,
@@ -91,6 +92,7 @@ def test_padding_is_inert(name):
         boxes=junk(data.objects.boxes),
         labels=junk(data.objects.labels),
         masks=junk(data.objects.masks),
+        keypoints=junk(data.objects.keypoints),
         crowd=np.where(real, data.objects.crowd, rng.random(real.shape) < 0.5),
     )
     close(run(name, data), run(name, data.replace(objects=spoilt)), rtol=0, atol=0)
@@ -165,7 +167,8 @@ def test_eight_devices_give_the_loss_of_one(name):
 
 def test_predictions_have_a_fixed_shape_and_order(name):
     params, state = variables(name)
-    found = predict(name)(params, state, batch().images)
+    data = batch()
+    found = predict(name)(params, state, data.images, None, data.proposals)
     assert found.boxes.shape == (2, 10, 4)
     scores = np.where(found.valid, found.scores, -1)
     assert (np.diff(scores, axis=1) <= 0).all()
@@ -173,16 +176,28 @@ def test_predictions_have_a_fixed_shape_and_order(name):
     assert (found.boxes <= SIDE).all()
     assert found.valid.any()
     assert (found.labels < 3).all()
-    assert (found.masks is not None) == TINY[name].get("masks", True)
+    drawn = found.masks is not None or found.box_masks is not None
+    assert drawn == has_masks(name)
     assert finite(found)
+
+
+def test_predictions_lie_in_the_pictures_window(name):
+    params, state = variables(name)
+    data, window = batch(), np.float32([[5, 0, 40, 64], [0, 8, 64, 20]])
+    found = predict(name)(params, state, data.images, window, data.proposals)
+    low, high = window[:, None, :2], window[:, None, 2:]
+    some = np.asarray(found.valid)[..., None]
+    assert some.any()
+    assert (~some | (found.boxes[..., :2] >= low)).all()
+    assert (~some | (found.boxes[..., 2:] <= high)).all()
 
 
 def test_predictions_do_not_depend_on_the_rest_of_the_batch(name):
     params, state = variables(name)
     data = batch()
-    both = predict(name)(params, state, data.images)
-    twin = np.stack([data.images[0], data.images[0]])
-    alone = predict(name)(params, state, twin)
+    both = predict(name)(params, state, data.images, None, data.proposals)
+    twin = jax.tree.map(lambda x: np.stack([x[0], x[0]]), data)
+    alone = predict(name)(params, state, twin.images, None, twin.proposals)
     close(
         jax.tree.map(lambda x: x[0], both),
         jax.tree.map(lambda x: x[1], alone),
