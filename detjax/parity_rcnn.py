@@ -226,12 +226,14 @@ def _outputs(raw: Raw, matched, padded: Padded, expected):
             key = f"rpn.{name}.{i}"
             errors[key] = summary_error(nchw(part), expected[key])
         start += count
-    share, rows = _proposals(raw.proposals, expected)
+    counts = [expected[f"proposals.{i}"]["shape"][0] for i in range(b)]
     for name, value in (("box.logits", raw.logits), ("box.deltas", raw.deltas)):
-        # The background first, and the rows of both images one after the other.
-        value = np.roll(value, 1, axis=2)
-        value = np.concatenate([v[r] for v, r in zip(value, rows, strict=True)])
-        errors[name] = _rows_error(value.reshape(len(value), -1), expected[name])
+        rows = [
+            # The background first.
+            np.roll(each[valid], 1, axis=1).reshape(valid.sum(), -1)
+            for each, valid in zip(value, raw.proposals.valid, strict=True)
+        ]
+        errors[name] = _rows_error(rows, counts, expected[name])
     if raw.masks is not None:
         logits = np.moveaxis(np.roll(raw.masks, 1, axis=-1), -1, 2)
         errors["mask_logits"] = known_error(
@@ -242,7 +244,7 @@ def _outputs(raw: Raw, matched, padded: Padded, expected):
             in_order(np.moveaxis(raw.keypoints, -1, 2), matched),
             expected["keypoint_logits"],
         )
-    return errors, share
+    return errors, _proposals(raw.proposals, expected)
 
 
 def nchw(x: np.ndarray) -> np.ndarray:
@@ -258,33 +260,49 @@ def in_order(values: np.ndarray, matched: list[np.ndarray]) -> np.ndarray:
     return np.concatenate(rows)
 
 
-def _proposals(ours, expected) -> tuple[float, list[np.ndarray]]:
-    """The part of the expected proposals that are ours; the rows of ours."""
-    twins, count, rows = 0, 0, []
-    for i, (boxes, valid) in enumerate(zip(ours.boxes, ours.valid, strict=True)):
-        want = expected[f"proposals.{i}"]
-        known = np.asarray(want["value"]).reshape(-1, 4)
-        found = boxes[valid]
-        apart = np.abs(known[:, None] - found[None]).max(axis=-1).min(axis=1)
-        twins += int((apart < 0.01).sum())
-        # Proposals too many or too few count against us like those that differ.
-        count += len(known) + abs(len(found) - want["shape"][0])
-        rows.append(np.flatnonzero(valid))
-    return twins / count, rows
+def _proposals(ours, expected) -> float:
+    """The part of the expected proposals that have a twin among ours, of 1.
 
-
-def _rows_error(value: np.ndarray, summary: dict[str, Any], reach: int = 2) -> float:
-    """`summary_error`, where a row may have changed places with one close by.
-
-    Proposals of nearly the same objectness come in either order.
+    Proposals too many or too few count like those that differ.
     """
-    shifted = [np.roll(value, by, axis=0) for by in range(-reach, reach + 1)]
-    at = np.stack([v.reshape(-1)[summary["index"]] for v in shifted])
+    shares = []
+    for i, (boxes, valid) in enumerate(zip(ours.boxes, ours.valid, strict=True)):
+        known = np.asarray(expected[f"proposals.{i}"]["value"]).reshape(-1, 4)
+        total = expected[f"proposals.{i}"]["shape"][0]
+        apart = np.abs(known[:, None] - boxes[valid][None]).max(axis=-1).min(axis=1)
+        missing = abs(int(valid.sum()) - total) / total
+        shares.append((apart < 0.01).mean() - missing)
+    return float(np.mean(shares))
+
+
+def _rows_error(
+    rows: list[np.ndarray],
+    counts: list[int],
+    summary: dict[str, Any],
+    reach: int = 3,
+) -> float:
+    """`summary_error` of each image's rows, where some may lie a few places off.
+
+    Proposals of nearly the same objectness come in either order, and one may suppress
+    another or not; `counts` are the original's.
+    """
+    value = np.concatenate(
+        [
+            np.pad(row, ((0, max(count - len(row), 0)), (0, 0)), "edge")[:count]
+            for row, count in zip(rows, counts, strict=True)
+        ]
+    )
     if list(value.shape) != list(summary["shape"]):
-        return float("inf")
-    errors = np.abs(at - np.asarray(summary["value"])).min(axis=0)
-    moments = (value.mean() - summary["mean"], value.std() - summary["std"])
-    return float(max(errors.max(), *np.abs(moments)) / summary["std"])
+        raise ValueError(f"shape {value.shape}, the original has {summary['shape']}")
+    index, want = np.asarray(summary["index"]), np.asarray(summary["value"])
+    at = [
+        np.roll(value, by, axis=0).reshape(-1)[index] for by in range(-reach, reach + 1)
+    ]
+    worst = np.abs(np.stack(at) - want).min(axis=0).max()
+    if [len(row) for row in rows] == list(counts):
+        moments = value.mean() - summary["mean"], value.std() - summary["std"]
+        worst = max(worst, *np.abs(moments))
+    return float(worst / summary["std"])
 
 
 def _match(found, i: int, padded: Padded, expected) -> np.ndarray:

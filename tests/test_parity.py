@@ -50,8 +50,11 @@ def test_two_stages_are_torchvisions(path):
     found = parity_rcnn.certify(path)
     assert found.parameters == found.expected_parameters
     assert {k: v for k, v in found.outputs.items() if not v < 1e-4} == {}
+    # Nearly equal scores, and overlaps near a threshold, may fall either way. A
+    # proposal more or less is one in a few thousand that these are divided by.
+    of_all = {name: found.losses.pop(name) for name in ("class", "box", "total")}
+    assert max(of_all.values()) < 1e-3
     assert {k: v for k, v in found.losses.items() if not v < 1e-4} == {}
     assert {k: v for k, v in found.gradients.items() if not v < 1e-3} == {}
-    # Nearly equal scores, and overlaps near a threshold, may fall either way.
     assert found.proposals >= 0.99
     assert found.detections >= 0.99

@@ -93,7 +93,7 @@ def drawn(
     first = np.clip(low, 0, size[::-1])
     last = np.clip(high + 1, first, size[::-1])
     (columns, x), (rows, y) = (
-        (_between(r + 2, side)[begin:end], slice(start, stop))
+        (_between(r + 2, int(side))[begin:end], slice(start, stop))
         for side, begin, end, start, stop in zip(
             sides, first - low, last - low, first, last, strict=True
         )
