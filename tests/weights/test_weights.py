@@ -1,6 +1,7 @@
 """Torch files in, ours out: names, layouts, differences, transfer to other classes."""
 
 import json
+import re
 
 import jax
 import numpy as np
@@ -10,6 +11,8 @@ from safetensors.numpy import save_file
 
 from detjax import checkpoint, experiment, models, optim, train
 from detjax import predict as prediction
+from detjax.data import classes
+from detjax.models import rcnn
 from detjax.weights import convert, names, published, transfer
 
 
@@ -22,11 +25,13 @@ def exported(name="yolact"):
     return convert.export(params, state, source="yolact", classes=YOLACT["num_classes"])
 
 
+@pytest.mark.parametrize("source", ["yolact", "torchvision"])
 @pytest.mark.parametrize("name", TINY)
-def test_export_then_load_is_the_identity(name):
+def test_export_then_load_is_the_identity(name, source):
     params, state = variables(name)
+    held = convert.export(params, state, source=source, classes=3)
     loaded, loaded_state, report = convert.load(
-        exported(name), params, state, source="yolact", classes=3
+        held, params, state, source=source, classes=3
     )
     equal((loaded, loaded_state), (params, state))
     assert not report.left
@@ -228,3 +233,68 @@ def test_scripts_function_writes_a_folder_for_named_classes(tmp_path):
     config = json.loads((tmp_path / "out" / "config.json").read_text())
     assert config["classes"] == ["cat", "dog"]
     assert checkpoint.Checkpoints(tmp_path / "out").latest() == 0
+
+
+def former(key):
+    """What torchvision called `key` when it trained its first detectors."""
+    key = re.sub(r"_blocks\.(\d)\.0\.", r"_blocks.\1.", key)
+    key = key.replace("rpn.head.conv.0.0.", "rpn.head.conv.")
+    return re.sub(
+        r"mask_head\.(\d)\.0\.", lambda m: f"mask_head.mask_fcn{int(m[1]) + 1}.", key
+    )
+
+
+@pytest.mark.parametrize("name", rcnn.ORIGINALS)
+def test_torchvisions_files_load_and_come_back(name):
+    model = models.make(name)
+    shapes = jax.eval_shape(model.init, jax.random.key(0), batch().images)
+    zeros = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), shapes)
+    kind = {"source": "torchvision", "classes": model.net.num_classes}
+    held = convert.export(*zeros, **kind)
+    rng = np.random.default_rng(0)
+    drawn = {k: rng.standard_normal(v.shape, np.float32) for k, v in held.items()}
+    file = {former(k) if "v2" not in name else k: v for k, v in drawn.items()}
+    assert ("rpn.head.conv.weight" in file) == ("v2" not in name)
+    loaded, state, report = convert.load(file, *shapes, **kind)
+    assert len(report.loaded) == len(drawn)
+    equal(convert.export(loaded, state, **kind), drawn)
+    score = "roi_heads.box_predictor.cls_score.bias"
+    ours = loaded["roi_heads"]["box_predictor"]["cls_score"]["bias"]
+    assert ours[-1] == drawn[score][0]
+
+
+def test_a_backbone_starts_a_pyramid(tmp_path):
+    from detjax import backbones
+
+    net = backbones.make("resnet10", width=8, num_classes=7)
+    held = dict(jax.jit(net.init)(jax.random.key(3), np.zeros((1, 64, 64, 3), "f")))
+    params = held.pop("params")
+    published.save(tmp_path, params, held)
+    made = models.make(**TINY["ms_rcnn"])
+    optimizer, _ = optim.make(steps=1, schedule={"peak": 1e-3})
+    before = train.create(made, optimizer, batch().images, seed=5)
+    run, report = transfer.start(before, tmp_path)
+    equal(run.params["backbone"]["body"]["layer2.0"], params["layer2.0"])
+    equal(run.params["backbone"]["fpn"], before.params["backbone"]["fpn"])
+    assert all(not name.startswith("backbone.body") for name in report.left)
+
+
+def test_torchvisions_classes_have_cocos_numbers(tmp_path):
+    net = models.make("keypoint_rcnn_r50_fpn")
+    shapes = jax.eval_shape(net.init, jax.random.key(0), batch().images)
+    zeros = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), shapes)
+    save_file(
+        convert.export(*zeros, source="torchvision", classes=1),
+        tmp_path / "w.safetensors",
+    )
+    experiment.import_weights(
+        tmp_path / "w.safetensors",
+        source="torchvision",
+        model="keypoint_rcnn_r50_fpn",
+        out=tmp_path / "out",
+    )
+    config = json.loads((tmp_path / "out" / "config.json").read_text())
+    assert (config["classes"], config["category_ids"]) == (["person"], [1])
+    assert config["data"] == {"size": [1088, 1088], "letterbox": True}
+    assert classes.names_for(90)[26 - 1] == "N/A"
+    assert classes.names_for(90)[90 - 1] == "toothbrush"

@@ -1,0 +1,231 @@
+"""Two-stage detectors' own rules, one at a time; parity checks the whole."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from families import RCNN, TINY, batch, key
+
+from detjax import models
+from detjax.models import rcnn
+from detjax.nn import rpn, second_stage
+from detjax.nn.second_stage import Regions
+from detjax.types import Objects, Proposals
+
+WINDOW = np.float32([0, 0, 64, 64])
+
+
+def objects(*boxes, crowd=()):
+    n = len(boxes)
+    return Objects(
+        boxes=np.float32(boxes),
+        labels=np.arange(n, dtype=np.int32),
+        valid=np.ones(n, bool),
+        crowd=np.isin(np.arange(n), crowd),
+        masks=np.ones((n, 16, 16), np.uint8),
+    )
+
+
+@pytest.mark.parametrize("name", rcnn.ORIGINALS)
+def test_originals_predict_at_full_size(name):
+    model = models.make(name)
+    images = np.zeros((1, 800, 1088, 3), np.uint8)
+    params, state = jax.eval_shape(model.init, key(), images)
+    found = jax.eval_shape(model.predict, params, state, images)
+    assert found.boxes.shape == (1, 100, 4)
+    assert (found.box_masks is not None) == ("mask" in name)
+    assert (found.keypoints is not None) == ("keypoint" in name)
+
+
+@pytest.mark.parametrize("backbone", ["resnet101", "resnext50_32x4d"])
+def test_other_backbones_fit(backbone):
+    model = models.make("mask_rcnn", num_classes=2, backbone=backbone)
+    images = np.zeros((1, 64, 64, 3), np.uint8)
+    params, state = jax.eval_shape(model.init, key(), images)
+    found = jax.eval_shape(model.predict, params, state, images)
+    assert found.box_masks.shape == (1, 100, 28, 28)
+
+
+@pytest.mark.parametrize("name", ["fast_rcnn", "faster_rcnn_vgg16", "faster_rcnn_c4"])
+def test_the_first_papers_models_fit(name):
+    model, data = models.make(name, num_classes=20), batch()
+    params, state = jax.eval_shape(model.init, key(), data.images)
+    loss = jax.eval_shape(model.loss, params, state, data, key())[0]
+    assert loss.shape == ()
+
+
+def propose(logits, deltas, priors, counts, **changes):
+    given = {"pre_nms": 10, "post_nms": 4, "nms_threshold": 0.7, "min_size": 1.0}
+    found = rpn.propose(
+        np.float32(logits),
+        np.float32(deltas),
+        np.float32(priors),
+        counts,
+        WINDOW,
+        **{**given, **changes},
+    )
+    return np.asarray(found.boxes)[np.asarray(found.valid)].tolist()
+
+
+def test_proposals_are_suppressed_within_their_level_only():
+    priors = [[0, 0, 20, 20], [0, 0, 20, 21], [0, 0, 20, 22], [40, 40, 80, 60]]
+    still = np.zeros((4, 4))
+    assert propose([1, 3, 2, 0], still, priors, (4,)) == [
+        [0, 0, 20, 21],
+        [40, 40, 64, 60],
+    ]
+    assert propose([1, 3, 2, 0], still, priors, (2, 2)) == [
+        [0, 0, 20, 21],
+        [0, 0, 20, 22],
+        [40, 40, 64, 60],
+    ]
+    assert propose([1, 3, 2, 9], still, priors, (4,), pre_nms=1) == [[40, 40, 64, 60]]
+    assert propose([1, 3, 2, 9], still, priors, (4,), min_size=22) == []
+
+
+def drawn(proposals, things, **changes):
+    given = {
+        "num_classes": 3,
+        "positive": 0.5,
+        "negative": 0.5,
+        "crowd_threshold": 0.7,
+        "samples": 100,
+        "fraction": 0.25,
+    }
+    boxes = np.float32(proposals).reshape(-1, 4)
+    return second_stage.sample(
+        Proposals(boxes, np.ones(len(boxes), bool)),
+        things,
+        key(),
+        **{**given, **changes},
+    )
+
+
+def test_regions_are_positive_negative_or_left_out_by_their_overlap():
+    things = objects((0, 0, 20, 20))
+    # Overlaps of 0.8, 0.4 and 0.2 beside the object's own box.
+    given = [[0, 0, 20, 16], [0, 0, 20, 8], [0, 0, 20, 4]]
+    found = drawn(given, things, positive=0.5, negative=0.3)
+    boxes = np.asarray(found.boxes)[np.asarray(found.chosen)].tolist()
+    assert sorted(boxes) == [[0, 0, 20, 4], [0, 0, 20, 16], [0, 0, 20, 20]]
+    assert np.asarray(found.labels)[np.asarray(found.positive)].tolist() == [0, 0]
+    assert (np.asarray(found.labels)[~np.asarray(found.positive)] == 3).all()
+    assert np.sum(drawn(given, things).chosen) == 4
+
+
+def test_regions_on_crowds_are_left_out():
+    found = drawn(
+        [[0, 0, 10, 10], [40, 40, 50, 50]], objects((0, 0, 30, 30), crowd=[0])
+    )
+    chosen = np.asarray(found.chosen)
+    assert np.asarray(found.boxes)[chosen].tolist() == [[40, 40, 50, 50]]
+    assert not found.positive.any()
+
+
+def regions(boxes, positive, labels):
+    n = len(boxes)
+    return Regions(
+        np.float32(boxes),
+        np.ones(n, bool),
+        np.array(positive),
+        np.zeros(n, np.int32),
+        np.int32(labels),
+        np.ones((n, 4), np.float32),
+    )
+
+
+def test_box_losses_are_their_definitions():
+    rng = np.random.default_rng(0)
+    logits = rng.standard_normal((3, 4)).astype("f")
+    deltas = rng.standard_normal((3, 4, 4)).astype("f")
+    found = regions(np.zeros((3, 4)), [True, False, True], [1, 3, 0])
+    entropy, distance, count = second_stage.box_losses(logits, deltas, found)
+    log_probs = logits - np.log(np.exp(logits).sum(1, keepdims=True))
+    assert float(entropy) == pytest.approx(-log_probs[[0, 1, 2], [1, 3, 0]].sum(), 1e-5)
+    apart = np.abs(np.stack([deltas[0, 1], deltas[2, 0]]) - 1)
+    smooth = np.where(apart < 1 / 9, 4.5 * apart**2, apart - 1 / 18)
+    assert float(distance) == pytest.approx(smooth.sum(), rel=1e-5)
+    assert int(count) == 3
+
+
+def test_masks_that_leave_their_region_fit_less():
+    """An object half inside its region, found there pixel by pixel: IoU one half."""
+    things = objects((0, 0, 64, 64))
+    found = regions([[0, 0, 32, 64]], [True], [0])
+    truth = second_stage.mask_targets(found, things, 8, (64, 64))
+    np.testing.assert_allclose(truth, 1)
+    fit = second_stage.mask_fit(np.ones((1, 8, 8), "f"), truth, found, things, (64, 64))
+    assert float(fit[0]) == pytest.approx(0.5)
+
+
+def test_detections_are_suppressed_by_class():
+    proposals = Proposals(
+        np.float32([[0, 0, 20, 20], [0, 0, 20, 21], [30, 30, 50, 50]]),
+        np.array([True, True, False]),
+    )
+    logits = np.log(np.float32([[0.5, 0.3, 0.2], [0.6, 0.02, 0.38], [1, 0.1, 0.1]]))
+    found = second_stage.detect(
+        logits,
+        np.zeros((3, 3, 4), np.float32),
+        proposals,
+        WINDOW,
+        score_threshold=0.05,
+        nms_threshold=0.5,
+        pre_nms_top_k=100,
+        max_detections=5,
+    )
+    assert found.valid.tolist() == [True, True, False, False, False]
+    np.testing.assert_allclose(found.scores[:2], [0.6, 0.3], rtol=1e-5)
+    assert found.labels[:2].tolist() == [0, 1]
+    np.testing.assert_allclose(found.boxes[0], [0, 0, 20, 21])
+
+
+def test_cells_are_as_far_apart_as_torchvisions():
+    assert rcnn.strides([(112, 104), (7, 7)], (448, 416)) == [(4, 4), (64, 59)]
+    assert rcnn.strides([(138, 138), (9, 9)], (550, 550)) == [(4, 4), (64, 64)]
+
+
+def test_a_sample_that_cannot_hold_all_still_learns():
+    made = models.make(**{**TINY["ms_rcnn"], "samples": 8, "rpn_samples": 8})
+    params, state = jax.jit(made.init)(key(), batch().images)
+    loss, (_, metrics) = jax.jit(made.loss)(params, state, batch(), key())
+    assert jnp.isfinite(loss)
+    assert 0 < metrics["positives"] <= 4
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"sizes": ((12,), (24,))}, "the 3 levels"),
+        ({"box_head": "svm"}, "box_head='svm'"),
+        ({"pooling": "mean"}, "pooling='mean'"),
+        ({"pooling": "max"}, "one level"),
+        ({"box_head": "last_stage", "levels": (4, 5)}, "last stage of a ResNet"),
+        ({"mask_iou": True}, "masks=True"),
+    ],
+)
+def test_settings_that_do_not_fit_are_told(changes, told):
+    with pytest.raises(ValueError, match=told):
+        models.make("faster_rcnn", **{**RCNN, **changes})
+
+
+@pytest.mark.parametrize(
+    ("name", "without", "told"),
+    [
+        ("ms_rcnn", {"masks": None}, "learns masks"),
+        ("keypoint_rcnn", {"keypoints": None}, "2 keypoints but the batch has none"),
+    ],
+)
+def test_what_the_batch_lacks_is_told(name, without, told):
+    made, data = models.make(**TINY[name]), batch()
+    params, state = jax.eval_shape(made.init, key(), data.images)
+    data = data.replace(objects=data.objects.replace(**without))
+    with pytest.raises(ValueError, match=told):
+        jax.eval_shape(made.loss, params, state, data, key())
+
+
+def test_fast_rcnn_asks_for_proposals():
+    made, data = models.make(**TINY["fast_rcnn"]), batch()
+    params, state = jax.eval_shape(made.init, key(), data.images)
+    with pytest.raises(ValueError, match="makes no proposals"):
+        jax.eval_shape(made.predict, params, state, data.images)
