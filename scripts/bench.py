@@ -4,6 +4,7 @@
     greedy_nms    1,000 and 5,000 boxes, against torchvision.ops.nms
     yolact        YOLACT-550 R50, float32: the network against the same in torch, and
                   what comes after it against the network
+    roi_align     the two formulations of RoIAlign, forward and backward, no peer
     coco_eval     boxes at COCO val's size, against pycocotools
     loader        ms an image of the COCO recipe's input pipeline at batch 8, on the 26
                   photographs of DETJAX_DATA's coco_cc, against OpenCV decoding and
@@ -41,7 +42,7 @@ import numpy as np
 
 from detjax import models, optim, sharding, train
 from detjax.checkpoint import Checkpoints
-from detjax.ops import masks, nms
+from detjax.ops import masks, nms, roi
 from detjax.types import Batch, Objects
 from detjax.weights import convert
 
@@ -404,6 +405,27 @@ def loader():
     what = f"550 px, batch 8, {cores} threads"
     yield row("loader", what, ours_ms, "OpenCV decode+resize / core", opencv_ms)
     yield row("loader", what, ours_ms, "PIL, the same transforms", pil_ms)
+def roi_align():
+    """Gathers as `ours`, the product with interpolation matrices as the peer."""
+    rng = np.random.default_rng(0)
+    for n, h, w in ((100, 16, 16), (512, 50, 68), (1000, 200, 272)):
+        features = jnp.asarray(rng.standard_normal((h, w, 256)), jnp.float32)
+        side = 4 * min(h, w)
+        boxes = jnp.asarray(random_boxes(rng, n, 0.7 * side, 0.3 * side))
+
+        def forward(features, boxes, method):
+            return roi.align(features, boxes, bins=7, scale=0.25, method=method)
+
+        def backward(features, boxes, method):
+            return jnp.sum(forward(features, boxes, method) ** 2)
+
+        for name, function in (("", forward), ("_grad", jax.grad(backward))):
+            run = jax.jit(function, static_argnums=2)
+            ours, matrices = in_turn(
+                *(ready(run, features, boxes, m) for m in ("gather", "einsum")), runs=3
+            )
+            size = f"{n} x 7x7x2 of {h}x{w}x256"
+            yield row(f"roi_align{name}", size, ours, "einsum", matrices)
 
 
 BENCHES = {
@@ -412,6 +434,7 @@ BENCHES = {
         fast_nms,
         greedy_nms,
         yolact,
+        roi_align,
         coco_eval,
         loader,
         checkpoint,
