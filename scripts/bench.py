@@ -421,9 +421,10 @@ def roi_align():
 
         for name, function in (("", forward), ("_grad", jax.grad(backward))):
             run = jax.jit(function, static_argnums=2)
-            ours, matrices = in_turn(
-                *(ready(run, features, boxes, m) for m in ("gather", "einsum")), runs=3
+            gather, einsum = (
+                ready(run, features, boxes, method) for method in ("gather", "einsum")
             )
+            ours, matrices = in_turn(gather, einsum, runs=3)
             size = f"{n} x 7x7x2 of {h}x{w}x256"
             yield row(f"roi_align{name}", size, ours, "einsum", matrices)
 

@@ -8,7 +8,7 @@ from families import RCNN, TINY, batch, key
 
 from detjax import models
 from detjax.models import rcnn
-from detjax.nn import rpn, second_stage
+from detjax.nn import rpn, second_stage, two_stage
 from detjax.nn.second_stage import Regions
 from detjax.types import Objects, Proposals
 
@@ -181,8 +181,8 @@ def test_detections_are_suppressed_by_class():
 
 
 def test_cells_are_as_far_apart_as_torchvisions():
-    assert rcnn.strides([(112, 104), (7, 7)], (448, 416)) == [(4, 4), (64, 59)]
-    assert rcnn.strides([(138, 138), (9, 9)], (550, 550)) == [(4, 4), (64, 64)]
+    assert two_stage.strides([(112, 104), (7, 7)], (448, 416)) == [(4, 4), (64, 59)]
+    assert two_stage.strides([(138, 138), (9, 9)], (550, 550)) == [(4, 4), (64, 64)]
 
 
 def test_a_sample_that_cannot_hold_all_still_learns():
