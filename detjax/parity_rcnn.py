@@ -284,7 +284,8 @@ def _rows_error(
     """`summary_error` of each image's rows, where some may lie a few places off.
 
     Proposals of nearly the same objectness come in either order, and one may suppress
-    another or not; `counts` are the original's.
+    another or not: where our `counts` are not the original's, the positions of one row
+    in a hundred may hold what only the original proposed.
     """
     value = np.concatenate(
         [
@@ -298,11 +299,11 @@ def _rows_error(
     at = [
         np.roll(value, by, axis=0).reshape(-1)[index] for by in range(-reach, reach + 1)
     ]
-    worst = np.abs(np.stack(at) - want).min(axis=0).max()
-    if [len(row) for row in rows] == list(counts):
-        moments = value.mean() - summary["mean"], value.std() - summary["std"]
-        worst = max(worst, *np.abs(moments))
-    return float(worst / summary["std"])
+    errors = np.abs(np.stack(at) - want).min(axis=0)
+    if [len(row) for row in rows] != list(counts):
+        return float(np.quantile(errors, 0.99, method="lower") / summary["std"])
+    moments = value.mean() - summary["mean"], value.std() - summary["std"]
+    return float(max(errors.max(), *np.abs(moments)) / summary["std"])
 
 
 def _match(found, i: int, padded: Padded, expected) -> np.ndarray:
