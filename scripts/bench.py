@@ -405,6 +405,8 @@ def loader():
     what = f"550 px, batch 8, {cores} threads"
     yield row("loader", what, ours_ms, "OpenCV decode+resize / core", opencv_ms)
     yield row("loader", what, ours_ms, "PIL, the same transforms", pil_ms)
+
+
 def roi_align():
     """Gathers as `ours`, the product with interpolation matrices as the peer."""
     rng = np.random.default_rng(0)

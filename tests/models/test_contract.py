@@ -152,12 +152,12 @@ def test_images_that_fill_up_a_batch_count_for_nothing(name):
 
 
 def test_eight_devices_give_the_loss_of_one(name):
-    data, mesh = batch(count=8), sharding.make_mesh()
-    assert mesh.size == 8
-    params, state = jax.device_put(variables(name), sharding.replicated(mesh))
+    data, layout = batch(count=8), sharding.make()
+    assert layout.mesh.size == 8
+    params, state = layout.keep(variables(name))
     (loss, _), gradients = run(name, data)
     (split, _), split_gradients = loss_and_gradient(name)(
-        params, state, sharding.put(data, mesh), key()
+        params, state, layout.put(data), key()
     )
     assert split == pytest.approx(float(loss), rel=1e-5)
     scale = optax.tree.norm(gradients)
