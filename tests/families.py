@@ -76,7 +76,7 @@ TINY = {
         "keypoint_features": 8,
         "keypoint_depth": 1,
     },
-    "ms_rcnn": {"name": "ms_rcnn", **RCNN, **MASKS, "norm": "batch"},
+    "ms_rcnn": {"name": "ms_rcnn", **RCNN, **MASKS, "mask_features": 16},
 }
 
 
