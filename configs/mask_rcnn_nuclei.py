@@ -1,0 +1,49 @@
+"""Mask R-CNN on fluorescence nuclei (DSB 2018): 160 images, 256x256, one class.
+
+    python scripts/train.py --config=configs/mask_rcnn_nuclei.py --workdir=DIR
+"""
+
+from ml_collections import ConfigDict
+
+from configs import yolact_nuclei
+from detjax import experiment
+
+
+def get_config() -> ConfigDict:
+    data = yolact_nuclei.get_config().data
+    return experiment.config(
+        {
+            "model": {
+                "name": "mask_rcnn",
+                "num_classes": 1,
+                "backbone": "resnet18",
+                "backbone_width": 32,
+                "norm": "batch",
+                "levels": (2, 3, 4),
+                "features": 48,
+                "sizes": ((8, 12), (16, 24), (32, 48), (64, 96)),
+                "ratios": (1,),
+                "canonical_size": 64,
+                "pre_nms": (500, 600),
+                "post_nms": (300, 500),
+                "rpn_samples": 256,
+                "hidden": 256,
+                "samples": 96,
+                "fraction": 0.5,
+                "mask_features": 48,
+                "mask_depth": 2,
+                "mask_samples": 32,
+                "pre_nms_top_k": 600,
+                "max_detections": 400,
+            },
+            "data": data,
+            "optimizer": {
+                "name": "adamw",
+                "schedule": {"peak": 1e-3, "warmup_steps": 100},
+                "weight_decay": 1e-4,
+                "clip_norm": 10.0,
+            },
+            "eval": {"max_detections": (1, 10, 500)},
+            "train": {"steps": 1500, "checkpoint_every": 500},
+        }
+    )
