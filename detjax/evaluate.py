@@ -24,7 +24,7 @@ from detjax.types import Batch, Model
 
 def truths_of(records: Iterable[Record]) -> coco.Truths:
     """What `records` hold, as the metric wants it; it ignores difficult objects."""
-    rows, rles = [], []
+    rows, rles, points = [], [], []
     for record in records:
         size = [record.height, record.width]
         for a in record.annotations:
@@ -32,6 +32,7 @@ def truths_of(records: Iterable[Record]) -> coco.Truths:
             box = (x1, y1, x2 - x1, y2 - y1)
             rows.append((record.id, a.label, *box, a.area, a.crowd, a.difficult))
             rles.append({"size": size, "counts": a.rle} if a.rle else None)
+            points.append(a.keypoints)
     table = np.array(rows, np.float64).reshape(-1, 9)
     return coco.Truths(
         image_ids=table[:, 0].astype(np.int64),
@@ -41,7 +42,18 @@ def truths_of(records: Iterable[Record]) -> coco.Truths:
         crowd=table[:, 7].astype(bool),
         rles=complete(rles),
         ignore=table[:, 8].astype(bool),
+        keypoints=points_of(points),
     )
+
+
+def points_of(keypoints: list[np.ndarray | None]) -> np.ndarray | None:
+    """Keypoints [m k 3], not visible where an object has none; None where none has."""
+    known = [points for points in keypoints if points is not None]
+    if not known:
+        return None
+    absent = np.zeros_like(known[0])
+    rows = [absent if points is None else points for points in keypoints]
+    return np.array(rows, np.float64)
 
 
 def complete(rles: list) -> list | None:
@@ -76,6 +88,11 @@ def results_of(
         boxes=np.array([r["bbox"] for r in rows], np.float64).reshape(-1, 4),
         rles=[r["segmentation"] for r in rows]
         if rows and "segmentation" in rows[0]
+        else None,
+        keypoints=np.array(
+            [np.reshape(r["keypoints"], (-1, 3)) for r in rows], np.float64
+        )
+        if rows and "keypoints" in rows[0]
         else None,
     )
 
@@ -141,17 +158,22 @@ def evaluate(
     classes: Sequence[str],
     category_ids: Sequence[int],
     max_detections: Sequence[int] = (1, 10, 100),
+    sigmas: Sequence[float] = coco.COCO_SIGMAS,
 ) -> dict[str, float]:
     """Flat COCO metrics of results `rows` on `records`: 'bbox/AP', 'segm/AP50', ...
 
-    Masks are evaluated where both sides have them. 'bbox/AP/<class>' follows for each
-    class of more than one. Undefined numbers are -1, as COCO has it.
+    Masks and keypoints are evaluated where both sides have them; keypoints need as many
+    `sigmas`, and at most 20 detections of an image and class count there.
+    'bbox/AP/<class>' follows for each class of more than one. Undefined numbers are -1,
+    as COCO has it.
     """
     truths = truths_of(records)
     ids = [record.id for record in records]
     kinds = ["bbox"]
     if truths.rles is not None and (not rows or "segmentation" in rows[0]):
         kinds.append("segm")
+    if truths.keypoints is not None and rows and "keypoints" in rows[0]:
+        kinds.append("keypoints")
     metrics: dict[str, float] = {}
     for kind in kinds:
         results = results_of(rows, category_ids, kind)
@@ -161,6 +183,8 @@ def evaluate(
             "kind": kind,
             "max_detections": tuple(max_detections),
         }
+        if kind == "keypoints":
+            asked |= {"max_detections": None, "sigmas": tuple(sigmas)}
         summary = coco.evaluate(truths, results, **asked)
         metrics |= {f"{kind}/{name}": value for name, value in summary.items()}
         if len(classes) > 1:

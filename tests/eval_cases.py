@@ -10,7 +10,7 @@ from pycocotools import mask as rle
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from detjax.eval.coco import Results, Truths
+from detjax.eval.columns import Results, Truths
 
 NAMES = ["AP", "AP50", "AP75", "APs", "APm", "APl"]
 NAMES += ["AR1", "AR10", "AR100", "ARs", "ARm", "ARl"]
@@ -96,6 +96,53 @@ def _shapes(boxes, rng, kind):
     return rle.encode(masks)
 
 
+def posed(
+    seed: int, k: int = 17, num_images: int = 12
+) -> tuple[Truths, Results, np.ndarray]:
+    """A small case of keypoints on a coarse lattice, so that similarities tie.
+
+    A sixth of the truths has no visible keypoint, a third has three at most, some are
+    crowds; some truths and many results are copies; some images have more than 20
+    results. The last image has neither, the one before no truths.
+    """
+    rng = np.random.default_rng(seed)
+    image_ids = np.sort(rng.permutation(5 * num_images)[:num_images])
+    m, n = 8 * num_images, 30 * num_images
+    corner = rng.integers(0, 5, (m, 1, 2)) * 16.0
+    points = corner + rng.integers(0, 9, (m, k, 2)) * 8.0
+    most = rng.choice([0, 1, 2, 3, k, k], m)[:, None]
+    visible = rng.permuted(np.arange(k) < np.ones((m, 1)) * most, axis=1)
+    keypoints = np.concatenate([points, visible[..., None] * 2.0], axis=-1)
+    boxes = np.concatenate([corner[:, 0], np.full((m, 2), 64.0)], axis=1)
+    boxes[:, 2:] += rng.integers(0, 5, (m, 2)) * 16
+    copies = rng.integers(0, m, m // 8)
+    keypoints[: len(copies)], boxes[: len(copies)] = keypoints[copies], boxes[copies]
+    truths = Truths(
+        image_ids[rng.integers(0, num_images - 2, m)],
+        rng.integers(0, 2, m),
+        boxes,
+        boxes[:, 2:].prod(1) * rng.choice([0.1, 0.5, 1.0], m),
+        rng.random(m) < 0.1,
+        keypoints=keypoints,
+    )
+    source = rng.integers(0, m, n)
+    found = keypoints[source, :, :2]
+    # Exact points and points that are far off: similarities are simple fractions.
+    off = rng.random((n, k, 1)) < rng.choice([0, 0.25, 0.5, 0.75], n)[:, None, None]
+    found = found + off * rng.choice([4.0, 8.0, 1000.0], (n, 1, 1))
+    score = rng.integers(0, 8, n) / 7
+    ids = np.where(rng.random(n) < 0.1, image_ids[-2], truths.image_ids[source])
+    low, high = found.min(axis=1), found.max(axis=1)
+    results = Results(
+        ids,
+        np.where(rng.random(n) < 0.1, 1, truths.labels[source]),
+        score,
+        np.concatenate([low, high - low], axis=1),
+        keypoints=np.concatenate([found, np.ones((n, k, 1))], axis=-1),
+    )
+    return truths, results, image_ids
+
+
 def to_coco(truths, results, image_ids, num_classes):
     """(ground truth, results) in COCO's JSON form, category c + 1 for class c."""
 
@@ -109,6 +156,8 @@ def to_coco(truths, results, image_ids, num_classes):
             | ({"bbox": box.tolist()} if shape is None else {"segmentation": shape})
             for i, c, box, shape in columns
         ]
+        if records.keypoints is not None:
+            more["keypoints"] = np.array([x.ravel() for x in records.keypoints])
         for name, values in more.items():
             for row, value in zip(rows, values.tolist(), strict=True):
                 row[name] = value
@@ -117,6 +166,8 @@ def to_coco(truths, results, image_ids, num_classes):
     annotations = plain(truths, area=truths.areas, iscrowd=truths.crowd.astype(int))
     for n, row in enumerate(annotations):
         row["id"] = n + 1
+        if truths.keypoints is not None:
+            row["num_keypoints"] = int((truths.keypoints[n, :, 2] > 0).sum())
     ground_truth = {
         "images": [{"id": int(i), "height": 128, "width": 128} for i in image_ids],
         "categories": [{"id": c + 1, "name": str(c)} for c in range(num_classes)],
@@ -135,10 +186,17 @@ class _Ignoring(COCOeval):
             ann["ignore"] = int(own[n] or ann["ignore"])
 
 
-def oracle(ground_truth, results, kind="bbox", max_detections=None, ignore=False):
+def oracle(
+    ground_truth,
+    results,
+    kind="bbox",
+    max_detections=None,
+    ignore=False,
+    sigmas=None,
+):
     """COCOeval after evaluation, and the `seconds` that took without its preparations.
 
-    The twelve numbers are in `stats`, for the usual limits only.
+    The twelve numbers (ten of keypoints) are in `stats`, for the usual limits only.
     """
     with contextlib.redirect_stdout(io.StringIO()):
         truth = COCO()
@@ -153,6 +211,8 @@ def oracle(ground_truth, results, kind="bbox", max_detections=None, ignore=False
         evaluation = (_Ignoring if ignore else COCOeval)(truth, found, kind)
         if max_detections is not None:
             evaluation.params.maxDets = list(max_detections)
+        if sigmas is not None:
+            evaluation.params.kpt_oks_sigmas = np.array(sigmas)
         start = time.perf_counter()
         evaluation.evaluate()
         evaluation.accumulate()

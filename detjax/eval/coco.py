@@ -1,4 +1,4 @@
-"""COCO's average precision and recall of boxes and masks, vectorised over a data set.
+"""COCO's average precision and recall of boxes, masks and keypoints, vectorised.
 
 Detections of one class in one image compete for the image's truths of that class: by
 falling score each takes the free truth that it overlaps most, if that is enough.
@@ -7,50 +7,30 @@ or penalty. Precision over all images, made monotone, is read at 101 recalls; AP
 mean over classes and ten overlap thresholds, AR the mean of the recall reached.
 Lin et al. 2014, Microsoft COCO: Common Objects in Context, and its evaluation protocol.
 
-Another kind of object (keypoints) needs one more similarity of (detection, truth)
-pairs, see `_similarity`; everything behind it knows overlaps only.
+What is compared (boxes, masks, keypoints) is a similarity of (detection, truth) pairs,
+see `overlaps`; everything here knows its values only.
 
 Shape legend: m truths, n detections, p pairs of the two within one image and class,
 c candidates (detections with a pair), t overlap thresholds, r recall points, k classes,
 a area ranges, d limits on detections per image and class.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from functools import partial
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import numpy as np
-from pycocotools import mask as rle
+
+from detjax.eval import overlaps
+from detjax.eval.columns import Results, Truths, arranged, take
+from detjax.eval.overlaps import COCO_SIGMAS, Similarity
 
 THRESHOLDS = np.linspace(0.5, 0.95, 10)
 RECALLS = np.linspace(0.0, 1.0, 101)
 AREAS = np.array([[0, 1e10], [0, 32**2], [32**2, 96**2], [96**2, 1e10]])
 CHUNK = 1 << 18  # pairs compared at once: a dozen temporaries of 2 MiB stay in cache
-
-Similarity = Callable[[np.ndarray, np.ndarray], np.ndarray]  # [p], [p] -> [p]
-
-
-class Truths(NamedTuple):
-    """Annotated objects of all images; boxes are xywh in original pixels."""
-
-    image_ids: np.ndarray  # [m] int64
-    labels: np.ndarray  # [m] int, 0..k-1
-    boxes: np.ndarray  # [m 4] float64
-    areas: np.ndarray  # [m] float64: decides the size class, not w * h
-    crowd: np.ndarray  # [m] bool: absorbs any number of detections, never counts
-    rles: list | None = None  # COCO's {"size": [h, w], "counts": str or bytes}
-    ignore: np.ndarray | None = None  # [m] bool: absorbs one detection, never counts
-
-
-class Results(NamedTuple):
-    """Detections of all images; boxes are xywh in original pixels."""
-
-    image_ids: np.ndarray  # [n] int64
-    labels: np.ndarray  # [n] int, 0..k-1
-    scores: np.ndarray  # [n] float64
-    boxes: np.ndarray  # [n 4] float64
-    rles: list | None = None
+# Detections of one image and class that are looked at, where nobody says otherwise.
+LIMITS = {"bbox": (1, 10, 100), "segm": (1, 10, 100), "keypoints": (20,)}
 
 
 class Curves(NamedTuple):
@@ -68,9 +48,6 @@ class Matches(NamedTuple):
     void: np.ndarray  # [c a t] bool: took a truth that does not count
 
 
-Records = TypeVar("Records", Truths, Results)
-
-
 def evaluate(
     truths: Truths,
     results: Results,
@@ -78,28 +55,39 @@ def evaluate(
     image_ids: Sequence[int] | np.ndarray,
     num_classes: int,
     kind: str = "bbox",
-    max_detections: Sequence[int] = (1, 10, 100),
+    max_detections: Sequence[int] | None = None,
+    sigmas: Sequence[float] = COCO_SIGMAS,
 ) -> dict[str, float]:
     """COCO's summary: AP, AP50, AP75, AP[sml], AR<limit> for each limit, and AR[sml].
 
-    AP, AP[sml] and AR[sml] are at the largest of `max_detections`. A number is -1 where
-    no class has a truth that counts. `image_ids` are the images evaluated, also those
-    without objects; truths and results of other images are left out.
+    Of keypoints it is AP, AP50, AP75, AP[ml], AR, AR50, AR75 and AR[ml]. `kind` is
+    "bbox", "segm" or "keypoints", the last with as many `sigmas` as keypoints.
+
+    All but AR<limit> are at the largest of `max_detections`, by default `LIMITS`. A
+    number is -1 where no class has a truth that counts. `image_ids` are the images
+    evaluated, also those without objects; truths and results of other images are left
+    out. Raises ValueError where columns are missing or do not fit.
     """
+    limits = _limits(kind, max_detections)
     precision, recall = curves(
         truths,
         results,
         image_ids=image_ids,
         num_classes=num_classes,
         kind=kind,
-        max_detections=max_detections,
+        max_detections=limits,
+        sigmas=sigmas,
     )
+    sizes = [(a, s) for a, s in enumerate("sml", start=1) if _has_size(kind, s)]
     summary = {"AP": precision[..., 0]}
     summary |= {"AP50": precision[0, ..., 0], "AP75": precision[5, ..., 0]}
-    summary |= {f"AP{s}": precision[..., a] for a, s in enumerate("sml", start=1)}
-    limits = enumerate(sorted(set(max_detections)))
-    summary |= {f"AR{limit}": recall[:, :, 0, d] for d, limit in limits}
-    summary |= {f"AR{s}": recall[:, :, a, -1] for a, s in enumerate("sml", start=1)}
+    summary |= {f"AP{s}": precision[..., a] for a, s in sizes}
+    if kind == "keypoints":
+        final = recall[:, :, 0, -1]
+        summary |= {"AR": final, "AR50": final[0], "AR75": final[5]}
+    else:
+        summary |= {f"AR{n}": recall[:, :, 0, d] for d, n in enumerate(limits)}
+    summary |= {f"AR{s}": recall[:, :, a, -1] for a, s in sizes}
     defined = {name: values[values > -1] for name, values in summary.items()}
     return {name: float(v.mean()) if v.size else -1.0 for name, v in defined.items()}
 
@@ -121,63 +109,42 @@ def curves(
     image_ids: Sequence[int] | np.ndarray,
     num_classes: int,
     kind: str = "bbox",
-    max_detections: Sequence[int] = (1, 10, 100),
+    max_detections: Sequence[int] | None = None,
+    sigmas: Sequence[float] = COCO_SIGMAS,
 ) -> Curves:
     """Precision at the recall points and the final recall, of what `evaluate` takes.
 
     Equal scores rank by image id, then by their order in `results`.
     """
     images = np.unique(np.asarray(image_ids, np.int64))
-    limits = sorted(set(max_detections))
-    truths, truth_group = _arranged(truths, images, num_classes)
-    results, group = _arranged(results, images, num_classes)
+    limits = _limits(kind, max_detections)
+    truths, truth_group = arranged(truths, images, num_classes)
+    results, group = arranged(results, images, num_classes)
     top = np.flatnonzero(_rank(group) < limits[-1])
-    results, group = _take(results, top), group[top]
+    results, group = take(results, top), group[top]
     crowd = np.asarray(truths.crowd, bool)
     excused = crowd if truths.ignore is None else crowd | (truths.ignore > 0)
+    if kind == "keypoints":
+        excused = excused | overlaps.unseen(truths)
     ignored = excused[:, None] | ~_inside(truths.areas)
-    pairs = _pairs(truth_group, group, _similarity(truths, results, kind))
+    similarity = overlaps.similarity(truths, results, kind, sigmas)
+    pairs = _pairs(truth_group, group, similarity)
     matches = _match(*pairs, group, ignored, crowd)
     counts = [np.bincount(truths.labels[~i], minlength=num_classes) for i in ignored.T]
-    inside = _inside(_areas(results, kind))
+    inside = _inside(overlaps.areas(results, kind))
     return _accumulate(matches, results, inside, _rank(group), np.array(counts), limits)
 
 
-def _arranged(
-    records: Records, images: np.ndarray, k: int
-) -> tuple[Records, np.ndarray]:
-    """The records of `images` by group, results also by falling score; their groups."""
-    group = _groups(records, images, k)
-    keys = [group]
-    if isinstance(records, Results):
-        keys.insert(0, -np.asarray(records.scores, np.float64))
-    order = np.lexsort(keys)[np.count_nonzero(group < 0) :]
-    return _take(records, order), group[order]
+def _limits(kind: str, given: Sequence[int] | None) -> list[int]:
+    """The limits on detections, rising. Raises ValueError for an unknown kind."""
+    if kind not in LIMITS:
+        raise ValueError(f"kind is {kind!r}, expected one of {', '.join(LIMITS)}.")
+    return sorted(set(LIMITS[kind] if given is None else given))
 
 
-def _groups(records: Truths | Results, images: np.ndarray, k: int) -> np.ndarray:
-    """Number of each record's (class, image), rising in both; -1 for other images."""
-    labels = np.asarray(records.labels, np.int64)
-    ids = np.asarray(records.image_ids, np.int64)
-    wrong = np.flatnonzero((labels < 0) | (labels >= k))
-    if wrong.size:
-        raise ValueError(
-            f"{type(records).__name__} {wrong[0]} (image {ids[wrong[0]]}) has label "
-            f"{labels[wrong[0]]}, expected 0..{k - 1}; map category ids to 0..k-1 as "
-            "`coco_json.read` does, or raise num_classes."
-        )
-    group = labels * len(images) + np.searchsorted(images, ids)
-    return np.where(np.isin(ids, images), group, -1)
-
-
-def _take(records: Records, order: np.ndarray) -> Records:
-    """The records at the indices `order`, whatever columns they have."""
-    given = {k: v for k, v in records._asdict().items() if v is not None}
-    rles = given.pop("rles", None)
-    arrays = {name: np.asarray(column)[order] for name, column in given.items()}
-    if rles is not None:
-        arrays["rles"] = [rles[i] for i in order]
-    return records._replace(**arrays)
+def _has_size(kind: str, size: str) -> bool:
+    """Whether the protocol knows the size class: keypoints of small objects are not."""
+    return kind != "keypoints" or size != "s"
 
 
 def _rank(ids: np.ndarray) -> np.ndarray:
@@ -190,76 +157,6 @@ def _inside(areas: np.ndarray) -> np.ndarray:
     """Whether each area lies in each range [.. a]; both ends belong to a range."""
     areas = np.asarray(areas, np.float64)[:, None]
     return (areas >= AREAS[:, 0]) & (areas <= AREAS[:, 1])
-
-
-def _areas(results: Results, kind: str) -> np.ndarray:
-    """Areas [n] that decide whether an unmatched detection is out of range."""
-    if kind == "bbox":
-        return _corners(results.boxes)[-1]
-    # One by one: under numpy 2 pycocotools overflows on lists of 256 masks and more.
-    return np.array([rle.area(mask) for mask in results.rles or []], np.float64)
-
-
-def _similarity(truths: Truths, results: Results, kind: str) -> Similarity:
-    """The function from indices of detections and of truths to their overlaps."""
-    crowd = np.asarray(truths.crowd, bool)
-    if kind == "bbox":
-        boxes = _corners(results.boxes), _corners(truths.boxes)
-        return partial(_box_overlap, *boxes, crowd)
-    if kind != "segm":
-        raise ValueError(f"kind is {kind!r}, expected 'bbox' or 'segm'.")
-    for records in (truths, results):
-        if records.rles is None and len(truths.labels) and len(results.labels):
-            raise ValueError(
-                f"{type(records).__name__} carry no masks (rles is None), which "
-                "kind='segm' needs; fill rles or evaluate with kind='bbox'."
-            )
-    return partial(_mask_overlap, results.rles or [], truths.rles or [], crowd)
-
-
-def _corners(boxes: np.ndarray) -> tuple[np.ndarray, ...]:
-    """Contiguous x0, y0, x1, y1, area of xywh boxes [n 4]; columns gather faster."""
-    x, y, w, h = np.array(np.reshape(boxes, (-1, 4)).T, np.float64, order="C")
-    return x, y, x + w, y + h, w * h
-
-
-def _box_overlap(
-    detections: tuple[np.ndarray, ...],
-    truths: tuple[np.ndarray, ...],
-    crowd: np.ndarray,
-    i: np.ndarray,
-    j: np.ndarray,
-) -> np.ndarray:
-    """IoU [p] of detections i and truths j; with a crowd the share of the detection."""
-    x0, y0, x1, y1, area = (column[i] for column in detections)
-    u0, v0, u1, v1, other = (column[j] for column in truths)
-    w = np.minimum(x1, u1) - np.maximum(x0, u0)
-    h = np.minimum(y1, v1) - np.maximum(y0, v0)
-    apart = (w <= 0) | (h <= 0)
-    common = w * h
-    whole = np.where(crowd[j], area, area + other - common)
-    return np.where(apart, 0.0, common / np.where(apart, 1.0, whole))
-
-
-def _mask_overlap(
-    detections: list, truths: list, crowd: np.ndarray, i: np.ndarray, j: np.ndarray
-) -> np.ndarray:
-    """As `_box_overlap` for run-length masks; pairs come as `_pairs` lists them."""
-    overlaps = np.empty(len(i))
-    heads = np.flatnonzero(np.diff(i, prepend=-1))
-    # Detections of one group share their first truth, those of others have another.
-    groups = heads[np.flatnonzero(np.diff(j[heads], prepend=-1))]
-    for lo, hi in pairwise([*groups, len(i)]):
-        rows, columns = slice(i[lo], i[hi - 1] + 1), slice(j[lo], j[hi - 1] + 1)
-        values = rle.iou(detections[rows], truths[columns], crowd[columns].tolist())
-        if values.min() < 0:
-            sizes = {tuple(m["size"]) for m in detections[rows] + truths[columns]}
-            raise ValueError(
-                f"masks of one image have the sizes {sorted(sizes)}, expected one; "
-                "bring detected masks to the original image's size."
-            )
-        overlaps[lo:hi] = values.ravel()
-    return overlaps
 
 
 def _chunks(number: np.ndarray) -> Iterator[tuple[int, int]]:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from pycocotools import mask as rle
 
-from detjax.eval.coco import Results, Truths
+from detjax.eval.columns import Results, Truths
 
 
 def read(
@@ -18,8 +18,10 @@ def read(
     Label c is the c-th of `categories`, which are sorted by id. As in COCO's own
     code, results of categories that the ground truth does not list are left out, and an
     annotation's "ignore" says nothing. Unlike there, a mask's area is its own even if
-    its result has a box as well. Masks are read (polygons drawn) only where all objects
-    and all results have one.
+    its result has a box as well. Masks are read (polygons drawn) and keypoints are only
+    where all objects and all results have them; results without a box get that of their
+    masks or around their keypoints. Raises ValueError where the keypoints of two
+    records differ in number.
     """
     truth, found = _content(ground_truth), _content(results)
     images = {image["id"]: image for image in truth["images"]}
@@ -32,7 +34,10 @@ def read(
         for x in truth["annotations"]
         if x["category_id"] in label and x["image_id"] in images
     ]
-    masked = all("segmentation" in x for x in (*objects, *found))
+    masked, pointed = (
+        all(key in x for x in (*objects, *found))
+        for key in ("segmentation", "keypoints")
+    )
     columns, rles = _columns(objects, label, images, masked)
     areas = np.array([x["area"] for x in objects], np.float64)
     crowd = np.array([x.get("iscrowd", 0) for x in objects], bool)
@@ -40,6 +45,11 @@ def read(
     (ids, labels, boxes), rles = _columns(found, label, images, masked)
     scores = np.array([x["score"] for x in found], np.float64)
     detected = Results(ids, labels, scores, boxes, rles)
+    if pointed:
+        truths = truths._replace(
+            keypoints=_keypoints(objects), num_keypoints=_labelled(objects)
+        )
+        detected = detected._replace(keypoints=_keypoints(found))
     return truths, detected, np.array(sorted(images), np.int64), categories
 
 
@@ -64,15 +74,41 @@ def _content(source: Any) -> Any:
 def _columns(
     records: list[dict], label: dict[int, int], images: dict, masked: bool
 ) -> tuple[tuple[np.ndarray, np.ndarray, np.ndarray], list | None]:
-    """(image ids, labels, boxes), masks; the masks' boxes where records have none."""
+    """(image ids, labels, boxes), masks; boxes of what else there is if there are none.
+
+    Like COCO's own code this asks the first record whether there are boxes.
+    """
     rles = [_rle(x["segmentation"], images[x["image_id"]]) for x in records * masked]
     if rles and not records[0].get("bbox"):
         boxes = np.array([rle.toBbox(mask) for mask in rles])
+    elif records and "keypoints" in records[0] and not records[0].get("bbox"):
+        points = _keypoints(records)[..., :2]
+        corner = points.min(axis=1)
+        boxes = np.concatenate([corner, points.max(axis=1) - corner], axis=1)
     else:
         boxes = np.array([x["bbox"] for x in records], np.float64).reshape(-1, 4)
     ids = np.array([x["image_id"] for x in records], np.int64)
     labels = np.array([label[x["category_id"]] for x in records], np.int64)
     return (ids, labels, boxes), rles if masked else None
+
+
+def _keypoints(records: list[dict]) -> np.ndarray:
+    """Keypoints [n k 3] of all records."""
+    counts = {len(x["keypoints"]) for x in records}
+    if len(counts) > 1 or any(count % 3 for count in counts):
+        raise ValueError(
+            f"keypoints are lists of {sorted(counts)} numbers, expected one "
+            "multiple of 3 for all records: x, y and visibility of each keypoint."
+        )
+    flat = np.array([x["keypoints"] for x in records], np.float64)
+    return flat.reshape(len(records), -1, 3) if records else np.zeros((0, 0, 3))
+
+
+def _labelled(objects: list[dict]) -> np.ndarray:
+    """How many keypoints each object says it has, else how many are visible."""
+    visible = (_keypoints(objects)[..., 2] > 0).sum(axis=1)
+    said = [x.get("num_keypoints", n) for x, n in zip(objects, visible, strict=True)]
+    return np.array(said, np.int64)
 
 
 def _rle(segmentation: Any, image: dict) -> dict:

@@ -10,7 +10,7 @@ import pytest
 from eval_cases import NAMES, crowded, oracle, synthetic, to_coco
 
 from detjax.eval import coco, coco_json
-from detjax.eval.coco import Results, Truths
+from detjax.eval.columns import Results, Truths, take
 
 DATA = Path(os.environ.get("DETJAX_DATA", Path(__file__).parents[3] / "shared/data"))
 FIXTURES = DATA / "metric_faster_coco_eval"
@@ -43,7 +43,7 @@ def one_image(truth_boxes, boxes, scores, **columns):
 
 def keep(records, chosen):
     """The chosen rows of Truths or Results."""
-    return coco._take(records, np.flatnonzero(chosen))
+    return take(records, np.flatnonzero(chosen))
 
 
 PUBLISHED = [
@@ -192,7 +192,7 @@ def test_order_of_detections_and_images_is_irrelevant():
     scores = np.random.default_rng(1).permutation(1500) / 1500
     results = results._replace(scores=scores)
     got = coco.evaluate(truths, results, image_ids=image_ids, num_classes=5)
-    shuffled = coco._take(results, np.random.default_rng(2).permutation(1500))
+    shuffled = take(results, np.random.default_rng(2).permutation(1500))
     again = coco.evaluate(truths, shuffled, image_ids=image_ids[::-1], num_classes=5)
     assert got == again
 
@@ -270,7 +270,9 @@ def test_errors_say_what_and_where():
         coco_json.read(ground_truth, found)
     with pytest.raises(ValueError, match=r"Truths \d+ \(image \d+\) has label 4"):
         coco.evaluate(truths, results, image_ids=image_ids, num_classes=4)
-    with pytest.raises(ValueError, match="kind is 'masks'"):
+    with pytest.raises(
+        ValueError, match="kind is 'masks', expected one of bbox, segm, keypoints"
+    ):
         coco.evaluate(truths, results, kind="masks", **arguments)
     with pytest.raises(ValueError, match="Truths carry no masks"):
         coco.evaluate(truths, results, kind="segm", **arguments)
