@@ -40,6 +40,7 @@ class Info(NamedTuple):
     max_objects: int  # of any one image
     made_from: dict[str, Any]  # the fingerprint that `data.prepare` stores
     directory: Path
+    max_proposals: int  # of any one image; 0 where the set has none
 
 
 def directory(name: str, data_dir: str | Path) -> Path:
@@ -119,6 +120,8 @@ def info(name: str, data_dir: str | Path) -> Info:
         max_objects=found.metadata["max_objects"],
         made_from=dict(found.metadata["made_from"]),
         directory=directory(name, data_dir),
+        # Sets that were written before there were proposals do not say.
+        max_proposals=found.metadata.get("max_proposals", 0),
     )
 
 
@@ -248,7 +251,10 @@ class _Builder(
 
     def _split_generators(self, dl_manager):
         points = len(self._metadata["keypoints"])
-        return {s: _examples(d.records, points) for s, d in self._datasets.items()}
+        proposed = self._metadata["max_proposals"] > 0
+        return {
+            s: _examples(d.records, points, proposed) for s, d in self._datasets.items()
+        }
 
     def _generate_examples(self):
         raise NotImplementedError("splits bring their own generators")
@@ -267,16 +273,17 @@ def _features(metadata: Mapping[str, Any]) -> tfds.features.FeaturesDict:
     if metadata["keypoints"]:
         shape = (len(metadata["keypoints"]), 3)
         thing["keypoints"] = tfds.features.Tensor(shape=shape, dtype=np.float32)
-    return tfds.features.FeaturesDict(
-        {
-            "image": tfds.features.Image(),
-            "image_id": np.int64,
-            "file_name": tfds.features.Text(),
-            "height": np.int32,
-            "width": np.int32,
-            "objects": tfds.features.Sequence(thing),
-        }
-    )
+    features = {
+        "image": tfds.features.Image(),
+        "image_id": np.int64,
+        "file_name": tfds.features.Text(),
+        "height": np.int32,
+        "width": np.int32,
+        "objects": tfds.features.Sequence(thing),
+    }
+    if metadata["max_proposals"]:
+        features["proposals"] = tfds.features.Tensor(shape=(None, 4), dtype=np.float32)
+    return tfds.features.FeaturesDict(features)
 
 
 def _metadata(datasets: Mapping[str, Dataset]) -> dict[str, Any]:
@@ -297,23 +304,35 @@ def _metadata(datasets: Mapping[str, Dataset]) -> dict[str, Any]:
         "category_ids": list(first.category_ids or range(1, len(first.classes) + 1)),
         "has_masks": any(a.rle is not None for r in records for a in r.annotations),
         "max_objects": max((len(r.annotations) for r in records), default=0),
+        "max_proposals": max(
+            (len(r.proposals) for r in records if r.proposals is not None), default=0
+        ),
     }
 
 
-def _examples(records: Sequence[Record], points: int) -> Iterator[tuple[int, dict]]:
-    """(position, example) of every record; `points` is how many keypoints one has."""
+def _examples(
+    records: Sequence[Record], points: int, proposed: bool
+) -> Iterator[tuple[int, dict]]:
+    """(position, example) of every record.
+
+    `points` is how many keypoints an object has; with `proposed` a record that has no
+    proposals gets none of them.
+    """
     for position, record in enumerate(records):
-        yield (
-            position,
-            {
-                "image": io.BytesIO(encoded(record)),
-                "image_id": record.id,
-                "file_name": record.file_name,
-                "height": record.height,
-                "width": record.width,
-                "objects": [_thing(a, record, points) for a in record.annotations],
-            },
-        )
+        example = {
+            "image": io.BytesIO(encoded(record)),
+            "image_id": record.id,
+            "file_name": record.file_name,
+            "height": record.height,
+            "width": record.width,
+            "objects": [_thing(a, record, points) for a in record.annotations],
+        }
+        if proposed:
+            found = record.proposals
+            example["proposals"] = np.asarray(
+                np.zeros((0, 4)) if found is None else found, np.float32
+            )
+        yield position, example
 
 
 def _thing(annotation: Annotation, record: Record, points: int) -> dict[str, Any]:
@@ -361,6 +380,7 @@ def _record(row: Mapping[str, Any]) -> Record:
         width=int(w),
         image=row["image"],
         annotations=annotations,
+        proposals=row.get("proposals"),
     )
 
 

@@ -3,7 +3,7 @@
 import contextlib
 import fcntl
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -11,6 +11,7 @@ from typing import Any
 from absl import logging
 
 from detjax.data import builder, coco, labelmaps, lint, report, shapes, voc
+from detjax.data import proposals as proposing
 
 # Each has read_splits(**arguments) -> {split: Dataset} and digests(**arguments).
 FORMATS: dict[str, ModuleType] = {
@@ -27,6 +28,7 @@ def prepare(
     *,
     format: str,
     on_error: str = "fail",
+    proposals: Mapping[str, Any] | None = None,
     log: Callable[[str], Any] = logging.info,
     **arguments: Any,
 ) -> Path:
@@ -34,7 +36,9 @@ def prepare(
 
     `arguments` are those of the format's `read_splits`. `on_error` is "fail", which
     stops at bad annotations before anything is written, or "skip", which drops them and
-    lists them in NAME-problems.txt. `log` gets the lines of the report.
+    lists them in NAME-problems.txt. `proposals` asks for boxes that may hold an object,
+    a field of every record: {"method": "selective_search"} and its keywords. `log` gets
+    the lines of the report.
 
     Several processes may call at once: one works, the others wait. A data set that is
     there is taken as it is, its files unread, where its annotation files have not
@@ -46,6 +50,7 @@ def prepare(
     lint.check_choice(on_error)
     out = Path(data_dir).expanduser()
     asked = fingerprint(format, arguments)
+    asked["proposals"] = None if proposals is None else proposing.complete(proposals)
     with _lock(out, name):
         target = builder.directory(name, out)
         if target.exists():
@@ -63,6 +68,12 @@ def prepare(
             log(f"{len(problems)} problems are listed in {listing}")
         for remains in target.parent.glob("incomplete.*"):
             shutil.rmtree(remains)  # of a run that was killed: we hold the lock
+        if proposals is not None:
+            for split, dataset in datasets.items():
+                log(
+                    f"looking for proposals in {len(dataset.records)} images of {split}"
+                )
+                proposing.add(dataset.records, proposals)
         made_from = asked | {"problems": len(problems)}
         builder.write(datasets, name, out, made_from=made_from)
         log(f"wrote {target}")
@@ -110,6 +121,9 @@ def _difference(made: builder.Info, asked: dict[str, Any], on_error: str) -> str
             return f"it has no split {split!r}"
         if digest != was["splits"][split]:
             return f"split {split!r} is of {was['splits'][split]}, not {digest}"
+    # Sets that were written before there were proposals do not say.
+    if asked["proposals"] != was.get("proposals"):
+        return f"its proposals are {was.get('proposals')}, not {asked['proposals']}"
     if on_error == "fail" and was["problems"]:
         return f"{was['problems']} problems were skipped; allow it with 'skip'"
     return ""

@@ -39,6 +39,7 @@ class Record:
     path: Path | None = None
     image: bytes | None = None
     annotations: list[Annotation] = dataclasses.field(default_factory=list)
+    proposals: np.ndarray | None = None  # [p 4] float32, best first
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -170,7 +170,8 @@ class Deadly(list):
 
 records = Deadly(shapes.records("train", 3, 32))
 builder._metadata = lambda datasets: {
-    "classes": shapes.CLASSES, "keypoints": [], "has_masks": True, "max_objects": 6
+    "classes": shapes.CLASSES, "keypoints": [], "has_masks": True, "max_objects": 6,
+    "max_proposals": 0,
 }
 builder.write({"train": Dataset("train", shapes.CLASSES, records)}, "s", sys.argv[1])
 """
