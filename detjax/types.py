@@ -98,3 +98,6 @@ class Model(NamedTuple):
     # predict: (params, state, images, windows=None, proposals=None)
     #          -> Detections, leading axis b
     net: linen.Module
+    # (params, state, batches) -> params, once after the descent, for what is solved and
+    # not descended to; batches show every training image once
+    finish: Callable[..., Params] | None = None

@@ -5,12 +5,13 @@ from typing import Any
 
 from flax import linen
 
-from detjax.backbones import darknet, resnet, vgg
+from detjax.backbones import alexnet, darknet, resnet, vgg
 
 FAMILIES: dict[str, Callable[..., linen.Module]] = {
     **{name: resnet.resnet for name in resnet.SPECS},
     **{name: vgg.vgg for name in vgg.NAMES},
     "darknet53": darknet.darknet,
+    "alexnet": alexnet.alexnet,
 }
 
 

@@ -4,11 +4,12 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from detjax.models import rcnn, yolact
+from detjax.models import rcnn, rcnn2014, yolact
 from detjax.types import Model
 
 MODELS: dict[str, Callable[..., Model]] = {
     "yolact": yolact.yolact,
+    "rcnn": rcnn2014.rcnn,
     **{
         name: partial(yolact.yolact, **kwargs)
         for name, kwargs in yolact.ORIGINALS.items()
