@@ -140,6 +140,7 @@ def by_chunks(
     crop: Callable[..., Array],
 ) -> Any:
     """`function` of all crops [k s s 3], `chunk` at a time; chunks of padding are 0."""
+    windows, valid = jax.tree.map(jnp.asarray, (windows, valid))
     total = len(valid)
     chunk = min(chunk, total)
     order = jnp.argsort(~valid, stable=True)

@@ -48,7 +48,7 @@ def test_hard_negatives_are_found_wherever_they_are():
     found = linear.svm(positives, negatives, cost=0.1, first=300)
     assert (blind(negatives[-40:]) > 0).mean() > 0.5
     assert (found(negatives[-40:]) < 0).mean() > 0.8
-    assert (found(positives) > 0).mean() > 0.8
+    assert (found(positives) > 0).mean() > 0.6
 
 
 def test_positives_weigh_more():
