@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from detjax import cli, models, optim, sharding, train
-from detjax.types import Batch, Objects
+from detjax.data import proposals
+from detjax.types import Batch, Objects, Proposals
 
 NAMES = sorted(
     p.stem for p in (pathlib.Path(__file__).parents[1] / "configs").glob("[!_]*.py")
@@ -42,7 +43,17 @@ def batch_of(data):
         sizes=shape(b, 2, dtype=np.int32),
         valid=shape(b, dtype=bool),
         cut=shape(b, dtype=np.int32),
+        proposals=proposals_of(data, shape),
     )
+
+
+def proposals_of(data, shape):
+    """The shapes of proposals, of a data set that is made with some."""
+    asked = (data.get("prepare") or {}).get("proposals")
+    if not asked:
+        return None
+    b, p = data["batch_size"], proposals.complete(asked)["limit"]
+    return Proposals(shape(b, p, 4), shape(b, p, dtype=bool))
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -59,7 +70,8 @@ def test_config_fits_its_model_at_full_size(name):
         lambda x: (x.shape, x.dtype), run
     )
     assert metrics["loss"].shape == ()
-    found = jax.eval_shape(model.predict, run.params, run.state, batch.images)
+    given = {} if batch.proposals is None else {"proposals": batch.proposals}
+    found = jax.eval_shape(model.predict, run.params, run.state, batch.images, **given)
     assert found.boxes.shape[0] == config["data"]["batch_size"]
     assert (found.masks is None) == (config["data"]["mask_stride"] is None)
     assert np.isfinite(rate(0))

@@ -117,7 +117,8 @@ def sample(
 ) -> tuple[Array, Array]:
     """Places of random positives and background, `counts` of each, and which are real.
 
-    labels and usable are of any shape; the places are of their flattened forms.
+    labels and usable are of any shape; the places are of their flattened forms. Where
+    there are too few, a real one is repeated: batch statistics see nothing else.
     """
     chance = jax.random.uniform(key, (labels.size,))
     places, real = [], []
@@ -128,7 +129,8 @@ def sample(
         drawn, place = lax.top_k(score, min(count, labels.size))
         places.append(place)
         real.append(drawn >= 0)
-    return jnp.concatenate(places), jnp.concatenate(real)
+    place, real = jnp.concatenate(places), jnp.concatenate(real)
+    return jnp.where(real, place, place[jnp.argmax(real)]), real
 
 
 def by_chunks(

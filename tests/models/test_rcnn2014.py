@@ -10,8 +10,10 @@ import optax
 import pytest
 from families import CLASSES, SIDE, batch
 
-from detjax import models
+from detjax import evaluate, models
+from detjax.data import loader, shapes
 from detjax.models import rcnn2014 as rcnn
+from detjax.predict import in_original, to_results
 from detjax.types import Model, Objects, Proposals
 
 TINY = {
@@ -119,7 +121,7 @@ def test_samples_are_of_the_asked_kinds_without_repeats():
     for seed in range(20):
         places, real = rcnn.sample(jax.random.key(seed), labels, usable, (3, 2), 3)
         assert real.tolist() == [True, True, False, True, True]
-        assert set(places[:2].tolist()) == {0, 3}
+        assert set(places[:3].tolist()) == {0, 3}
         drawn = places[3:].tolist()
         assert len(set(drawn)) == 2
         seen |= set(drawn)
@@ -311,6 +313,18 @@ def test_images_that_fill_up_a_batch_are_not_fitted_to(model, variables, finishe
     )
 
 
+def test_padding_is_inert_to_batch_statistics():
+    model = models.make(**{**TINY, "norm": "batch", "num_positives": 30})
+    data = proposed(batch())
+    params, state = jax.jit(model.init)(KEY, data.images)
+    never = data.proposals.replace(valid=data.proposals.valid & False)
+    few = data.replace(proposals=never)
+    spoilt = data.replace(proposals=never.replace(boxes=never.boxes * 0 + 3))
+    loss = jax.jit(model.loss)
+    after, again = (loss(params, state, d, KEY)[1][0] for d in (few, spoilt))
+    jax.tree.map(np.testing.assert_array_equal, after, again)
+
+
 def test_mistakes_are_named(model, variables):
     with pytest.raises(ValueError, match="leaves nothing of a crop of 32"):
         models.make(**{**TINY, "padding": 16})
@@ -339,3 +353,79 @@ def test_regression_targets_are_those_of_the_nearest_object():
     )
     assert blurred.overlap[1, 1] == pytest.approx(19 * 20 / 400)
     assert blurred.iou[1] == 0
+
+
+def pictures(split, count, size=96, p=60):
+    """A batch of synthetic shapes; proposals are their boxes, jittered, and others."""
+    rng = np.random.default_rng(len(split))
+    made = shapes.records(split, count, size)
+    data = batch(count=count, objects=0, padding=shapes.MAX_OBJECTS)
+    images = np.stack([loader.decode(r.image) for r in made])
+    found = rng.uniform(0, size - 16, (count, p, 4)).astype(np.float32)
+    found[..., 2:] = np.minimum(
+        found[..., :2] + rng.uniform(12, 50, (count, p, 2)), size
+    )
+    for i, record in enumerate(made):
+        for j, a in enumerate(record.annotations):
+            data.objects.boxes[i, j], data.objects.labels[i, j] = a.box, a.label
+            data.objects.valid[i, j] = True
+            near = np.array(a.box) + rng.normal(0, 2.5, (5, 4))
+            found[i, 5 * j : 5 * j + 5] = np.clip(near, 0, size)
+    valid = (found[..., 2:] > found[..., :2] + 4).all(-1)
+    return made, data.replace(images=images, proposals=Proposals(found, valid))
+
+
+def scored(predict, params, state, made, data):
+    """COCO metrics of the predictions on the images of `pictures`."""
+    found = jax.device_get(
+        predict(params, state, data.images, proposals=data.proposals)
+    )
+    size = data.images.shape[1:3]
+    rows = []
+    for i, record in enumerate(made):
+        one = jax.tree.map(lambda x, i=i: x[i], found)
+        one = in_original(one, np.eye(3)[:2], size, size)
+        rows += to_results(one, record.id, (1, 2, 3, 4))
+    return evaluate.evaluate(
+        rows, made, classes=shapes.CLASSES, category_ids=(1, 2, 3, 4)
+    )
+
+
+@pytest.mark.slow
+def test_shapes_are_learnt_and_regression_sharpens_boxes():
+    model = models.make(
+        name="rcnn",
+        num_classes=4,
+        backbone="resnet10",
+        backbone_width=16,
+        norm="batch",
+        crop=32,
+        padding=3,
+        svm_cost=0.01,
+    )
+    _, train = pictures("train", 160)
+    made, unseen = pictures("val", 40)
+    params, state = jax.jit(model.init)(KEY, train.images)
+    optimizer = optax.adam(2e-3)
+    memory = optimizer.init(params)
+
+    @jax.jit
+    def step(params, state, memory, i):
+        chosen = jax.random.permutation(jax.random.fold_in(KEY, i), 160)[:4]
+        some = jax.tree.map(lambda x: jnp.asarray(x)[chosen], train)
+        (_, (state, _)), gradients = jax.value_and_grad(model.loss, has_aux=True)(
+            params, state, some, jax.random.fold_in(KEY, i)
+        )
+        updates, memory = optimizer.update(gradients, memory)
+        return optax.apply_updates(params, updates), state, memory
+
+    for i in range(250):
+        params, state, memory = step(params, state, memory, i)
+    parts = (jax.tree.map(lambda x, i=i: x[i : i + 8], train) for i in range(0, 160, 8))
+    fitted = model.finish(params, state, parts)
+    predict = jax.jit(model.predict)
+    before, after = (scored(predict, p, state, made, unseen) for p in (params, fitted))
+    print({k: (before[k], after[k]) for k in ("bbox/AP", "bbox/AP50", "bbox/AP75")})
+    assert before["bbox/AP50"] > 0.35
+    assert after["bbox/AP50"] > 0.4
+    assert after["bbox/AP75"] > before["bbox/AP75"] + 0.05
