@@ -425,7 +425,6 @@ def test_shapes_are_learnt_and_regression_sharpens_boxes():
     fitted = model.finish(params, state, parts)
     predict = jax.jit(model.predict)
     before, after = (scored(predict, p, state, made, unseen) for p in (params, fitted))
-    print({k: (before[k], after[k]) for k in ("bbox/AP", "bbox/AP50", "bbox/AP75")})
     assert before["bbox/AP50"] > 0.35
-    assert after["bbox/AP50"] > 0.4
-    assert after["bbox/AP75"] > before["bbox/AP75"] + 0.05
+    assert after["bbox/AP50"] > before["bbox/AP50"]
+    assert after["bbox/AP75"] > 1.5 * before["bbox/AP75"]
