@@ -129,8 +129,8 @@ def sample(
         drawn, place = lax.top_k(score, min(count, labels.size))
         places.append(place)
         real.append(drawn >= 0)
-    place, real = jnp.concatenate(places), jnp.concatenate(real)
-    return jnp.where(real, place, place[jnp.argmax(real)]), real
+    place, is_real = jnp.concatenate(places), jnp.concatenate(real)
+    return jnp.where(is_real, place, place[jnp.argmax(is_real)]), is_real
 
 
 def by_chunks(
