@@ -1,0 +1,41 @@
+"""Faster R-CNN on blood cells (BCCD): boxes from Pascal VOC XML, at 320x240.
+
+python scripts/train.py --config=configs/faster_rcnn_bccd.py --workdir=DIR
+"""
+
+from ml_collections import ConfigDict
+
+from configs import yolact_bccd
+from detjax import experiment
+
+
+def get_config() -> ConfigDict:
+    return experiment.config(
+        {
+            "model": {
+                "name": "faster_rcnn",
+                "num_classes": 3,
+                "backbone": "resnet18",
+                "backbone_width": 32,
+                "norm": "batch",
+                "levels": (3, 4, 5),
+                "features": 64,
+                "sizes": ((24,), (48,), (80,), (128,)),
+                "ratios": (0.7, 1, 1.4),
+                "canonical_size": 96,
+                "pre_nms": (400, 400),
+                "post_nms": (200, 200),
+                "hidden": 256,
+                "samples": 128,
+                "pre_nms_top_k": 600,
+            },
+            "data": yolact_bccd.get_config().data,
+            "optimizer": {
+                "name": "adamw",
+                "schedule": {"peak": 1e-3, "warmup_steps": 100},
+                "weight_decay": 1e-4,
+                "clip_norm": 10.0,
+            },
+            "train": {"steps": 1800, "checkpoint_every": 500},
+        }
+    )

@@ -1,0 +1,22 @@
+"""Faster R-CNN R50-FPN on COCO, schedule 3x with short sides of 640 to 800 pixels.
+
+    python scripts/train.py --config=configs/faster_rcnn_r50_3x_coco.py --workdir=DIR \\
+        --config.train.init_from=weights/resnet50
+
+The data and weights are made as in mask_rcnn_r50_coco.py. It has not been trained here.
+"""
+
+from ml_collections import ConfigDict
+
+from configs import mask_rcnn_r50_coco
+
+
+def get_config() -> ConfigDict:
+    config = mask_rcnn_r50_coco.get_config()
+    config.model.name = "faster_rcnn"
+    config.model.masks = False
+    config.data.mask_stride = None
+    config.data.short_side = (640, 672, 704, 736, 768, 800)
+    config.optimizer.schedule.boundaries = (210_000, 250_000)
+    config.train.steps = 270_000
+    return config

@@ -1,0 +1,17 @@
+"""Mask R-CNN with ResNeXt-101 32x8d and FPN on COCO 2017, schedule 1x.
+
+    python scripts/train.py --config=configs/mask_rcnn_x101_coco.py --workdir=DIR \\
+        --config.train.init_from=weights/resnext101_32x8d
+
+The data and weights are made as in mask_rcnn_r50_coco.py. It has not been trained here.
+"""
+
+from ml_collections import ConfigDict
+
+from configs import mask_rcnn_r50_coco
+
+
+def get_config() -> ConfigDict:
+    config = mask_rcnn_r50_coco.get_config()
+    config.model.backbone = "resnext101_32x8d"
+    return config
