@@ -5,6 +5,7 @@
     yolact        YOLACT-550 R50, float32: the network against the same in torch, and
                   what comes after it against the network
     roi_align     the two formulations of RoIAlign, forward and backward, no peer
+    two_stage     Faster and Mask R-CNN R50-FPN on a photograph of 480 x 640; no peer
     coco_eval     boxes at COCO val's size, against pycocotools
     loader        ms an image of the COCO recipe's input pipeline at batch 8, on the 26
                   photographs of DETJAX_DATA's coco_cc, against OpenCV decoding and
@@ -205,6 +206,16 @@ def yolact():
         ready(whole, *arguments), ready(network, *arguments), runs=7
     )
     yield row("yolact_whole", "R50, 550 px", whole_ms, "its network", alone_ms)
+
+
+def two_stage():
+    """One photograph of 480 x 640, resized to 800 x 1067, to detections in one program."""
+    for name in ("faster_rcnn_r50_fpn", "mask_rcnn_r50_fpn"):
+        model, params, state = random_weights(name)
+        image = np.random.default_rng(0).integers(0, 255, (1, 800, 1067, 3), np.uint8)
+        arguments = params, state, jnp.asarray(image)
+        ours, _ = in_turn(ready(jax.jit(model.predict), *arguments), runs=3)
+        yield row(name, "800 x 1067", ours, "torchvision")
 
 
 def coco_eval():
@@ -438,6 +449,7 @@ BENCHES = {
         greedy_nms,
         yolact,
         roi_align,
+        two_stage,
         coco_eval,
         loader,
         checkpoint,
