@@ -209,7 +209,7 @@ def yolact():
 
 
 def two_stage():
-    """One photograph of 480 x 640, resized to 800 x 1067, to detections in one program."""
+    """A photograph of 480 x 640, resized to 800 x 1067, to detections: one program."""
     for name in ("faster_rcnn_r50_fpn", "mask_rcnn_r50_fpn"):
         model, params, state = random_weights(name)
         image = np.random.default_rng(0).integers(0, 255, (1, 800, 1067, 3), np.uint8)

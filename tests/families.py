@@ -4,6 +4,7 @@ import functools
 
 import jax
 import numpy as np
+import pytest
 
 from detjax import models
 from detjax.types import Batch, Objects, Proposals
@@ -78,6 +79,16 @@ TINY = {
     },
     "ms_rcnn": {"name": "ms_rcnn", **RCNN, **MASKS, "mask_features": 16},
 }
+
+
+# Compiling these takes minutes; what they share with the others is checked there.
+SLOW = ("yolact-group-norm", "faster_rcnn_c4", "keypoint_rcnn", "ms_rcnn")
+
+
+def parameters():
+    """The names of `TINY` for pytest, some of them marked slow."""
+    marks = {name: [pytest.mark.slow] if name in SLOW else [] for name in TINY}
+    return [pytest.param(name, marks=marks[name], id=name) for name in TINY]
 
 
 @functools.cache

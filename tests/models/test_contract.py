@@ -13,6 +13,7 @@ from families import (
     key,
     loss_and_gradient,
     model,
+    parameters,
     predict,
     variables,
 )
@@ -20,7 +21,7 @@ from families import (
 from detjax import models, sharding
 from detjax.types import Model
 
-pytestmark = pytest.mark.parametrize("name", TINY)
+pytestmark = pytest.mark.parametrize("name", parameters())
 
 
 def close(a, b, rtol=1e-5, atol=1e-6):
