@@ -8,15 +8,8 @@ The data and weights are made as in mask_rcnn_r50_coco.py. It has not been train
 
 from ml_collections import ConfigDict
 
-from configs import mask_rcnn_r50_coco
+from configs import faster_rcnn_r50_coco, mask_rcnn_r50_3x_coco
 
 
 def get_config() -> ConfigDict:
-    config = mask_rcnn_r50_coco.get_config()
-    config.model.name = "faster_rcnn"
-    config.model.masks = False
-    config.data.mask_stride = None
-    config.data.short_side = (640, 672, 704, 736, 768, 800)
-    config.optimizer.schedule.boundaries = (210_000, 250_000)
-    config.train.steps = 270_000
-    return config
+    return mask_rcnn_r50_3x_coco.longer(faster_rcnn_r50_coco.get_config())
