@@ -23,6 +23,7 @@ def get_config() -> ConfigDict:
                 "sizes": ((24,), (48,), (80,), (128,)),
                 "ratios": (0.7, 1, 1.4),
                 "canonical_size": 96,
+                "aligned": True,
                 "pre_nms": (400, 400),
                 "post_nms": (200, 200),
                 "hidden": 256,

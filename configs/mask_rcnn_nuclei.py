@@ -24,6 +24,7 @@ def get_config() -> ConfigDict:
                 "sizes": ((8, 12), (16, 24), (32, 48), (64, 96)),
                 "ratios": (1,),
                 "canonical_size": 64,
+                "aligned": True,
                 "pre_nms": (500, 600),
                 "post_nms": (300, 500),
                 "rpn_samples": 256,

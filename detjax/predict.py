@@ -79,7 +79,11 @@ def _pasted(detections, some, affine, size, network_size) -> np.ndarray | None:
         )
     elif detections.box_masks is not None:
         pasted = paste_boxes(
-            np.asarray(detections.box_masks)[some], around, affine, size
+            np.asarray(detections.box_masks)[some],
+            around,
+            affine,
+            size,
+            aligned=detections.aligned,
         )
     else:
         return None

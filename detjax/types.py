@@ -56,6 +56,8 @@ class Detections:
     mask_scores: Array | None = None  # [n] float32, where a head rescores masks
     box_masks: Array | None = None  # [n r r] float32: the same, on a grid in each box
     keypoints: Array | None = None  # [n k 3] float32: x, y, score
+    # Whether the cells of box_masks lie where they lie, and are not torchvision's.
+    aligned: bool = struct.field(pytree_node=False, default=False)
 
 
 @struct.dataclass

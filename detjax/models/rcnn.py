@@ -109,8 +109,10 @@ def two_stage(
     is read as it is. `sizes` gives the priors' sides in pixels, a tuple a level.
     Without `proposals` there is no first stage, and batches bring theirs.
     `pre_nms` and `post_nms` count proposals in training and in prediction, `pre_nms` of
-    each level. `box_head` is "mlp", "convs" (v2), "vgg" (with `dropout`), or
-    "last_stage" (C4, with the backbone's own).
+    each level. With `aligned` regions and masks are read and drawn where they lie, and
+    not half a pixel off as the originals' are; small objects need that. `box_head` is
+    "mlp", "convs" (v2), "vgg" (with `dropout`), or "last_stage" (C4, with the
+    backbone's own).
     `mask_samples` bounds the regions an image that masks and keypoints learn from; the
     default is all the positives that `samples` and `fraction` admit.
 
@@ -224,7 +226,9 @@ def two_stage(
         )
         side = logits.shape[-1]
         truth = jax.vmap(
-            functools.partial(second_stage.mask_targets, bins=side, size=size)
+            functools.partial(
+                second_stage.mask_targets, bins=side, size=size, aligned=aligned
+            )
         )(regions, objects)
         loss = jax.vmap(second_stage.mask_loss)(logits, truth, regions)
         parts = {"mask": ratio(*loss, real)}
@@ -319,7 +323,7 @@ def two_stage(
             probs = jax.nn.sigmoid(
                 jax.vmap(second_stage.of_class)(net.masks(regions), found.labels)
             )
-            found = dataclasses.replace(found, box_masks=probs)
+            found = dataclasses.replace(found, box_masks=probs, aligned=aligned)
         if mask_iou:
             guesses = net.mask_iou(regions, probs)
             guess = jnp.take_along_axis(guesses, found.labels[..., None], axis=-1)

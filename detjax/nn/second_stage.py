@@ -105,7 +105,11 @@ def of_class(values: Array, labels: Array) -> Array:
 
 
 def mask_targets(
-    regions: Regions, objects: Objects, bins: int, size: tuple[int, int]
+    regions: Regions,
+    objects: Objects,
+    bins: int,
+    size: tuple[int, int],
+    aligned: bool = False,
 ) -> Array:
     """The masks of the regions' objects, cut out to [k bins bins], in 0..1."""
     h, w = objects.masks.shape[1:]
@@ -114,6 +118,7 @@ def mask_targets(
         regions.boxes,
         bins=bins,
         scale=(h / size[0], w / size[1]),
+        aligned=aligned,
     )
 
 

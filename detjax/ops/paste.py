@@ -49,9 +49,12 @@ def paste_boxes(
     affine: Float[Array, "2 3"],
     size: tuple[int, int],
     threshold: int | float = 0.5,
+    aligned: bool = False,
 ) -> list[Bool[np.ndarray, "h w"]]:
     """For each mask its pixels in the original image, a bool array of `size` (h, w).
 
+    aligned: cells lie where they lie; else boxes are rounded to whole pixels, as
+        torchvision's are.
     masks: foreground probabilities on a grid that spans each box.
     boxes: pixels of the network's input.
     affine: original pixel (x, y, 1) -> network pixel, without rotation or shear; else
@@ -69,10 +72,43 @@ def paste_boxes(
     order = [slice(None, None, -1 if s < 0 else 1) for s in scale]
     upright = np.asarray(masks)[:, order[1], order[0]]
     corners = np.concatenate([ends.min(axis=1), ends.max(axis=1)], axis=1)
+    draw = drawn_aligned if aligned else drawn
     return [
-        drawn(mask, box, size) > threshold
+        draw(mask, box, size) > threshold
         for mask, box in zip(upright, corners, strict=True)
     ]
+
+
+def drawn_aligned(
+    mask: Float[Array, "r r"], box: Float[Array, "4"], size: tuple[int, int]
+) -> Float[np.ndarray, "h w"]:
+    """The probabilities of a mask that spans `box`, on an image of `size` (h, w).
+
+    Bilinear between the centres of its cells; nothing beyond the box.
+    """
+    image = np.zeros(size, np.float32)
+    side = np.maximum(box[2:] - box[:2], 1e-6)
+    # Pixels whose centres the box holds.
+    x1, y1, x2, y2 = np.ceil(box - 0.5).astype(int)
+    x1, x2 = np.clip([x1, x2], 0, size[1])
+    y1, y2 = np.clip([y1, y2], 0, size[0])
+    if x1 >= x2 or y1 >= y2:
+        return image
+    step = side / len(mask)
+    to_pixels = np.array(
+        [
+            [step[0], 0, box[0] + step[0] / 2 - 0.5 - x1],
+            [0, step[1], box[1] + step[1] / 2 - 0.5 - y1],
+        ]
+    )
+    image[y1:y2, x1:x2] = cv2.warpAffine(
+        np.asarray(mask, np.float32),
+        to_pixels,
+        (int(x2 - x1), int(y2 - y1)),
+        flags=cv2.INTER_LINEAR,
+        borderMode=cv2.BORDER_REPLICATE,
+    )
+    return image
 
 
 def drawn(

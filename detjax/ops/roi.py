@@ -182,15 +182,19 @@ def align_masks(
     *,
     bins: int,
     scale: tuple[float, float],
+    aligned: bool = False,
 ) -> Float[Array, "n s s"]:
     """`align` of mask i by box i, with as many samples in a bin as it has cells.
 
-    That is ceil(side / bins) along each side of the box, at least one. Exact, and
-    without gradients: the interpolation matrices are summed over the samples.
+    That is ceil(side / bins) along each side of the box, at least one. `scale` (rows,
+    columns) is cells a pixel of the boxes. Without `aligned` a mask is read half a
+    pixel, of the boxes and not of its cells, to the right and below, as torchvision
+    reads masks at full size. Exact, and without gradients: the interpolation matrices
+    are summed over the samples.
     """
     _, h, w = masks.shape
-    rows = _adaptive(boxes[:, 1::2], scale[0], h, bins)
-    columns = _adaptive(boxes[:, ::2], scale[1], w, bins)
+    rows = _adaptive(boxes[:, 1::2], scale[0], h, bins, aligned)
+    columns = _adaptive(boxes[:, ::2], scale[1], w, bins, aligned)
     exact = functools.partial(jnp.einsum, precision=EXACT)
     part = exact("nsh,nhw->nsw", rows, masks.astype(jnp.float32))
     return lax.stop_gradient(exact("nsw,ntw->nst", part, columns))
@@ -238,22 +242,25 @@ def _matrix(taps: _Taps, cells: int, bins: int) -> jax.Array:
     return weights.reshape(n, bins, t // bins, cells).mean(axis=2)
 
 
-def _adaptive(ends, scale, cells, bins) -> jax.Array:
+def _adaptive(ends, scale, cells, bins, aligned) -> jax.Array:
     """`_matrix` of ceil(length / bins) samples a bin; the largest box sets the time."""
-    start, length = _span(lax.stop_gradient(ends.astype(jnp.float32)), scale, False)
+    start, length = _span(lax.stop_gradient(ends.astype(jnp.float32)), scale, aligned)
+    if not aligned:
+        start += (scale - 1) / 2
     count = jnp.ceil(length / bins)
+    some = jnp.maximum(count, 1)
     step = length / bins
     first = start + jnp.arange(bins) * step
 
     def add(sample, weights):
-        taps = _at(first + (sample + 0.5) * step / count, cells)
+        taps = _at(first + (sample + 0.5) * step / some, cells)
         return weights + jnp.where(
             (sample < count)[..., None], _matrix(taps, cells, bins), 0
         )
 
     most = jnp.max(count, initial=0).astype(jnp.int32)
     nothing = jnp.zeros((ends.shape[0], bins, cells))
-    return lax.fori_loop(0, most, add, nothing) / count[..., None]
+    return lax.fori_loop(0, most, add, nothing) / some[..., None]
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(3,))

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from detjax.ops import roi
+from detjax.ops import paste, roi
 from tests import reference_roi as reference
 
 H, W, C, SCALE = 9, 13, 3, 0.25
@@ -117,14 +117,42 @@ def test_gradient_of_pool_goes_to_the_maxima():
     np.testing.assert_allclose(got, expected, atol=1e-4)
 
 
-def test_masks_are_sampled_as_densely_as_they_are():
+@pytest.mark.parametrize("aligned", [False, True])
+def test_masks_are_sampled_as_densely_as_they_are(aligned):
     rng = np.random.default_rng(0)
     masks = (rng.random((20, H, W)) > 0.5).astype(np.uint8)
-    got = jax.jit(lambda b: roi.align_masks(masks, b, bins=3, scale=(SCALE, SCALE)))(
-        boxes()
-    )
+    scale = (SCALE, SCALE)
+    got = jax.jit(
+        lambda b: roi.align_masks(masks, b, bins=3, scale=scale, aligned=aligned)
+    )(boxes())
+    # Half a pixel is half a pixel at any scale.
+    shift = 0 if aligned else (SCALE - 1) / 2 / SCALE
     for i in range(20):
         expected, _, _ = reference.align(
-            masks[i][..., None], boxes()[i : i + 1], 3, SCALE, -1, False
+            masks[i][..., None], boxes()[i : i + 1] + shift, 3, SCALE, -1, aligned
         )
         np.testing.assert_allclose(got[i], expected[0, ..., 0], atol=1e-5)
+
+
+@pytest.mark.parametrize("stride", [1, 2, 4])
+def test_aligned_masks_come_back_where_they_were(stride):
+    """Ellipses of 12 to 30 pixels, cut out of a coarser grid and drawn again."""
+    rng, overlaps = np.random.default_rng(0), []
+    for _ in range(20):
+        low, sides = rng.uniform(10, 200, 2), rng.uniform(12, 30, 2)
+        box = np.concatenate([low, low + sides]).astype(np.float32)
+        y, x = (np.mgrid[:256, :256] + 0.5 - low[::-1, None, None]) / sides[
+            ::-1, None, None
+        ]
+        whole = (x - 0.5) ** 2 + (y - 0.5) ** 2 <= 0.25
+        cells = whole.reshape(256 // stride, stride, 256 // stride, stride)
+        coarse = (cells.mean(axis=(1, 3)) > 0.5).astype(np.uint8)
+        scale = (1 / stride, 1 / stride)
+        cut = roi.align_masks(
+            coarse[None], box[None], bins=28, scale=scale, aligned=True
+        )
+        identity = np.eye(2, 3, dtype=np.float32)
+        args = np.asarray(cut), box[None], identity, (256, 256)
+        again = paste.paste_boxes(*args, aligned=True)[0]
+        overlaps.append((again & whole).sum() / (again | whole).sum())
+    assert np.mean(overlaps) > {1: 0.97, 2: 0.89, 4: 0.85}[stride]
