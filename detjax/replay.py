@@ -10,9 +10,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from detjax.checkpoint import Checkpoints, TrainState
-from detjax.types import Batch, Model, Objects
+from detjax.types import Batch, Model, Objects, Proposals
 
-PARTS = {"objects": Objects}  # the fields of a batch that have fields
+# The fields of a batch that have fields.
+PARTS: dict[str, Any] = {"objects": Objects, "proposals": Proposals}
 
 
 def save(workdir: pathlib.Path, step: int, run: TrainState, batch: Batch) -> None:

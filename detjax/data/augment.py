@@ -53,6 +53,39 @@ def move_boxes(boxes: np.ndarray, matrix: np.ndarray) -> np.ndarray:
     return np.concatenate([corners.min(axis=1), corners.max(axis=1)], axis=1)
 
 
+def move_keypoints(
+    points: np.ndarray,
+    matrix: np.ndarray,
+    size: tuple[int, int],
+    names: tuple[str, ...],
+) -> np.ndarray:
+    """Keypoints [n k 3] under an affine `matrix` [2 or 3, 3] to a frame of `size`.
+
+    Those outside the frame become zeros, as those are that nobody annotated: visibility
+    0. Where `matrix` mirrors, what is called left_ and right_ changes places: the left
+    hand of a mirrored person is a right hand.
+    """
+    h, w = size
+    moved = points[..., :2] @ matrix[:2, :2].T + matrix[:2, 2]
+    visible = points[..., 2:]
+    inside = ((moved >= 0) & (moved <= (w, h))).all(axis=-1, keepdims=True)
+    found = np.concatenate([moved, visible], axis=-1) * (inside & (visible > 0))
+    mirrored = np.linalg.det(matrix[:2, :2]) < 0
+    return found[:, opposites(names)] if mirrored else found
+
+
+@functools.lru_cache(16)
+def opposites(names: tuple[str, ...]) -> list[int]:
+    """The number of each keypoint's opposite, left_eye's for right_eye, or its own."""
+    turned = {"left": "right", "right": "left"}
+    found = []
+    for i, name in enumerate(names):
+        side, _, part = name.partition("_")
+        other = f"{turned.get(side, side)}_{part}"
+        found.append(names.index(other) if other in names else i)
+    return found
+
+
 def move_pixels(
     image: np.ndarray, matrix: np.ndarray, size: tuple[int, int], fill=FILL
 ) -> np.ndarray:

@@ -15,6 +15,7 @@ class Data(NamedTuple):
     info: builder.Info
     train: Iterable  # endless batches; its iterator has get_state and set_state
     evaluation: Callable[[], Iterable]  # every evaluation image once
+    once: Callable[[], Iterable]  # every training image once, as evaluation prepares it
     truth: Sequence[Record]  # the records of the evaluation split
 
 
@@ -34,6 +35,8 @@ def make(
     eval_batch_size: int | None = None,
     max_objects: int = 100,
     mask_stride: int | None = 4,
+    keypoints: bool = False,
+    max_proposals: int | None = None,
     augment: Mapping[str, Any] | None = None,
     threads: int | None = None,
     workers: int = 0,
@@ -47,7 +50,8 @@ def make(
     images of all hosts. Images are brought to one `size`, or to one of several
     `buckets`; see `plan.Sizes` for those and for `short_side` and `long_side`,
     `loader.train_loader` for threads, workers and records that cannot be read, and
-    `loader.Prepare` for what is done to an image.
+    `loader.Prepare` for what is done to an image. `keypoints` says whether objects have
+    theirs, `max_proposals` how many of the data set's an image has: all if None.
 
     Raises ValueError for what does not go together.
     """
@@ -60,20 +64,39 @@ def make(
     )
     if prepare is not None:
         prepare_files(name, data_dir, **prepare)
+    info = builder.info(name, data_dir)
+    if keypoints and not info.keypoints:
+        raise ValueError(
+            f"the data set {name!r} has no keypoints; set data.keypoints=False"
+        )
     steps = loader.Prepare(
         size=sizes.buckets[0],
         max_objects=max_objects,
         mask_stride=mask_stride,
         letterbox=sizes.letterbox,
         augment=augment or {},
+        keypoints=info.keypoints if keypoints else (),
+        max_proposals=info.max_proposals if max_proposals is None else max_proposals,
     )
 
     def images(split: str):
         return builder.sizes(name, data_dir, split) if sizes.need_images else None
 
-    truth = builder.source(name, data_dir, eval_split)
+    def once(split: str, **share: int):
+        return loader.eval_loader(
+            builder.source(name, data_dir, split),
+            steps,
+            batch_size=eval_batch_size or batch_size,
+            sizes=sizes,
+            images=images(split),
+            threads=threads,
+            on_error=on_error,
+            split=split,
+            **share,
+        )
+
     return Data(
-        info=builder.info(name, data_dir),
+        info=info,
         train=loader.train_loader(
             builder.source(name, data_dir, train_split),
             steps,
@@ -87,16 +110,8 @@ def make(
             max_skipped=max_skipped,
             split=train_split,
         ),
-        evaluation=functools.partial(
-            loader.eval_loader,
-            truth,
-            steps,
-            batch_size=eval_batch_size or batch_size,
-            sizes=sizes,
-            images=images(eval_split),
-            threads=threads,
-            on_error=on_error,
-            split=eval_split,
-        ),
-        truth=truth,
+        evaluation=functools.partial(once, eval_split),
+        # What is solved needs all images in one place.
+        once=functools.partial(once, train_split, process=0, processes=1),
+        truth=builder.source(name, data_dir, eval_split),
     )

@@ -11,7 +11,7 @@ import numpy as np
 from detjax.data import augment, rle
 from detjax.data.plan import Fit
 from detjax.data.records import Annotation, Record
-from detjax.types import Batch, Objects
+from detjax.types import Batch, Objects, Proposals
 
 
 class Unreadable(ValueError):
@@ -50,9 +50,17 @@ def read(record: Record) -> np.ndarray:
 
 
 def empty(
-    count: int, size: tuple[int, int], max_objects: int, mask_stride: int | None
+    count: int,
+    size: tuple[int, int],
+    max_objects: int,
+    mask_stride: int | None,
+    keypoints: int = 0,
+    max_proposals: int = 0,
 ) -> Batch:
-    """A batch of `count` rows to be filled: its images are arbitrary, none is valid."""
+    """A batch of `count` rows to be filled: its images are arbitrary, none is valid.
+
+    There are masks, keypoints and proposals where their number is more than none.
+    """
     h, w = size
     masks = None
     if mask_stride is not None:
@@ -66,6 +74,9 @@ def empty(
             valid=np.zeros((count, max_objects), bool),
             crowd=np.zeros((count, max_objects), bool),
             masks=masks,
+            keypoints=np.zeros((count, max_objects, keypoints, 3), np.float32)
+            if keypoints
+            else None,
         ),
         ids=np.zeros(count, np.int32),
         affine=np.tile(np.eye(2, 3, dtype=np.float32), (count, 1, 1)),
@@ -73,6 +84,15 @@ def empty(
         valid=np.zeros(count, bool),
         cut=np.zeros(count, np.int32),
         skipped=np.full(count, -1, np.int32),
+        proposals=no_proposals(count, max_proposals) if max_proposals else None,
+    )
+
+
+def no_proposals(count: int, most: int) -> Proposals:
+    """Room for `most` proposals in each of `count` images."""
+    return Proposals(
+        boxes=np.zeros((count, most, 4), np.float32),
+        valid=np.zeros((count, most), bool),
     )
 
 
@@ -80,12 +100,14 @@ def empty(
 class Prepare:
     """A record as a `Batch` of one without its leading axis, or as a row of a batch.
 
-    size         (h, w) of the network's input, where a call does not name its own
-    max_objects  n of the padding; what is beyond it is cut off and counted, the
-                 smallest objects first
-    mask_stride  None for no masks, else input pixels a mask pixel
-    letterbox    keep the aspect ratio and fill up, instead of stretching
-    augment      keywords of `augment.augment`; None where nothing is to be random
+    size           (h, w) of the network's input, where a call does not name its own
+    max_objects    n of the padding; what is beyond it is cut off and counted, the
+                   smallest objects first
+    mask_stride    None for no masks, else input pixels a mask pixel
+    letterbox      keep the aspect ratio and fill up, instead of stretching
+    augment        keywords of `augment.augment`; None where nothing is to be random
+    keypoints      the names of an object's keypoints; () for none
+    max_proposals  p of the padding, 0 for none; the first that are in the input stay
     """
 
     size: tuple[int, int] | None
@@ -93,6 +115,8 @@ class Prepare:
     mask_stride: int | None = None
     letterbox: bool = False
     augment: Mapping[str, Any] | None = None
+    keypoints: tuple[str, ...] = ()
+    max_proposals: int = 0
 
     def __call__(self, record: Record, rng: np.random.Generator | None = None) -> Batch:
         batch = self.empty(1, self.size)
@@ -106,7 +130,14 @@ class Prepare:
 
     def empty(self, count: int, size: tuple[int, int]) -> Batch:
         """See `empty` above, with this padding."""
-        return empty(count, size, self.max_objects, self.mask_stride)
+        return empty(
+            count,
+            size,
+            self.max_objects,
+            self.mask_stride,
+            len(self.keypoints),
+            self.max_proposals,
+        )
 
     def fill(
         self,
@@ -147,10 +178,14 @@ class Prepare:
             valid=whole.valid[row],
             crowd=whole.crowd[row],
             masks=None if whole.masks is None else whole.masks[row],
+            keypoints=None if whole.keypoints is None else whole.keypoints[row],
         )
         batch.cut[row] = self._objects(
             objects, record.annotations, boxes, runs, matrix, fit.size
         )
+        if batch.proposals is not None and record.proposals is not None:
+            room = jax.tree.map(lambda x: x[row], batch.proposals)
+            put_proposals(room, record.proposals, matrix, fit.size)
 
     def _runs(self, record: Record) -> rle.Runs | None:
         """The masks of a record, decoded as far as to be known sound."""
@@ -195,7 +230,29 @@ class Prepare:
             grid = objects.masks.shape[1:]
             to_grid = augment.scaling(grid[1] / w, grid[0] / h) @ matrix
             draw_masks(objects.masks, runs, inside, to_grid)
+        if self.keypoints:
+            absent = np.zeros((len(self.keypoints), 3))
+            given = [absent if a.keypoints is None else a.keypoints for a in chosen]
+            objects.keypoints[:n] = augment.move_keypoints(
+                np.reshape(given, (n, *absent.shape)), matrix, size, self.keypoints
+            )
         return cut
+
+
+def put_proposals(
+    out: Proposals, boxes: np.ndarray, matrix: np.ndarray, size: tuple[int, int]
+) -> None:
+    """Puts boxes [m 4], moved by `matrix` and clipped to `size` (h, w), into `out`.
+
+    That is empty. Those of which nothing is left are passed over; the first that fit in
+    stay.
+    """
+    h, w = size
+    moved = np.clip(augment.move_boxes(boxes, matrix), 0, [w, h, w, h])
+    moved = moved.astype(np.float32)  # a sliver may be gone only then
+    seen = moved[(moved[:, 2:] > moved[:, :2]).all(axis=1)][: len(out.valid)]
+    out.boxes[: len(seen)] = seen
+    out.valid[: len(seen)] = True
 
 
 def draw_masks(

@@ -206,3 +206,54 @@ def test_same_seed_same_augmentation():
         for _ in range(2)
     )
     jax.tree.map(np.testing.assert_array_equal, one, two)
+
+
+POINTS = ("nose", "left_eye", "right_eye", "left_tail", "bright_spot")
+
+
+def test_opposites_change_places_and_the_rest_stays():
+    assert augment.opposites(POINTS) == [0, 2, 1, 3, 4]
+    assert augment.opposites(("right", "left", "a")) == [0, 1, 2]
+
+
+def placed(shift=0.0):
+    """Keypoints of two objects at known places of a picture of 20 x 40."""
+    x = np.array([[3.0, 8, 14, 20, 39], [1, 5, 9, 13, 17]]) + shift
+    y = np.array([[2.0, 4, 6, 8, 19], [10, 9, 8, 7, 6]])
+    visible = np.array([[2, 1, 2, 2, 1], [2, 2, 0, 1, 2]])
+    return np.stack([x, y, visible], axis=-1)
+
+
+@pytest.mark.parametrize("transpose", [False, True])
+@pytest.mark.parametrize("vertical", [False, True])
+@pytest.mark.parametrize("horizontal", [False, True])
+def test_keypoints_there_and_back(horizontal, vertical, transpose):
+    frame = augment.flip(
+        augment.Frame(augment.scaling(3, 3), (60, 120)),
+        horizontal=horizontal,
+        vertical=vertical,
+        transpose=transpose,
+    )
+    points = placed()
+    there = augment.move_keypoints(points, frame.matrix, frame.size, POINTS)
+    # An odd number of mirrors makes left right.
+    order = [0, 1, 2, 3, 4]
+    if (horizontal + vertical + transpose) % 2:
+        order = [0, 2, 1, 3, 4]
+    np.testing.assert_array_equal(there[:, order, 2], points[..., 2])
+    corners = np.concatenate([points[..., :2]] * 2, axis=-1).reshape(-1, 4)
+    expected = augment.move_boxes(corners, frame.matrix)[:, :2].reshape(2, 5, 2)
+    visible = points[..., 2] > 0
+    np.testing.assert_allclose(there[:, order, :2][visible], expected[visible])
+    back = augment.move_keypoints(there, np.linalg.inv(frame.matrix), (20, 40), POINTS)
+    np.testing.assert_allclose(back[visible], points[visible])
+    assert not back[~visible].any()
+
+
+def test_keypoints_outside_are_as_if_nobody_had_annotated_them():
+    moved = augment.move_keypoints(placed(-5.0), np.eye(3), (8, 20), POINTS)
+    assert (moved[..., 2] > 0).tolist() == [
+        [False, True, True, True, False],
+        [False, False, False, True, True],
+    ]
+    assert not moved[moved[..., 2] == 0].any()

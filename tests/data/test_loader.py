@@ -140,6 +140,93 @@ def test_evaluation_shows_each_image_once_and_fills_up():
     assert [b.valid.tolist() for b in batches] == [[True] * 2] * 2 + [[True, False]]
 
 
+NAMES = ("left_end", "right_end")
+
+
+def with_points(**kwargs):
+    """A record of which the first two objects have keypoints at their corners."""
+    some = record(**kwargs)
+    for annotation in some.annotations[:2]:
+        x1, y1, x2, y2 = annotation.box
+        annotation.keypoints = np.float32([[x1, y1, 2], [x2, y2, 1]])
+    return some
+
+
+def test_keypoints_move_with_their_boxes():
+    assert prepare()(with_points()).objects.keypoints is None
+    got = prepare(keypoints=NAMES)(with_points()).objects
+    assert got.keypoints.shape == (4, 2, 3)
+    assert got.keypoints.dtype == np.float32
+    corners = got.boxes[:2].reshape(2, 2, 2)
+    np.testing.assert_allclose(got.keypoints[:2, :, :2], corners, rtol=1e-6)
+    assert got.keypoints[..., 2].tolist() == [[2, 1], [2, 1], [0, 0], [0, 0]]
+    # They stay with their objects where others are cut.
+    got = prepare(keypoints=NAMES, max_objects=2)(with_points()).objects
+    assert got.keypoints[..., 2].tolist() == [[2, 1], [0, 0]]
+
+
+def test_mirrored_keypoints_have_the_names_of_the_other_side():
+    steps = prepare(keypoints=NAMES, augment={"mirror": True}, mask_stride=None)
+    mirrored = 0
+    for seed in range(8):
+        got = steps(with_points(), np.random.default_rng(seed))
+        flipped = got.affine[0, 0] < 0
+        mirrored += flipped
+        x1, y1, x2, y2 = got.objects.boxes[0]
+        first, second = ([x2, y1], [x1, y2]) if flipped else ([x1, y1], [x2, y2])
+        pair = [second, first] if flipped else [first, second]
+        np.testing.assert_allclose(got.objects.keypoints[0, :, :2], pair, atol=1e-3)
+        assert got.objects.keypoints[0, :, 2].tolist() == (
+            [1, 2] if flipped else [2, 1]
+        )
+    assert 0 < mirrored < 8
+
+
+def proposed(*boxes, **kwargs):
+    some = record(**kwargs)
+    some.proposals = np.float32(boxes).reshape(-1, 4)
+    return some
+
+
+def test_proposals_move_as_objects_do_and_keep_their_order():
+    assert prepare()(proposed([0, 0, 9, 9])).proposals is None
+    boxes = [[5, 8, 15, 20], [-30, 10, 45, 70], [-9, 0, 0, 9], [0, 0, 90, 60]]
+    got = prepare(max_proposals=5)(proposed(*boxes)).proposals
+    assert got.valid.tolist() == [True, True, True, False, False]
+    h, w = SIZE
+    scale = np.array([w / 90, h / 60] * 2)
+    expected = np.float32([[5, 8, 15, 20], [0, 10, 45, 60], [0, 0, 90, 60]]) * scale
+    np.testing.assert_allclose(got.boxes[:3], expected, rtol=1e-5)
+    # What cannot be seen takes no place of what can.
+    got = prepare(max_proposals=2)(proposed(*boxes[2:], *boxes)).proposals
+    np.testing.assert_allclose(got.boxes, expected[[2, 0]], rtol=1e-5)
+    for nothing in (proposed(), record()):
+        assert not prepare(max_proposals=2)(nothing).proposals.valid.any()
+
+
+def test_proposals_and_objects_see_the_same_augmentation():
+    steps = prepare(
+        augment={"turn": True, "crop": True, "expand_to": 2}, max_proposals=3
+    )
+    some = record()
+    some.proposals = np.float32([a.box for a in some.annotations])
+    for seed in range(10):
+        got = steps(some, np.random.default_rng(seed))
+        real = got.objects.boxes[got.objects.valid]
+        seen = got.proposals.boxes[got.proposals.valid]
+        near = np.abs(real[:, None] - seen).max(axis=-1).min(axis=1)
+        assert (near < 1e-4).all()
+
+
+def test_proposals_and_keypoints_are_stacked_into_batches():
+    records = [proposed([0, 0, 9, 9], i=i) for i in range(1, 4)]
+    steps = prepare(max_proposals=2, keypoints=NAMES)
+    first, last = loader.eval_loader(records, steps, batch_size=2)
+    assert first.proposals.boxes.shape == (2, 2, 4)
+    assert last.objects.keypoints.shape == (2, 4, 2, 3)
+    assert first.proposals.valid.tolist() == [[True, False]] * 2
+
+
 def test_the_papers_recipe_reads_coco(data_dir, tmp_path):
     """Real photographs through the COCO config's own section, at its full size."""
     from configs import yolact_r101_coco

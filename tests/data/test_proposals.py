@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from detjax.data import builder, proposals, shapes, voc
+from detjax.data import builder, dataset, proposals, shapes, voc
 from detjax.data.prepare import prepare
 from detjax.data.records import Annotation, Dataset, Record
 
@@ -99,6 +99,20 @@ def test_stored_and_read_back(tmp_path):
     np.testing.assert_array_equal(found[0], records[0].proposals)
     assert found[0].dtype == np.float32
     assert [len(f) for f in found] == [2, 0, 0]
+
+
+def test_a_config_takes_all_of_them_or_some_or_none(tmp_path):
+    records = shapes.records("train", 2, 32)
+    records[0].proposals = np.float32([[2, 3, 14, 15], [0, 0, 30, 30]])
+    split = Dataset("train", shapes.CLASSES, records)
+    builder.write({"train": split, "val": split}, "s", tmp_path)
+    section = {"name": "s", "data_dir": tmp_path, "batch_size": 2, "size": (64, 64)}
+    (batch,) = dataset.make(**section).once()
+    assert batch.proposals.valid.tolist() == [[True, True], [False, False]]
+    np.testing.assert_allclose(batch.proposals.boxes[0, 0], [4, 6, 28, 30])
+    (batch,) = dataset.make(**section, max_proposals=1).evaluation()
+    assert batch.proposals.boxes.shape == (2, 1, 4)
+    assert next(iter(dataset.make(**section, max_proposals=0).train)).proposals is None
 
 
 def test_data_sets_without_have_none(tmp_path):

@@ -309,8 +309,12 @@ def test_a_config_declares_buckets(written):
     shapes = {b.images.shape[1:3] for b in take(data.train, 10)}
     assert shapes == {(32, 48), (48, 32)}
     assert sum(int(b.valid.sum()) for b in data.evaluation()) == 5
+    shown = [i for b in data.once() for i in b.ids[b.valid].tolist()]
+    assert sorted(shown) == list(range(10))
     with pytest.raises(ValueError, match="set one of them"):
         dataset.make(**section, size=(32, 32))
+    with pytest.raises(ValueError, match="'shapes' has no keypoints"):
+        dataset.make(**section, keypoints=True)
 
 
 @pytest.mark.slow
