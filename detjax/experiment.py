@@ -1,17 +1,21 @@
 """A config's sections wired together: what the scripts call, for any model."""
 
+import contextlib
+import dataclasses
 import inspect
 import json
 import pathlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+import jax
 import numpy as np
 from ml_collections import ConfigDict, config_dict
 
 from detjax import cli, cluster, draw, models, optim, replay, sharding, train
 from detjax import evaluate as evaluation
 from detjax import predict as prediction
+from detjax.checkpoint import Checkpoints, TrainState
 from detjax.data import dataset
 from detjax.data.builder import Info
 from detjax.data.classes import COCO, COCO_IDS, names_for
@@ -57,7 +61,8 @@ def run(
 
     A `workdir` with a checkpoint in it goes on from there. Leaves config.json,
     metrics.jsonl, tensorboard/, checkpoints/, eval.json, results.json and
-    predictions.png; see `train.fit` for `profile`.
+    predictions.png; finished/ where the model has a `finish`; see `train.fit` for
+    `profile`.
 
     Raises ValueError where the config does not fit the data.
     """
@@ -86,6 +91,8 @@ def run(
         profile=profile,
         **settings["train"],
     )
+    if model.finish is not None:
+        state = finished(model.finish, state, data.once, workdir, layout)
     metrics, rows = score(state)
     params, statistics = layout.whole((state.params, state.state))
     if cluster.primary():
@@ -93,6 +100,31 @@ def run(
         trained = prediction.assemble(described, params, statistics, steps)
         show(workdir / "predictions.png", trained, data)
     return metrics
+
+
+def finished(
+    finish: Callable[..., Any],
+    state: TrainState,
+    once: Callable[[], Iterable],
+    workdir: pathlib.Path,
+    layout: sharding.Layout,
+) -> TrainState:
+    """`state` with what `finish` makes of its parameters; see `types.Model`.
+
+    It is written to `workdir`/finished, and taken from there if it is of this step. The
+    checkpoints stay as they are: training may go on from them.
+    """
+    step = int(state.step)
+    folder = prediction.FINISHED
+    with contextlib.closing(Checkpoints(workdir, keep=1, folder=folder)) as held:
+        if held.latest() == step:
+            return held.restore(state)[0]
+        # Every process solves the same, on a device of its own.
+        here = jax.device_put(layout.whole((state.params, state.state)))
+        params = layout.keep(finish(*here, once()))
+        state = dataclasses.replace(state, params=params)
+        held.save(step, state, {})
+    return state
 
 
 def again(folder: str | pathlib.Path) -> str:
@@ -256,7 +288,10 @@ def show(
         int
     )
     records = [data.truth[int(i)] for i in chosen]
-    found = [predict(draw.decode(r.image), min_score=0.3) for r in records]
+    found = [
+        predict(draw.decode(r.image), min_score=0.3, proposals=r.proposals)
+        for r in records
+    ]
     draw.comparison(path, records, found, run.classes)
 
 

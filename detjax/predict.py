@@ -13,13 +13,16 @@ from ml_collections import ConfigDict
 
 from detjax import compilation, models
 from detjax.checkpoint import Checkpoints
-from detjax.data import augment, plan
+from detjax.data import augment, example, plan
+from detjax.data import proposals as proposing
 from detjax.ops import boxes, masks
 from detjax.ops.paste import paste, paste_boxes
 from detjax.types import Detections, Model
 
 # What of a data section decides how an image is brought into the network's input.
 SIZES = ("size", "buckets", "short_side", "long_side", "letterbox")
+# Where a run's weights are when its model's `finish` is done with them.
+FINISHED = "finished"
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
 
 
@@ -128,12 +131,20 @@ class Run(NamedTuple):
     state: Any
     step: int
 
-    def __call__(self, image: np.ndarray, min_score: float = 0.0) -> Found:
+    def __call__(
+        self,
+        image: np.ndarray,
+        min_score: float = 0.0,
+        proposals: np.ndarray | None = None,
+    ) -> Found:
         """Detections of an image [h w 3] (RGB) or [h w] (grey), uint8, of any size.
 
-        Raises ValueError for other arrays.
+        A model that needs proposals is given those [p 4], xyxy pixels of the image, or
+        where there are none those that its training data's method finds.
+
+        Raises ValueError for other arrays, and where no such method is known.
         """
-        return self.predictor()(image, min_score)
+        return self.predictor()(image, min_score, proposals)
 
     def predictor(self) -> Callable[..., Found]:
         """The function behind `__call__`, compiled once an input size.
@@ -142,8 +153,14 @@ class Run(NamedTuple):
         """
         declared = {k: v for k, v in self.config.data.items() if k in SIZES}
         run = _jitted(self.model.predict)
+        asked = self.proposals_asked()
+        limit = self.config.data.get("max_proposals") or (asked and asked["limit"])
 
-        def predict(image: np.ndarray, min_score: float = 0.0) -> Found:
+        def predict(
+            image: np.ndarray,
+            min_score: float = 0.0,
+            proposals: np.ndarray | None = None,
+        ) -> Found:
             image = as_rgb(image)
             whole = augment.Frame(np.eye(3), image.shape[:2])
             size, letterbox, scale = plan.fit_for(*image.shape[:2], **declared)
@@ -152,13 +169,44 @@ class Run(NamedTuple):
             window = _WINDOW(
                 matrix[:2].astype(np.float32), np.array(image.shape[:2], np.int32), size
             )
-            found = jax.device_get(run(self.params, self.state, pixels, window[None]))
+            given: dict[str, Any] = {}
+            if self.model.needs_proposals:
+                if proposals is None:
+                    proposals = self.propose(image)
+                # Of few sizes, each of which is compiled.
+                most = limit or 1 << max(len(proposals) - 1, 0).bit_length()
+                room = example.no_proposals(1, most)
+                row = jax.tree.map(lambda x: x[0], room)
+                example.put_proposals(row, proposals, matrix, size)
+                given["proposals"] = room
+            found = jax.device_get(
+                run(self.params, self.state, pixels, window[None], **given)
+            )
             found = jax.tree.map(lambda x: x[0], found)
             some = found.valid & (found.scores >= min_score)
             found = dataclasses.replace(found, valid=some)
             return in_original(found, matrix[:2], image.shape[:2], size)
 
         return predict
+
+    def proposals_asked(self) -> dict[str, Any] | None:
+        """How the training data's proposals were found, None where nobody knows."""
+        made = self.config.data.to_dict().get("prepare") or {}
+        return proposing.complete(made["proposals"]) if made.get("proposals") else None
+
+    def propose(self, image: np.ndarray) -> np.ndarray:
+        """Proposals [p 4] of a new image [h w 3] RGB, found as the training data's.
+
+        Raises ValueError where nobody knows how those were.
+        """
+        asked = self.proposals_asked()
+        if asked is None:
+            raise ValueError(
+                f"the model {self.config.model.name!r} needs proposals and its config "
+                "does not say how to find them in new images; set "
+                "data.prepare.proposals, or give Run the proposals of the image"
+            )
+        return proposing.finder(asked)(np.ascontiguousarray(image[..., ::-1]))
 
 
 _JITTED: dict[Any, Any] = {}
@@ -173,7 +221,9 @@ def _jitted(function):
 def load(workdir: str | pathlib.Path, best: bool = False) -> Run:
     """The newest checkpoint of `workdir`, or the `best`, ready to be called on images.
 
-    Raises FileNotFoundError where `workdir` holds no run, or none that is called best.
+    Of a finished run the weights are those that its model's `finish` left, where it has
+    one; the `best` are never finished. Raises FileNotFoundError where `workdir` holds
+    no run, or none that is called best.
     """
     compilation.enable_cache()
     path = pathlib.Path(workdir) / "config.json"
@@ -181,6 +231,15 @@ def load(workdir: str | pathlib.Path, best: bool = False) -> Run:
         raise FileNotFoundError(f"{path} does not exist; is {workdir} a --workdir?")
     folder = "best" if best else "checkpoints"
     checkpoints = Checkpoints(workdir, folder=folder, read_only=True)
+    newest = checkpoints.latest()
+    # A run that went on after it was finished has newer weights.
+    if (
+        not best
+        and newest is not None
+        and (path.parent / FINISHED / str(newest)).exists()
+    ):
+        checkpoints.close()
+        checkpoints = Checkpoints(workdir, folder=FINISHED, read_only=True)
     step, params, state = checkpoints.restore_weights()
     checkpoints.close()
     return assemble(read_json(path), params, state, step)

@@ -103,3 +103,4 @@ class Model(NamedTuple):
     # (params, state, batches) -> params, once after the descent, for what is solved and
     # not descended to; batches show every training image once
     finish: Callable[..., Params] | None = None
+    needs_proposals: bool = False  # in batches and in `predict`

@@ -102,13 +102,18 @@ def complete(asked: Mapping[str, Any]) -> dict[str, Any]:
     return {"method": method, **known, **given}
 
 
+def finder(asked: Mapping[str, Any]) -> Callable[[np.ndarray], np.ndarray]:
+    """The function from an image [h w 3] uint8 BGR to its proposals [p 4]."""
+    method, given = _split(asked)
+    return functools.partial(METHODS[method], **given)
+
+
 def add(records: Sequence[Record], asked: Mapping[str, Any]) -> None:
     """Gives every record its proposals, by the `asked` "method" and its keywords.
 
     Threads share the work. Raises ValueError for an image that cannot be decoded.
     """
-    method, given = _split(asked)
-    find = functools.partial(METHODS[method], **given)
+    find = finder(asked)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         for record, boxes in zip(
             records, pool.map(lambda r: find(_pixels(r)), records), strict=True

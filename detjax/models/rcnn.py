@@ -339,7 +339,7 @@ def two_stage(
         variables = {"params": params, **state}
         return linen.apply(found_by, net)(variables, images, windows, proposals)
 
-    return Model(init, loss, predict, net)
+    return Model(init, loss, predict, net, needs_proposals=not proposals)
 
 
 def _check(levels, fpn, proposals, sizes, box_head, pooling, backbone, masks, mask_iou):

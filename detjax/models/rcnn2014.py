@@ -396,7 +396,7 @@ def rcnn(
             )
         return {**params, **jax.tree.map(jnp.asarray, solved)}
 
-    return Model(init, loss, predict, net, finish)
+    return Model(init, loss, predict, net, finish, needs_proposals=True)
 
 
 def _given(proposals: Proposals | None) -> Proposals:
