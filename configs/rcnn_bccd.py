@@ -9,11 +9,13 @@ import os
 
 from ml_collections import ConfigDict
 
+from detjax import experiment
+
 ROOT = os.path.join(os.environ.get("DETJAX_DATA", "../shared/data"), "bccd", "BCCD")
 
 
 def get_config() -> ConfigDict:
-    return ConfigDict(
+    return experiment.config(
         {
             "model": {
                 "name": "rcnn",
@@ -23,11 +25,9 @@ def get_config() -> ConfigDict:
                 "norm": "batch",
                 "crop": 64,
                 "padding": 5,
-                "max_detections": 100,
             },
             "data": {
                 "name": "bccd_proposals",
-                "data_dir": "datasets",
                 "prepare": {
                     "format": "voc",
                     "root": ROOT,
@@ -55,15 +55,6 @@ def get_config() -> ConfigDict:
                 "weight_decay": 1e-4,
                 "clip_norm": 10.0,
             },
-            "eval": {"max_detections": (1, 10, 100)},
-            "train": {
-                "steps": 600,
-                "seed": 0,
-                "log_every": 50,
-                "checkpoint_every": 500,
-                "evaluate_every": 0,
-                "init_from": "",
-                "init_allow": "",
-            },
+            "train": {"steps": 600},
         }
     )

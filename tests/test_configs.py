@@ -38,6 +38,7 @@ def batch_of(data):
             valid=shape(b, n, dtype=bool),
             crowd=shape(b, n, dtype=bool),
             masks=masks,
+            keypoints=keypoints_of(data, shape),
         ),
         ids=shape(b, dtype=np.int32),
         affine=shape(b, 2, 3),
@@ -46,6 +47,12 @@ def batch_of(data):
         cut=shape(b, dtype=np.int32),
         proposals=proposals_of(data, shape),
     )
+
+
+def keypoints_of(data, shape):
+    """The shape of keypoints, where they are asked for: people's, of COCO."""
+    asked = data.get("keypoints")
+    return shape(data["batch_size"], data["max_objects"], 17, 3) if asked else None
 
 
 def proposals_of(data, shape):
@@ -76,6 +83,7 @@ def test_config_fits_its_model_at_full_size(name):
     assert found.boxes.shape[0] == config["data"]["batch_size"]
     drawn = found.masks if found.box_masks is None else found.box_masks
     assert (drawn is None) == (config["data"]["mask_stride"] is None)
+    assert (found.keypoints is None) == (batch.objects.keypoints is None)
     assert np.isfinite(rate(0))
 
 

@@ -1,0 +1,34 @@
+"""Fast R-CNN on blood cells (BCCD): R-CNN's proposals, pooled from one map.
+
+    python scripts/train.py --config=configs/fast_rcnn_bccd.py --workdir=DIR
+"""
+
+from ml_collections import ConfigDict
+
+from configs import rcnn_bccd
+from detjax import experiment
+
+
+def get_config() -> ConfigDict:
+    return experiment.config(
+        {
+            "model": {
+                "name": "fast_rcnn",
+                "num_classes": 3,
+                "backbone": "resnet18",
+                "backbone_width": 32,
+                "norm": "batch",
+                "box_head": "mlp",
+                "hidden": 256,
+                "dropout": 0.0,
+            },
+            "data": rcnn_bccd.get_config().data,
+            "optimizer": {
+                "name": "adamw",
+                "schedule": {"peak": 1e-3, "warmup_steps": 100},
+                "weight_decay": 1e-4,
+                "clip_norm": 10.0,
+            },
+            "train": {"steps": 1500, "checkpoint_every": 500},
+        }
+    )

@@ -1,0 +1,68 @@
+"""Keypoint R-CNN on one photograph of one person: it has to learn it by heart.
+
+    python scripts/train.py --config=configs/keypoint_rcnn_overfit.py --workdir=DIR
+
+The photograph is also what is evaluated: this shows that keypoints are learnt from a
+file to a drawing, and nothing about other people. The file lists four photographs;
+those that are not beside it are skipped.
+"""
+
+import os
+
+from ml_collections import ConfigDict
+
+from detjax import experiment
+
+ROOT = os.path.join(
+    os.environ.get("DETJAX_DATA", "../shared/data"),
+    *("keypoints_mmpose_coco", "tests", "data", "coco"),
+)
+
+
+def get_config() -> ConfigDict:
+    return experiment.config(
+        {
+            "model": {
+                "name": "keypoint_rcnn",
+                "num_classes": 1,
+                "backbone": "resnet18",
+                "backbone_width": 32,
+                # Batches of one image have no statistics.
+                "norm": "group",
+                "levels": (3, 4),
+                "features": 64,
+                "sizes": ((64,), (128,), (256,)),
+                "ratios": (0.5, 1, 2),
+                "canonical_level": 3,
+                "pre_nms": (200, 100),
+                "post_nms": (100, 50),
+                "hidden": 128,
+                "samples": 64,
+                "keypoint_features": 64,
+                "keypoint_depth": 4,
+                "max_detections": 20,
+            },
+            "data": {
+                "name": "one_skier",
+                "prepare": {
+                    "format": "coco",
+                    "splits": {"train": os.path.join(ROOT, "test_coco.json")},
+                    "images": ROOT,
+                    "on_error": "skip",
+                },
+                "eval_split": "train",
+                "size": (224, 320),
+                "max_objects": 4,
+                "mask_stride": None,
+                "keypoints": True,
+                "batch_size": 1,
+                "augment": {"mirror": True},
+            },
+            "optimizer": {
+                "name": "adamw",
+                "schedule": {"peak": 1e-3, "warmup_steps": 50},
+                "clip_norm": 10.0,
+            },
+            "train": {"steps": 400},
+        }
+    )
