@@ -1,6 +1,6 @@
 """Fast R-CNN on blood cells (BCCD): R-CNN's proposals, pooled from one map.
 
-    python scripts/train.py --config=configs/fast_rcnn_bccd.py --workdir=DIR
+python scripts/train.py --config=configs/fast_rcnn_bccd.py --workdir=DIR
 """
 
 from ml_collections import ConfigDict

@@ -11,6 +11,7 @@ import supervision as sv
 
 from detjax.data.loader import decode
 from detjax.data.records import Record
+from detjax.evaluate import points_of
 from detjax.ops import masks
 from detjax.predict import Found
 
@@ -18,10 +19,11 @@ from detjax.predict import Found
 def detections(
     image: np.ndarray, found: Found, classes: Sequence[str], *, least_side: int = 480
 ) -> np.ndarray:
-    """A copy of `image` [h w 3] uint8 with masks, boxes, names and scores drawn in.
+    """A copy of `image` [h w 3] uint8 with all that was found drawn in.
 
-    Small pictures are enlarged to `least_side` pixels first, so that text can be read.
-    Instances of a one-class set are told apart by colour; otherwise it is the class.
+    That is masks, boxes, keypoints of a score above 0, names and scores. Small pictures
+    are enlarged to `least_side` pixels first, so that text can be read. Instances of a
+    one-class set are told apart by colour; otherwise it is the class.
     """
     scale = max(1.0, least_side / min(image.shape[:2]))
     canvas: Any = cv2.resize(
@@ -45,6 +47,12 @@ def detections(
             canvas, drawn
         )
     canvas = sv.BoxAnnotator(thickness=2, color_lookup=lookup).annotate(canvas, drawn)
+    if found.keypoints is not None:
+        points = sv.KeyPoints(
+            xy=np.asarray(found.keypoints[..., :2], np.float32) * scale,
+            visible=found.keypoints[..., 2] > 0,
+        )
+        canvas = sv.VertexAnnotator(radius=3).annotate(canvas, points)
     # Names on dozens of small objects would hide them all.
     side = np.sqrt(np.prod(found.boxes[:, 2:] - found.boxes[:, :2], axis=1)).mean()
     if len(found.boxes) > 12 and side * scale < 60:
@@ -67,11 +75,13 @@ def truth(record: Record) -> Found:
         for a in some
         if a.rle
     ]
+    points = points_of([a.keypoints for a in some])
     return Found(
         np.array([a.box for a in some], np.float32).reshape(-1, 4),
         np.full(len(some), np.nan),
         np.array([a.label for a in some], int),
         np.stack(drawn) if some and len(drawn) == len(some) else None,
+        keypoints=points,
     )
 
 
