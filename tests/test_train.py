@@ -14,6 +14,7 @@ import numpy as np
 import optax
 import pytest
 from families import TINY
+from families import batch as tiny_batch
 from ml_collections import ConfigDict
 
 from detjax import (
@@ -391,6 +392,15 @@ def test_a_failed_step_can_be_done_again(parts, records, failed, tmp_path):
     assert "image 999        nan" in replay.told(number, found)
     with pytest.raises(FileNotFoundError, match="give the failed-<step> folder"):
         replay.read(tmp_path)
+
+
+def test_a_failed_batch_comes_back_whole(tmp_path):
+    small = np.ones(2, np.float32)
+    run = checkpoint.TrainState(small, {"a": small}, {"b": small}, {"c": small}, small)
+    batch = tiny_batch()
+    replay.save(tmp_path, 1, run, batch)
+    again = replay.read(tmp_path / "failed-1")[2]
+    jax.tree.map(np.testing.assert_array_equal, again, batch)
 
 
 def test_objects_that_do_not_fit_are_told_of(parts, records, tmp_path, capsys):
