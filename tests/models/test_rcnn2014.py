@@ -331,7 +331,7 @@ def test_mistakes_are_named(model, variables):
     with pytest.raises(ValueError, match="something else proposes, and none are given"):
         model.predict(*variables, batch().images)
     with pytest.raises(ValueError, match="something else proposes"):
-        model.loss(*variables, batch(), KEY)
+        model.loss(*variables, dataclasses.replace(batch(), proposals=None), KEY)
     with pytest.raises(ValueError, match="no proposal and no object to fit"):
         model.finish(*variables, [])
 
