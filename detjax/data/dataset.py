@@ -82,36 +82,38 @@ def make(
     def images(split: str):
         return builder.sizes(name, data_dir, split) if sizes.need_images else None
 
-    def once(split: str, **share: int):
+    def once(split: str, source: Sequence[Record], known: Any, **share: int):
         return loader.eval_loader(
-            builder.source(name, data_dir, split),
+            source,
             steps,
             batch_size=eval_batch_size or batch_size,
             sizes=sizes,
-            images=images(split),
+            images=known,
             threads=threads,
             on_error=on_error,
             split=split,
             **share,
         )
 
+    learnt = builder.source(name, data_dir, train_split), images(train_split)
+    truth = builder.source(name, data_dir, eval_split), images(eval_split)
     return Data(
         info=info,
         train=loader.train_loader(
-            builder.source(name, data_dir, train_split),
+            learnt[0],
             steps,
             batch_size=batch_size,
             seed=seed,
             sizes=sizes,
-            images=images(train_split),
+            images=learnt[1],
             threads=threads,
             workers=workers,
             on_error=on_error,
             max_skipped=max_skipped,
             split=train_split,
         ),
-        evaluation=functools.partial(once, eval_split),
+        evaluation=functools.partial(once, eval_split, *truth),
         # What is solved needs all images in one place.
-        once=functools.partial(once, train_split, process=0, processes=1),
-        truth=builder.source(name, data_dir, eval_split),
+        once=functools.partial(once, train_split, *learnt, process=0, processes=1),
+        truth=truth[0],
     )
