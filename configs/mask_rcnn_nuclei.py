@@ -1,6 +1,6 @@
 """Mask R-CNN on fluorescence nuclei (DSB 2018): 160 images, 256x256, one class.
 
-    python scripts/train.py --config=configs/mask_rcnn_nuclei.py --workdir=DIR
+python scripts/train.py --config=configs/mask_rcnn_nuclei.py --workdir=DIR
 """
 
 from ml_collections import ConfigDict
