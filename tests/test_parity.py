@@ -29,7 +29,14 @@ def test_backbone_is_torchvisions(path):
 
 
 @pytest.mark.skipif(not FILES, reason=f"no goldens in {FOLDER}: set DETJAX_GOLDENS")
-@pytest.mark.parametrize("path", FILES, ids=lambda p: p.stem)
+@pytest.mark.parametrize(
+    "path",
+    [
+        # Each takes about a minute: one of them is for every day.
+        pytest.param(f, id=f.stem, marks=[pytest.mark.slow] if i else [])
+        for i, f in enumerate(sorted(FILES, key=lambda f: (len(f.stem), f.stem)))
+    ],
+)
 def test_yolact_is_the_original(path):
     found = parity.certify(path)
     assert found.parameters == found.expected_parameters
