@@ -1,6 +1,10 @@
 """Mask R-CNN on fluorescence nuclei (DSB 2018): 160 images, 256x256, one class.
 
-python scripts/train.py --config=configs/mask_rcnn_nuclei.py --workdir=DIR
+    python scripts/train.py --config=configs/mask_rcnn_nuclei.py --workdir=DIR
+
+Two CPU cores (AMD EPYC), other work beside it: 14 min 26 s, bbox AP 0.549, segm AP
+0.396, AP50 0.868 on the 40 images of val, at 500 detections an image. That was with
+regions and masks that were not `aligned`; with it the run has not been measured.
 """
 
 from ml_collections import ConfigDict
