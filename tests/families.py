@@ -78,6 +78,20 @@ TINY = {
         "keypoint_depth": 1,
     },
     "ms_rcnn": {"name": "ms_rcnn", **RCNN, **MASKS, "mask_features": 16},
+    "rcnn": {
+        "name": "rcnn",
+        "num_classes": CLASSES,
+        "backbone": "resnet10",
+        "backbone_width": 8,
+        "norm": "frozen",
+        "crop": 32,
+        "padding": 2,
+        "num_positives": 1000,
+        "num_background": 1000,
+        "chunk": 16,
+        "score_threshold": 0.01,
+        "max_detections": 10,
+    },
 }
 
 
@@ -116,7 +130,9 @@ def has_masks(name):
     """Whether the tiny model `name` predicts masks."""
     made = model(name).net
     heads = getattr(made, "roi_heads", None)
-    return made.num_prototypes > 0 if heads is None else heads.mask_head is not None
+    if heads is not None:
+        return heads.mask_head is not None
+    return getattr(made, "num_prototypes", 0) > 0
 
 
 def key():

@@ -300,7 +300,7 @@ def test_predictions_come_back_through_any_bucket(size, short_side, part):
     box = np.array([[x[0] * w, y[0] * h, x[1] * w, y[1] * h]])
     inside = augment.move_boxes(box, matrix).astype(np.float32)
 
-    def predict_(params, state, images):
+    def predict_(params, state, images, windows):
         assert images.shape[1:3] == fit.size
         one = np.ones((1, 1), np.float32)
         return Detections(inside[None], one, one.astype(int) * 0, one > 0)
