@@ -33,9 +33,9 @@ def nearest(
     """
     rows, columns = (
         # In float32 like torch: a product just below an integer falls to the one below.
-        np.minimum(np.arange(out) * (np.float32(n) / np.float32(out)), n - 1).astype(
-            int
-        )
+        np.minimum(
+            np.arange(out, dtype=np.float32) * (np.float32(n) / np.float32(out)), n - 1
+        ).astype(int)
         for n, out in zip(x.shape[:2], size, strict=True)
     )
     return jnp.asarray(x)[rows][:, columns]

@@ -72,3 +72,16 @@ def test_nearest():
     ]
     assert resize.nearest(x, (3, 1))[:, 0, 0].tolist() == [0, 1, 3]
     assert resize.nearest(image(), (7, 5)).tolist() == image().tolist()
+    # .9 is a little less in float32, and ten times that is 9 all the same.
+    tall = np.arange(288)[:, None, None]
+    assert resize.nearest(tall, (320, 1))[::10, 0, 0].tolist() == list(range(0, 288, 9))
+
+
+def test_nearest_is_torchs():
+    torch = pytest.importorskip("torch")
+    rng = np.random.default_rng(0)
+    for n, out in rng.integers(100, 640, (12, 2)):
+        x = np.arange(n, dtype=np.float32)
+        theirs = torch.nn.functional.interpolate(torch.tensor(x)[None, None], int(out))
+        ours = resize.nearest(x[:, None, None], (int(out), 1))
+        assert np.array_equal(np.asarray(ours)[:, 0, 0], theirs[0, 0].numpy())
