@@ -14,6 +14,8 @@ from detjax.weights.convert import Report
 NOT_OF_A_BACKBONE = (
     r"^(?!backbone\.)|^backbone\.fpn\.|\.conv2\.(bias|conv_offset_mask\.)"
 )
+# Layers of a classifier that a detector's head on regions goes on with (VGG).
+_FULLY_CONNECTED = {"classifier.0": "fc6", "classifier.3": "fc7"}
 
 
 def start(
@@ -22,9 +24,9 @@ def start(
     """`run` with the weights of the folder `init_from`, and what was taken.
 
     The folder is a run's, or one that scripts/import_weights.py wrote. Weights of a
-    backbone alone go to `backbone`, without its classifier and stages that the run's
-    does without, the rest staying as it is;
-    otherwise all have to fit but what `allow`, a regular expression over our dotted
+    backbone alone go to `backbone`, and to the head on regions where that is made of
+    its last layers, as in the first two-stage detectors; the rest stays as it is.
+    Otherwise all have to fit but what `allow`, a regular expression over our dotted
     names, lets stay at its initialisation.
 
     Raises ValueError with the two-sided difference where they do not.
@@ -35,15 +37,8 @@ def start(
     ours = flat(run.params, run.state)
     theirs = flat(params, state)
     if not any(path[1] == "backbone" for path in theirs):
-        nested = any(path[1:3] == ("backbone", "body") for path in ours)
-        place = ("backbone", "body") if nested else ("backbone",)
-        blocks = {p[len(place) + 1] for p in ours if p[1 : len(place) + 1] == place}
-        theirs = {
-            (kind, *place, *path): value
-            for (kind, *path), value in theirs.items()
-            # Neither the classifier nor stages that the detector does without.
-            if path[0] in blocks
-        }
+        homes = {path: _home(path, ours) for path in theirs}
+        theirs = {homes[p]: value for p, value in theirs.items() if homes[p]}
         allow = "|".join(filter(None, (NOT_OF_A_BACKBONE, allow)))
     filled, taken, left, wrong = {}, [], [], []
     for path, old in ours.items():
@@ -72,6 +67,20 @@ def start(
     params, state = unflat(filled)
     run = TrainState(run.step, params, state, run.opt_state, run.key)
     return run, Report(taken, left, unused)
+
+
+def _home(path: tuple[str, ...], ours) -> tuple[str, ...] | None:
+    """Where a detector keeps what a backbone calls `path`; None: it does without."""
+    kind, layer, *rest = path
+    for home in (
+        ("backbone", "body", layer),
+        ("backbone", layer),
+        ("roi_heads", "box_head", "stage", layer),
+        ("roi_heads", "box_head", _FULLY_CONNECTED.get(layer, "")),
+    ):
+        if (kind, *home, *rest) in ours:
+            return (kind, *home, *rest)
+    return None
 
 
 def flat(params: Any, state: Any) -> dict[tuple[str, ...], Any]:

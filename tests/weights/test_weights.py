@@ -279,6 +279,33 @@ def test_a_backbone_starts_a_pyramid(tmp_path):
     assert all(not name.startswith("backbone.body") for name in report.left)
 
 
+@pytest.mark.parametrize(
+    ("name", "backbone", "taken"),
+    [
+        ("faster_rcnn_c4", "resnet10", ("stage", "layer4.0")),
+        ("fast_rcnn", "vgg11", ("fc6",)),
+    ],
+)
+def test_a_head_goes_on_with_a_classifiers_last_layers(tmp_path, name, backbone, taken):
+    from detjax import backbones
+
+    changes = {"bins": 7, "hidden": 4096} if backbone == "vgg11" else {}
+    made = models.make(**{**TINY[name], **changes})
+    net = backbones.make(backbone, width=8, num_classes=7)
+    params = dict(jax.eval_shape(net.init, jax.random.key(3), np.ones((1, 64, 64, 3))))
+    drawn = jax.tree.map(lambda x: np.full(x.shape, 0.5, "f"), params)
+    held = drawn.pop("params")
+    published.save(tmp_path, held, drawn)
+    optimizer, _ = optim.make(steps=1, name="sgd", schedule={"peak": 1e-3})
+    before = train.create(made, optimizer, batch().images, seed=5)
+    run, report = transfer.start(before, tmp_path)
+    head = run.params["roi_heads"]["box_head"]
+    for word in taken:
+        head = head[word]
+    assert all((x == 0.5).all() for x in jax.tree.leaves(head))
+    assert not any(x.startswith("roi_heads.box_head") for x in report.left)
+
+
 def test_torchvisions_classes_have_cocos_numbers(tmp_path):
     net = models.make("keypoint_rcnn_r50_fpn")
     shapes = jax.eval_shape(net.init, jax.random.key(0), batch().images)
