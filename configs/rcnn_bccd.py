@@ -23,6 +23,8 @@ def get_config() -> ConfigDict:
                 "backbone": "resnet18",
                 "backbone_width": 32,
                 "norm": "batch",
+                "positive": 0.5,
+                "negative": 0.3,
                 "crop": 64,
                 "padding": 5,
             },

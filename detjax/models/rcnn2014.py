@@ -97,19 +97,27 @@ def candidates(proposals: Proposals, objects: Objects) -> Proposals:
 
 
 def judge(
-    found: Proposals, objects: Objects, *, num_classes: int, positive: float
+    found: Proposals,
+    objects: Objects,
+    *,
+    num_classes: int,
+    positive: float,
+    negative: float,
 ) -> tuple[Array, Array]:
     """Labels [q] of the candidates, c for background; and which [q] may be learnt.
 
     A candidate has the class of the object that it overlaps most, from the IoU
-    `positive` on. Background that lies in a crowd for the most part is not learnt.
+    `positive` on. Below `negative` it is background; those between, and background that
+    lies in a crowd for the most part, are not learnt.
     """
     overlap = jnp.where(learnt(objects), boxes.iou(found.boxes, objects.boxes), 0.0)
-    hit = overlap.max(axis=1) >= positive
+    best = overlap.max(axis=1)
+    hit = best >= positive
     labels = jnp.where(hit, objects.labels[overlap.argmax(axis=1)], num_classes)
     crowds = objects.valid & objects.crowd
     inside = jnp.where(crowds, boxes.iou_crowd(found.boxes, objects.boxes), 0.0)
-    return labels, found.valid & (hit | (inside.max(axis=1) < 0.5))
+    missed = (best < negative) & (inside.max(axis=1) < 0.5)
+    return labels, found.valid & (hit | missed)
 
 
 def sample(
@@ -234,6 +242,7 @@ def rcnn(
     pixels: str = "imagenet",
     norm: str = "frozen",
     positive: float = 0.5,
+    negative: float = 0.5,
     num_positives: int = 32,
     num_background: int = 96,
     svm_negative: float = 0.3,
@@ -251,7 +260,8 @@ def rcnn(
 
     Each box is seen as a crop of `crop` pixels, of which `padding` on each side show
     its surroundings. A step learns from `num_positives` and `num_background` candidates
-    of the batch. `chunk` crops pass the network at once where all proposals do.
+    of the batch: those of an IoU from `positive` on, and below `negative`. `chunk`
+    crops pass the network at once where all proposals do.
 
     A score is the sigmoid of the SVM's margin, so 0.5 is its boundary; before `finish`
     has fitted the SVMs it is the softmax's, and boxes are the proposals'. The
@@ -312,7 +322,9 @@ def rcnn(
         draw, drop = jax.random.split(key)
         found = jax.vmap(candidates)(_given(batch.proposals), objects)
         labels, usable = jax.vmap(
-            functools.partial(judge, num_classes=num_classes, positive=positive)
+            functools.partial(
+                judge, num_classes=num_classes, positive=positive, negative=negative
+            )
         )(found, objects)
         usable &= batch.valid[:, None]
         counts = (num_positives, num_background)

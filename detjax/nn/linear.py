@@ -86,11 +86,12 @@ def svm(
 
     Felzenszwalb et al. 2010 (hard negative mining); Girshick et al. 2014 (R-CNN),
     section 2.3, with the constants of the authors' code. Without positives or without
-    negatives nothing is learnt: kernel and bias are 0.
+    negatives the kernel is 0, and the bias `-intercept` or `intercept`: what was never
+    seen is never found.
     """
-    nothing = Affine(np.zeros(positives.shape[1], np.float32), np.float32(0))
     if not len(positives) or not len(negatives):
-        return nothing
+        bias = intercept if len(positives) else -intercept
+        return Affine(np.zeros(positives.shape[1], np.float32), np.float32(bias))
     rng = np.random.default_rng(seed)
     chosen = rng.permutation(len(negatives))[:first]
     options = {"C": cost, "class_weight": {1: positive_weight}, "random_state": seed}
@@ -122,10 +123,11 @@ def _solve(positives, negatives, intercept: float, options: dict) -> Affine:
 def ridge(
     features: np.ndarray | Rows, targets: np.ndarray, penalty: float = 1000.0
 ) -> Affine:
-    """Least squares of targets [n k] on features [n f], the kernel penalised.
+    """Least squares of targets [n k] on features [n f], the weights penalised.
 
-    `penalty` times |kernel|^2 is added to the squares, and the targets' mean is taken
-    off first. Without examples kernel and bias are 0.
+    The targets' mean is taken off first; `penalty` times the squares of the kernel, and
+    of what the bias differs from that mean, is added. Without examples kernel and bias
+    are 0.
 
     Girshick et al. 2014 (R-CNN), appendix C, equation 5.
     """

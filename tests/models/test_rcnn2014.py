@@ -94,7 +94,7 @@ A, B = [0, 0, 20, 20], [40, 40, 60, 60]
 
 
 def judge(found, truth):
-    return rcnn.judge(found, truth, num_classes=3, positive=0.5)
+    return rcnn.judge(found, truth, num_classes=3, positive=0.5, negative=0.5)
 
 
 def test_candidates_take_the_class_of_the_object_they_overlap_most():
@@ -102,6 +102,15 @@ def test_candidates_take_the_class_of_the_object_they_overlap_most():
     labels, usable = judge(found, objects([A, B]))
     assert labels.tolist() == [0, 0, 3, 1, 3]
     assert usable.all()
+
+
+def test_what_lies_between_the_thresholds_is_left_out():
+    found = boxes(A, [0, 0, 20, 9], [0, 0, 20, 5])
+    labels, usable = rcnn.judge(
+        found, objects([A]), num_classes=3, positive=0.5, negative=0.3
+    )
+    assert labels.tolist() == [0, 3, 3]
+    assert usable.tolist() == [True, False, True]
 
 
 def test_crowds_and_padding_teach_nothing():
