@@ -172,7 +172,7 @@ def evaluate(
     kinds = ["bbox"]
     if truths.rles is not None and (not rows or "segmentation" in rows[0]):
         kinds.append("segm")
-    if truths.keypoints is not None and rows and "keypoints" in rows[0]:
+    if truths.keypoints is not None and (not rows or "keypoints" in rows[0]):
         kinds.append("keypoints")
     metrics: dict[str, float] = {}
     for kind in kinds:

@@ -66,6 +66,7 @@ def two_stage(
     rpn_depth: int = 1,
     rpn_positive: float = 0.7,
     rpn_negative: float = 0.3,
+    rpn_inside: bool = False,
     rpn_samples: int = 256,
     rpn_fraction: float = 0.5,
     rpn_nms_threshold: float = 0.7,
@@ -84,9 +85,11 @@ def two_stage(
     dropout: float = 0.0,
     positive: float = 0.5,
     negative: float = 0.5,
+    background: float = 0.0,
     crowd_threshold: float = 0.7,
     samples: int = 512,
     fraction: float = 0.25,
+    box_beta: float = 1 / 9,
     masks: bool = False,
     mask_bins: int = 14,
     mask_features: int = 256,
@@ -109,7 +112,9 @@ def two_stage(
     is read as it is. `sizes` gives the priors' sides in pixels, a tuple a level.
     Without `proposals` there is no first stage, and batches bring theirs.
     `pre_nms` and `post_nms` count proposals in training and in prediction, `pre_nms` of
-    each level. With `aligned` regions and masks are read and drawn where they lie, and
+    each level; with `rpn_inside` priors that leave the image are not learnt from.
+    Regions are positive from an IoU of `positive`, negative between `background` and
+    `negative`. With `aligned` regions and masks are read and drawn where they lie, and
     not half a pixel off as the originals' are; small objects need that. `box_head` is
     "mlp", "convs" (v2), "vgg" (with `dropout`), or "last_stage" (C4, with the
     backbone's own).
@@ -119,7 +124,8 @@ def two_stage(
     Raises ValueError where the settings do not fit each other, and at the first loss
     where the batch lacks what is to be learnt.
     """
-    _check(levels, fpn, proposals, sizes, box_head, pooling, backbone, masks, mask_iou)
+    _check(levels, fpn, proposals, sizes, pooling, masks, mask_iou)
+    _check_head(box_head, backbone, levels, norm)
     dtype = jnp.dtype(dtype)
     kinds = {"norm_eps": norm_eps, "dtype": dtype}
     heads: dict[str, Callable[[], linen.Module]] = {
@@ -192,8 +198,8 @@ def two_stage(
             )
         return net.propose(outputs, windows, train) if proposals else given
 
-    def first_losses(outputs: Outputs, objects: Objects, real, keys):
-        def one(logits, deltas, objects, key):
+    def first_losses(outputs: Outputs, objects: Objects, windows, real, keys):
+        def one(logits, deltas, objects, window, key):
             match = rpn.targets(
                 objects,
                 second_stage.learnt(objects),
@@ -202,6 +208,7 @@ def two_stage(
                 negative=rpn_negative,
                 crowd_threshold=crowd_threshold,
                 low_quality=True,
+                usable=boxes.inside(outputs.priors, window) if rpn_inside else None,
             )
             return rpn.loss(
                 logits,
@@ -214,7 +221,7 @@ def two_stage(
                 fraction=rpn_fraction,
             )
 
-        sums = jax.vmap(one)(outputs.logits, outputs.deltas, objects, keys)
+        sums = jax.vmap(one)(outputs.logits, outputs.deltas, objects, windows, keys)
         return {
             "rpn_class": ratio(sums.objectness, sums.count, real),
             "rpn_box": ratio(sums.box, sums.count, real),
@@ -233,7 +240,7 @@ def two_stage(
         loss = jax.vmap(second_stage.mask_loss)(logits, truth, regions)
         parts = {"mask": ratio(*loss, real)}
         if mask_iou:
-            probs = jax.lax.stop_gradient(jax.nn.sigmoid(logits))
+            probs = jax.nn.sigmoid(logits)
             fits = jax.vmap(functools.partial(second_stage.mask_fit, size=size))(
                 probs, truth, regions, objects
             )
@@ -250,26 +257,34 @@ def two_stage(
             batch.affine, batch.sizes
         )
         first, second = (jax.random.split(k, count) for k in jax.random.split(key))
-        parts = first_losses(outputs, objects, real, first) if proposals else {}
+        parts: dict[str, Array] = {}
+        if proposals:
+            parts = first_losses(outputs, objects, windows, real, first)
         regions = jax.vmap(
             functools.partial(
                 second_stage.sample,
                 num_classes=num_classes,
                 positive=positive,
                 negative=negative,
+                background=background,
                 crowd_threshold=crowd_threshold,
                 samples=samples,
                 fraction=fraction,
             )
         )(propose(outputs, windows, batch.proposals, True), objects, second)
+        # Images that fill up a batch are no part of batch statistics either.
+        regions = regions._replace(
+            chosen=regions.chosen & real[:, None],
+            positive=regions.positive & real[:, None],
+        )
         found = net.read(outputs.levels, regions.boxes, bins)
         logits, deltas = net.boxes(found, True, regions.chosen)
-        entropy, distance, drawn = jax.vmap(second_stage.box_losses)(
-            logits, deltas, regions
-        )
+        entropy, distance, drawn = jax.vmap(
+            functools.partial(second_stage.box_losses, beta=box_beta)
+        )(logits, deltas, regions)
         parts["class"] = ratio(entropy, drawn, real)
         parts["box"] = ratio(distance, drawn, real)
-        positives = jnp.sum(jnp.where(real[:, None], regions.positive, False))
+        positives = jnp.sum(regions.positive)
         if masks or keypoints:
             regions = jax.vmap(lambda r: r.first(limit))(regions)
             found = net.read(outputs.levels, regions.boxes, mask_bins)
@@ -342,7 +357,7 @@ def two_stage(
     return Model(init, loss, predict, net, needs_proposals=not proposals)
 
 
-def _check(levels, fpn, proposals, sizes, box_head, pooling, backbone, masks, mask_iou):
+def _check(levels, fpn, proposals, sizes, pooling, masks, mask_iou):
     """Raises ValueError where the settings of `two_stage` do not fit each other."""
     maps = len(levels) + fpn
     if proposals and (len(sizes) != maps or len({len(s) for s in sizes}) != 1):
@@ -350,21 +365,34 @@ def _check(levels, fpn, proposals, sizes, box_head, pooling, backbone, masks, ma
             f"sizes={sizes} must hold one tuple of equal length for each of the {maps} "
             "levels that boxes are proposed on"
         )
-    if box_head not in _HEADS:
-        raise ValueError(f"box_head={box_head!r} is not known; choose one of {_HEADS}")
+    if list(levels) != list(range(min(levels), max(levels) + 1)):
+        raise ValueError(f"levels={levels} must follow one another, the finest first")
     if pooling not in ("align", "max"):
         raise ValueError(f"pooling={pooling!r} is not known; choose 'align' or 'max'")
     if len(levels) > 1 and (pooling == "max" or not fpn):
         raise ValueError(
             f"levels={levels} need fpn=True and pooling='align'; give one level else"
         )
-    if box_head == "last_stage" and (backbone not in resnet.SPECS or max(levels) > 4):
+    if mask_iou and not masks:
+        raise ValueError("mask_iou=True judges masks; set masks=True")
+
+
+def _check_head(box_head, backbone, levels, norm):
+    """Raises ValueError where the head on boxes is unknown or fits nothing."""
+    if box_head not in _HEADS:
+        raise ValueError(f"box_head={box_head!r} is not known; choose one of {_HEADS}")
+    if box_head != "last_stage":
+        return
+    if backbone not in resnet.SPECS or max(levels) > 4:
         raise ValueError(
             "box_head='last_stage' takes the last stage of a ResNet, which must not be "
             f"among the features: backbone={backbone!r}, levels={levels}"
         )
-    if mask_iou and not masks:
-        raise ValueError("mask_iou=True judges masks; set masks=True")
+    if norm == "batch":
+        raise ValueError(
+            "box_head='last_stage' would take batch statistics of padding too; "
+            "set norm='frozen' or norm='group'"
+        )
 
 
 def _check_batch(batch: Batch, masks: bool, keypoints: int):
@@ -387,7 +415,8 @@ faster_rcnn = functools.partial(two_stage)
 mask_rcnn = functools.partial(two_stage, masks=True)
 keypoint_rcnn = functools.partial(two_stage, keypoints=17)
 ms_rcnn = functools.partial(two_stage, masks=True, mask_iou=True)
-# As in 2015: VGG-16, one level of stride 16, and pooling by maxima.
+# As in 2015: VGG-16, one level of stride 16, and pooling by maxima; numbers that the
+# papers leave open are those of the authors' code.
 _VGG: dict[str, Any] = {
     "backbone": "vgg16",
     "levels": (4,),
@@ -398,9 +427,21 @@ _VGG: dict[str, Any] = {
     "box_head": "vgg",
     "hidden": 4096,
     "dropout": 0.5,
+    "box_beta": 1.0,
+    "nms_threshold": 0.3,
 }
-fast_rcnn = functools.partial(two_stage, **_VGG, proposals=False, samples=64)
-faster_rcnn_vgg16 = functools.partial(two_stage, **_VGG, samples=128)
+fast_rcnn = functools.partial(
+    two_stage, **_VGG, proposals=False, samples=64, background=0.1
+)
+faster_rcnn_vgg16 = functools.partial(
+    two_stage,
+    **_VGG,
+    rpn_inside=True,
+    rpn_min_size=16,
+    pre_nms=(12_000, 6_000),
+    post_nms=(2_000, 300),
+    samples=128,
+)
 # The last stage of the ResNet is the head (He et al. 2016, section 4.4).
 faster_rcnn_c4 = functools.partial(
     two_stage,
@@ -410,6 +451,7 @@ faster_rcnn_c4 = functools.partial(
     sizes=((32, 64, 128, 256, 512),),
     box_head="last_stage",
     bins=14,
+    pre_nms=(12_000, 6_000),
 )
 
 # torchvision's numbers of classes, holes in COCO's numbering included. Its first

@@ -1,7 +1,9 @@
 """Normalisation by name: what `norm='batch' | 'frozen' | 'group'` means."""
 
+import math
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 from flax import linen
 
@@ -43,3 +45,37 @@ def norm(
         dtype=dtype,
         name=name,
     )
+
+
+class MaskedBatchNorm(linen.Module):
+    """Batch norm of [n ... c] whose statistics are those of some rows, `real` [n] bool.
+
+    Where none is real the running statistics serve, and stay what they are.
+    """
+
+    epsilon: float = 1e-5
+    momentum: float = 0.9
+    dtype: Any = jnp.float32
+
+    @linen.compact
+    def __call__(self, x, real, train: bool):
+        shape = x.shape[-1:]
+        scale = self.param("scale", linen.initializers.ones, shape)
+        bias = self.param("bias", linen.initializers.zeros, shape)
+        means = self.variable("batch_stats", "mean", jnp.zeros, shape)
+        variances = self.variable("batch_stats", "var", jnp.ones, shape)
+        mean, variance = means.value, variances.value
+        values = x.astype(jnp.float32)
+        if train and not self.is_initializing():
+            inner = tuple(range(x.ndim - 1))
+            some = real.any()
+            count = jnp.maximum(real.sum(), 1) * math.prod(x.shape[1:-1])
+            seen = jnp.where(real.reshape(-1, *(1,) * (x.ndim - 1)), values, 0.0)
+            mean = jnp.where(some, seen.sum(inner) / count, mean)
+            apart = (seen**2).sum(inner) / count - mean**2
+            variance = jnp.where(some, jnp.maximum(apart, 0.0), variance)
+            for kept, new in ((means, mean), (variances, variance)):
+                moved = self.momentum * kept.value + (1 - self.momentum) * new
+                kept.value = jnp.where(some, moved, kept.value)
+        factor = scale * jax.lax.rsqrt(variance + self.epsilon)
+        return ((values - mean) * factor + bias).astype(self.dtype)

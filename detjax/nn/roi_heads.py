@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen
 
-from detjax.nn.norm import norm
+from detjax.nn.norm import MaskedBatchNorm, norm
 from detjax.ops import resize
 
 kaiming = jax.nn.initializers.variance_scaling(2.0, "fan_out", "normal")
@@ -71,17 +71,7 @@ class Convs(linen.Module):
                 name=f"{i}.0",
             )(x)
             if self.norm is not None:
-                # Groups are within a region, whatever the others are.
-                masked = real is not None and self.norm != "group"
-                options = {"mask": real[:, None, None, None]} if masked else {}
-                x = norm(
-                    self.norm,
-                    name=f"{i}.1",
-                    channels=self.features,
-                    train=train,
-                    epsilon=self.norm_eps,
-                    dtype=self.dtype,
-                )(x, **options)
+                x = self._normalised(x, f"{i}.1", train, real)
             x = linen.relu(x)
         if self.hidden is None:
             return x
@@ -92,6 +82,12 @@ class Convs(linen.Module):
             name=f"{self.depth + 1}",
         )(flat(x))
         return linen.relu(x)
+
+    def _normalised(self, x, name, train, real):
+        kinds = {"epsilon": self.norm_eps, "dtype": self.dtype, "name": name}
+        if self.norm == "batch" and real is not None:
+            return MaskedBatchNorm(**kinds)(x, real, train)
+        return norm(self.norm, channels=self.features, train=train, **kinds)(x)
 
 
 class BoxPredictor(linen.Module):

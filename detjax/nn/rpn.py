@@ -126,14 +126,17 @@ def targets(
     negative: float,
     crowd_threshold: float,
     low_quality: bool,
+    background: float = 0.0,
+    usable: Array | None = None,
 ) -> assign.Match:
     """Which boxes (priors or proposals) [p 4] are `real` objects [n], which are none.
 
-    Those on crowds are neither.
+    Those on crowds are neither, nor are those that are not `usable` [p].
     """
     truth = jnp.where(real[:, None], objects.boxes, 0.0)
-    return assign.match(
-        boxes.iou(truth, priors),
+    iou = boxes.iou(truth, priors)
+    match = assign.match(
+        iou if usable is None else jnp.where(usable, iou, -1.0),
         real,
         positive,
         negative,
@@ -142,6 +145,12 @@ def targets(
         crowd_valid=objects.valid & objects.crowd,
         crowd_threshold=crowd_threshold,
         low_quality=low_quality,
+        background=background,
+    )
+    if usable is None:
+        return match
+    return match._replace(
+        positive=match.positive & usable, negative=match.negative & usable
     )
 
 

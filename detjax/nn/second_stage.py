@@ -50,14 +50,15 @@ def sample(
     num_classes: int,
     positive: float,
     negative: float,
+    background: float,
     crowd_threshold: float,
     samples: int,
     fraction: float,
 ) -> Regions:
     """Regions drawn from the proposals and the objects' own boxes, with their targets.
 
-    A region is positive from IoU `positive` up, a negative below `negative`; those
-    between, and those on crowds, are left out.
+    A region is positive from IoU `positive` up, a negative from `background` up and
+    below `negative`; those between, and those on crowds, are left out.
     """
     real = learnt(objects)
     truth = jnp.where(real[:, None], objects.boxes, 0.0)
@@ -71,6 +72,7 @@ def sample(
         negative=negative,
         crowd_threshold=crowd_threshold,
         low_quality=False,
+        background=background,
     )
     drawn = assign.sample(
         match.positive & valid, match.negative & valid, samples, fraction, key
@@ -83,15 +85,16 @@ def sample(
 
 
 def box_losses(
-    logits: Array, deltas: Array, regions: Regions
+    logits: Array, deltas: Array, regions: Regions, beta: float = 1 / 9
 ) -> tuple[Array, Array, Array]:
     """Cross entropy [] and smooth L1 [] of one image, summed, and the samples' count.
 
-    A region's box is that of its own class, of deltas [k c+1 4].
+    A region's box is that of its own class, of deltas [k c+1 4]. Smooth L1 turns
+    straight at `beta`: 1 in Fast R-CNN.
     """
     entropy = losses.softmax_cross_entropy(logits, regions.labels)
     own = jnp.take_along_axis(deltas, regions.labels[:, None, None], axis=1)[:, 0]
-    distance = losses.smooth_l1(own, regions.deltas, 1 / 9).sum(axis=-1)
+    distance = losses.smooth_l1(own, regions.deltas, beta).sum(axis=-1)
     return (
         jnp.sum(jnp.where(regions.chosen, entropy, 0.0)),
         jnp.sum(jnp.where(regions.positive, distance, 0.0)),
@@ -164,14 +167,15 @@ def mask_fit(
 
 
 def fit_loss(guesses: Array, fits: Array, regions: Regions) -> tuple[Array, Array]:
-    """Squared error [] of the guessed IoU [k c] of each region's class, summed; count.
+    """Half the squared error [] of the guessed IoU [k c] of regions' classes; the count.
 
-    Masks that miss their object altogether are left out, as in the authors' code.
+    A sum over those whose masks do not miss their object altogether. This and the half
+    are the authors' code's.
     """
     labels = jnp.minimum(regions.labels, guesses.shape[1] - 1)
     guess = jnp.take_along_axis(guesses, labels[:, None], axis=1)[:, 0]
     some = regions.positive & (fits > 0)
-    return jnp.sum(jnp.where(some, (guess - fits) ** 2, 0.0)), jnp.sum(some)
+    return jnp.sum(jnp.where(some, (guess - fits) ** 2 / 2, 0.0)), jnp.sum(some)
 
 
 def detect(

@@ -36,13 +36,15 @@ def match(
     crowd_valid: Bool[Array, "k"] | None = None,
     crowd_threshold: ArrayLike = 0.7,
     low_quality: bool = False,
+    background: ArrayLike = 0.0,
 ) -> Match:
     """The `Match` of one image from the IoU of its objects with its priors.
 
     A prior belongs to the object it overlaps most (ties: lower index). It is positive
     from IoU `positive` up, negative below `negative`, and neutral between. A prior that
     is not positive is neutral as well where it overlaps a crowd region by more than
-    `crowd_threshold` (`crowd_iou` is the share of the prior that the crowd covers).
+    `crowd_threshold` (`crowd_iou` is the share of the prior that the crowd covers), and
+    below IoU `background` (0.1 in Fast R-CNN, whose negatives are all near an object).
     Without valid objects no prior is positive.
 
     force: each valid object also gets a prior of its own, by `bipartite`, whatever
@@ -59,7 +61,7 @@ def match(
     iou = jnp.where(valid[:, None], iou, -1.0)
     best, index = _first_max(iou, 0)
     is_positive = (best >= positive) & (best >= 0)
-    is_negative = best < negative
+    is_negative = (best < negative) & (jnp.maximum(best, 0) >= background)
     if low_quality:
         of_object = iou.max(1, keepdims=True)
         is_positive |= jnp.any((iou == of_object) & valid[:, None], 0)

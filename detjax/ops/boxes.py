@@ -15,7 +15,7 @@ from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 from detjax.types import Array
 
@@ -124,6 +124,13 @@ def clip(
 def whole(size: tuple[int, int]) -> Float[Array, "4"]:
     """The window that is all of an image of `size` (h, w)."""
     return jnp.array([0, 0, size[1], size[0]], jnp.float32)
+
+
+def inside(boxes: Float[Array, "n 4"], window: Float[Array, "4"]) -> Bool[Array, "n"]:
+    """Which boxes lie in the box `window` with all their sides."""
+    boxes, window = jnp.asarray(boxes), jnp.asarray(window)
+    low = (boxes[:, :2] >= window[:2]).all(axis=-1)
+    return low & (boxes[:, 2:] <= window[2:]).all(axis=-1)
 
 
 def window(

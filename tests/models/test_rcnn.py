@@ -4,12 +4,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from families import RCNN, TINY, batch, key
+from families import C4, RCNN, TINY, batch, key
 
 from detjax import models
 from detjax.models import rcnn
 from detjax.nn import rpn, second_stage, two_stage
 from detjax.nn.second_stage import Regions
+from detjax.ops import boxes
 from detjax.types import Objects, Proposals
 
 WINDOW = np.float32([0, 0, 64, 64])
@@ -88,6 +89,7 @@ def drawn(proposals, things, **changes):
         "num_classes": 3,
         "positive": 0.5,
         "negative": 0.5,
+        "background": 0.0,
         "crowd_threshold": 0.7,
         "samples": 100,
         "fraction": 0.25,
@@ -111,6 +113,10 @@ def test_regions_are_positive_negative_or_left_out_by_their_overlap():
     assert np.asarray(found.labels)[np.asarray(found.positive)].tolist() == [0, 0]
     assert (np.asarray(found.labels)[~np.asarray(found.positive)] == 3).all()
     assert np.sum(drawn(given, things).chosen) == 4
+    near = drawn(given, things, negative=0.5, background=0.3)
+    assert np.sum(near.chosen) == 3
+    none = things.replace(valid=np.array([False]))
+    assert not drawn(given, none, background=0.3).chosen.any()
 
 
 def test_regions_on_crowds_are_left_out():
@@ -146,6 +152,56 @@ def test_box_losses_are_their_definitions():
     smooth = np.where(apart < 1 / 9, 4.5 * apart**2, apart - 1 / 18)
     assert float(distance) == pytest.approx(smooth.sum(), rel=1e-5)
     assert int(count) == 3
+    _, plain, _ = second_stage.box_losses(logits, deltas, found, beta=1.0)
+    round_ = np.where(apart < 1, apart**2 / 2, apart - 0.5)
+    assert float(plain) == pytest.approx(round_.sum(), rel=1e-5)
+
+
+def test_guesses_of_a_fit_are_judged_where_there_is_one():
+    found = regions(np.zeros((3, 4)), [True, True, False], [1, 0, 3])
+    guesses = np.float32([[0.1, 0.8], [0.3, 0.2], [0.9, 0.9]])
+    loss, count = second_stage.fit_loss(guesses, np.float32([0.5, 0, 0.7]), found)
+    assert float(loss) == pytest.approx(0.3**2 / 2, rel=1e-5)
+    assert int(count) == 1
+
+
+@pytest.mark.parametrize("window", [(0, 0, 64, 64), (60, 60, 64, 64)])
+def test_priors_that_leave_the_image_can_be_left_out(window):
+    priors = np.float32([[-4, 0, 16, 20], [2, 0, 20, 20], [44, 50, 60, 64]])
+    things = objects((0, 0, 16, 20))
+    usable = boxes.inside(priors, np.float32(window))
+    given = {"positive": 0.95, "negative": 0.3, "crowd_threshold": 0.7}
+    match = rpn.targets(
+        things, things.valid, priors, low_quality=True, usable=usable, **given
+    )
+    if window[0]:
+        assert not match.positive.any() and not match.negative.any()
+    else:
+        # The first overlaps more; the second is the best of those inside.
+        assert match.positive.tolist() == [False, True, False]
+        assert match.negative.tolist() == [False, False, True]
+
+
+def test_batch_norm_in_the_heads_stands_a_batch_without_objects():
+    """Its statistics are those of the regions that are learnt; there are none."""
+    made = models.make(
+        **{**TINY["mask_rcnn-v2"], "norm": "frozen", "head_norm": "batch"}
+    )
+    data = batch(objects=0)
+    params, state = jax.jit(made.init)(key(), data.images)
+    step = jax.jit(jax.value_and_grad(made.loss, has_aux=True))
+    (loss, (after, _)), gradients = step(params, state, data, key())
+    for tree in (loss, after, gradients):
+        assert all(jnp.isfinite(x).all() for x in jax.tree.leaves(tree))
+    mask_head = state["batch_stats"]["roi_heads"]["mask_head"]
+    kept = after["batch_stats"]["roi_heads"]["mask_head"]
+    jax.tree.map(np.testing.assert_array_equal, mask_head, kept)
+    (_, (after, _)), _ = step(params, state, batch(), key())
+    moved = after["batch_stats"]["roi_heads"]["mask_head"]
+    assert all(
+        (a != b).any()
+        for a, b in zip(jax.tree.leaves(moved), jax.tree.leaves(kept), strict=True)
+    )
 
 
 def test_masks_that_leave_their_region_fit_less():
@@ -202,6 +258,8 @@ def test_a_sample_that_cannot_hold_all_still_learns():
         ({"pooling": "max"}, "one level"),
         ({"box_head": "last_stage", "levels": (4, 5)}, "last stage of a ResNet"),
         ({"mask_iou": True}, "masks=True"),
+        ({"levels": (3, 5)}, "follow one another"),
+        ({**C4, "box_head": "last_stage", "norm": "batch"}, "statistics"),
     ],
 )
 def test_settings_that_do_not_fit_are_told(changes, told):

@@ -8,7 +8,7 @@ from flax import linen
 
 from detjax.nn.fpn import FPN
 from detjax.nn.images import STATISTICS, normalize
-from detjax.nn.norm import norm
+from detjax.nn.norm import MaskedBatchNorm, norm
 
 
 class Layer(linen.Module):
@@ -33,6 +33,28 @@ def test_batch_norm_uses_the_batch_in_training_only():
     assert changed["batch_stats"]["bn1"]["mean"][0] == pytest.approx(0.3, abs=0.05)
     y, _ = apply("batch", x, train=False)
     np.testing.assert_allclose(y, x, rtol=1e-4)
+
+
+def test_masked_batch_norm_is_that_of_the_real_rows():
+    x = 3 + 2 * np.random.default_rng(0).standard_normal((5, 4, 4, 6)).astype("f")
+    real = np.array([True, False, True, True, False])
+    plain = linen.BatchNorm(momentum=0.9, use_running_average=False)
+    layer = MaskedBatchNorm()
+    variables = plain.init(jax.random.key(0), x)
+    twin = layer.init(jax.random.key(0), x, real, True)
+    assert jax.tree.structure(twin) == jax.tree.structure(variables)
+    want, changed = plain.apply(variables, x[real], mutable=["batch_stats"])
+    found, ours = layer.apply(twin, x, real, True, mutable=["batch_stats"])
+    np.testing.assert_allclose(found[real], want, atol=1e-5)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5), ours, changed
+    )
+    still = np.testing.assert_array_equal
+    nothing, kept = layer.apply(
+        {**twin, **ours}, x, real & False, True, mutable=["batch_stats"]
+    )
+    jax.tree.map(still, kept, ours)
+    still(nothing, layer.apply({**twin, **ours}, x, real, False))
 
 
 def test_frozen_norm_never_looks_at_the_batch():
