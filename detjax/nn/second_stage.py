@@ -167,10 +167,10 @@ def mask_fit(
 
 
 def fit_loss(guesses: Array, fits: Array, regions: Regions) -> tuple[Array, Array]:
-    """Half the squared error [] of the guessed IoU [k c] of regions' classes; the count.
+    """Half the squared error [] of the guessed IoU [k c], summed, and of how many.
 
-    A sum over those whose masks do not miss their object altogether. This and the half
-    are the authors' code's.
+    Regions count whose masks do not miss their object altogether. This and the half are
+    the authors' code's.
     """
     labels = jnp.minimum(regions.labels, guesses.shape[1] - 1)
     guess = jnp.take_along_axis(guesses, labels[:, None], axis=1)[:, 0]
