@@ -29,6 +29,16 @@ def read(path: str | pathlib.Path) -> Golden:
     return Golden(path.stem, facts, draw_weights(facts))
 
 
+def below(folder: str | pathlib.Path) -> dict[pathlib.Path, str]:
+    """The goldens below `folder`, or the one that it is, and the models behind them."""
+    folder, found = pathlib.Path(folder), {}
+    for path in [folder] if folder.is_file() else sorted(folder.rglob("*.json")):
+        model = json.loads(path.read_text()).get("model")
+        if model:
+            found[path] = model.removesuffix("_config")
+    return found
+
+
 def draw_weights(facts: dict[str, Any]) -> dict[str, np.ndarray]:
     """The state dict of a golden, drawn by name and shape."""
     drawn = {
@@ -139,9 +149,10 @@ def known_error(value: np.ndarray, summary: dict[str, Any]) -> float:
     value = np.asarray(value, np.float64)
     if list(value.shape) != list(summary["shape"]):
         raise ValueError(f"shape {value.shape}, the original has {summary['shape']}")
-    at = value.reshape(-1)[np.asarray(summary["index"])]
-    errors = np.abs(at - np.asarray(summary["value"]))[~np.isnan(at)]
-    return float(errors.max(initial=0) / max(summary["std"], 1e-12))
+    at = value.reshape(-1)[np.asarray(summary["index"], int)]
+    errors = np.abs(at - np.asarray(summary["value"], float))[~np.isnan(at)]
+    # What is empty has no spread.
+    return float(errors.max(initial=0) / max(summary["std"] or 0.0, 1e-12))
 
 
 def norms(value: np.ndarray) -> tuple[float, float]:

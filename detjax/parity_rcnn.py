@@ -79,7 +79,8 @@ def pad(facts: dict[str, Any]) -> Padded:
 def draw_batch(padded: Padded, targets: list[dict[str, Any]]) -> Batch:
     """A golden's objects, resized with their images."""
     b, h, w, _ = padded.images.shape
-    n, k = max(len(t["boxes"]) for t in targets), len(targets[0]["keypoints"][0])
+    n = max(1, *(len(t["boxes"]) for t in targets))
+    k = max(len(points) for t in targets for points in [*t["keypoints"], []])
     objects = Objects(
         boxes=np.zeros((b, n, 4), np.float32),
         labels=np.zeros((b, n), np.int32),
@@ -90,6 +91,8 @@ def draw_batch(padded: Padded, targets: list[dict[str, Any]]) -> Batch:
     )
     for i, target in enumerate(targets):
         m, shape = len(target["boxes"]), padded.shapes[i]
+        if not m:
+            continue
         scale = padded.affine[i, [0, 1], [0, 1]]
         given = np.array(target["boxes"], np.float32)
         objects.boxes[i, :m] = given * np.tile(scale, 2)

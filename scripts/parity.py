@@ -1,14 +1,14 @@
 """Print parity certificates: python scripts/parity.py GOLDEN.json... (or folders).
 
-Without arguments, every golden of YOLACT, of a two-stage detector and of a backbone
-below $DETJAX_GOLDENS.
+Without arguments, every golden below $DETJAX_GOLDENS. What a golden is of stands in it;
+those of models that are not here are passed over.
 """
 
 import os
 import pathlib
 import sys
 
-from detjax import backbones, parity, parity_rcnn
+from detjax import backbones, goldens, parity, parity_rcnn
 
 
 def cell(errors, form="{:.1e}"):
@@ -18,28 +18,29 @@ def cell(errors, form="{:.1e}"):
     return form.format(max(errors.values()) if isinstance(errors, dict) else errors)
 
 
-def certify(path):
-    """The certificate of the golden at `path`, whatever its family."""
-    if path.stem in parity_rcnn.GOLDENS:
-        return parity_rcnn.certify(path)
-    yolact = path.stem.startswith("yolact")
-    return (parity.certify if yolact else parity.certify_classifier)(path)
+def way(model):
+    """What certifies `model`, as the goldens call it; None where nothing does."""
+    if model in parity_rcnn.GOLDENS:
+        return parity_rcnn.certify
+    if model in backbones.FAMILIES:
+        return parity.certify_classifier
+    return parity.certify if model.startswith("yolact") else None
 
 
 def main(paths):
     root = pathlib.Path(os.environ.get("DETJAX_GOLDENS", "../shared/goldens"))
-    stems = [*parity_rcnn.GOLDENS, *backbones.FAMILIES]
-    named = [root / "torchvision" / f"{name}.json" for name in stems]
-    given = [pathlib.Path(p) for p in paths] or [root / "yolact", *named]
-    files = [
-        f for p in given for f in (sorted(p.glob("*.json")) if p.is_dir() else [p])
-    ]
+    models: dict[pathlib.Path, str] = {}
+    for path in map(pathlib.Path, paths or [root / "yolact", root / "torchvision"]):
+        models |= goldens.below(path)
     print(
         "| model | parameters | outputs | losses | gradients | proposals | detections "
         "| masks |"
     )
     print("|---|---|---|---|---|---|---|---|")
-    for path in filter(pathlib.Path.exists, files):
+    for path, model in models.items():
+        certify = way(model)
+        if certify is None:
+            continue
         c = certify(path)
         print(
             f"| {c.model} | {c.parameters:,} | {cell(c.outputs)} | {cell(c.losses)} | "
