@@ -163,18 +163,43 @@ def test_images_that_fill_up_a_batch_count_for_nothing(name):
     close(run(name, data)[0][0], run(name, other)[0][0], rtol=1e-6)
 
 
-def test_eight_devices_give_the_loss_of_one(name):
-    data, layout = batch(count=8), sharding.make()
+@pytest.mark.parametrize(
+    "options",
+    [{}, pytest.param({"params": "fsdp", "space": 2}, marks=pytest.mark.slow)],
+    ids=["data", "fsdp and rows"],
+)
+def test_eight_devices_give_the_loss_of_one(name, options):
+    data, layout = batch(count=8), sharding.make(**options)
     assert layout.mesh.size == 8
-    params, state = layout.keep(variables(name))
+
+    @jax.jit
+    def both(params, state, data):
+        def loss(params):
+            with layout.rows():
+                whole = layout.gather(params)
+                return model(name).loss(whole, state, data, key())[0]
+
+        return jax.value_and_grad(loss)(params)
+
     (loss, _), gradients = run(name, data)
-    (split, _), split_gradients = loss_and_gradient(name)(
-        params, state, layout.put(data), key()
-    )
+    split, split_gradients = both(*layout.keep(variables(name)), layout.put(data))
     assert split == pytest.approx(float(loss), rel=1e-5)
     scale = optax.tree.norm(gradients)
     apart = jax.tree.map(lambda a, b: a - jax.device_get(b), gradients, split_gradients)
     assert optax.tree.norm(apart) < 1e-4 * scale
+
+
+def test_what_a_batch_lacks_is_told(name):
+    data, params = batch(), variables(name)
+    bare = data.replace(
+        proposals=None, objects=data.objects.replace(masks=None, keypoints=None)
+    )
+    asked = has_masks(name) or model(name).needs_proposals or "keypoints" in TINY[name]
+    if not asked:
+        assert jax.eval_shape(model(name).loss, *params, bare, key())[0].shape == ()
+        return
+    with pytest.raises(ValueError, match=r"(batch|given|none).*; "):
+        jax.eval_shape(model(name).loss, *params, bare, key())
 
 
 def test_predictions_have_a_fixed_shape_and_order(name):

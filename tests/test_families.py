@@ -1,0 +1,86 @@
+"""Runs of every family: they go on where they were, and survive a loss gone wrong."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+from families import TINY, batch, model
+
+from detjax import log, optim, train
+
+# The others differ in nothing that a run sees.
+QUICK = ("mask_rcnn-v2", "rcnn")
+STEPS = 4
+
+pytestmark = pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[] if name in QUICK else [pytest.mark.slow])
+        for name in TINY
+    ],
+)
+
+
+class Batches:
+    """A loader of other batches for ever; the image of number `poisoned` is no number."""
+
+    def __init__(self, poisoned=None):
+        self.poisoned = poisoned
+
+    def __iter__(self):
+        return Stream(self.poisoned)
+
+
+class Stream:
+    def __init__(self, poisoned):
+        self.number, self.poisoned = 0, poisoned
+
+    def __next__(self):
+        self.number += 1
+        data = batch(count=8, seed=self.number)
+        images = data.images.astype(np.float32) / 128 - 1
+        if self.number == self.poisoned:
+            images[0] = np.nan
+        return data.replace(images=images)
+
+    def get_state(self):
+        return {"number": self.number}
+
+    def set_state(self, state):
+        self.number = state["number"]
+
+
+def fit(name, workdir, steps, poisoned=None):
+    optimizer, rate = optim.make(steps=STEPS, name="adamw", schedule={"peak": 1e-3})
+    return train.fit(
+        model(name),
+        optimizer,
+        rate,
+        Batches(poisoned),
+        workdir=workdir,
+        steps=steps,
+        log_every=1,
+        checkpoint_every=2,
+        progress=False,
+    )
+
+
+def losses(workdir):
+    rows = map(json.loads, (workdir / "metrics.jsonl").read_text().splitlines())
+    return {row["step"]: row["loss"] for row in rows if "loss" in row}
+
+
+def test_a_run_goes_on_as_if_nothing_had_happened(name, tmp_path):
+    straight = fit(name, tmp_path / "straight", STEPS)
+    fit(name, tmp_path / "stopped", 2)
+    with pytest.raises(log.NonFiniteLoss):
+        fit(name, tmp_path / "stopped", STEPS, poisoned=4)
+    assert (tmp_path / "stopped" / "failed-4").is_dir()
+    resumed = fit(name, tmp_path / "stopped", STEPS)
+    ours, theirs = (
+        jax.device_get((run.params, run.state, run.opt_state, run.step))
+        for run in (resumed, straight)
+    )
+    jax.tree.map(np.testing.assert_array_equal, ours, theirs)
+    assert losses(tmp_path / "stopped") == losses(tmp_path / "straight")
