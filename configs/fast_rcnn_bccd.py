@@ -33,6 +33,6 @@ def get_config() -> ConfigDict:
                 "weight_decay": 1e-4,
                 "clip_norm": 10.0,
             },
-            "train": {"steps": 1500, "checkpoint_every": 500},
+            "train": {"steps": 800, "checkpoint_every": 400},
         }
     )

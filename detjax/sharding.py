@@ -111,12 +111,15 @@ class Layout(NamedTuple):
     def _split_rows(self, call, args, kwargs, context):
         if isinstance(context.module, linen.Conv) and context.method_name == "__call__":
             x, *rest = args
-            rows, space = x.shape[1], self.mesh.shape[SPACE]
-            fits = rows % space == 0 and rows >= MIN_ROWS * space
-            split = PartitionSpec(DATA, SPACE) if fits else PartitionSpec(DATA)
-            target = NamedSharding(self.mesh, split)
-            args = (jax.lax.with_sharding_constraint(x, target), *rest)
+            return self._by_rows(call(self._by_rows(x), *rest, **kwargs))
         return call(*args, **kwargs)
+
+    def _by_rows(self, x: jax.Array) -> jax.Array:
+        """Maps [b h w c] split over `space` where they are high enough, else whole."""
+        rows, space = x.shape[1], self.mesh.shape[SPACE]
+        fits = rows % space == 0 and rows >= MIN_ROWS * space
+        split = PartitionSpec(DATA, SPACE) if fits else PartitionSpec(DATA)
+        return jax.lax.with_sharding_constraint(x, NamedSharding(self.mesh, split))
 
     def whole(self, tree: Any) -> Any:
         """`tree` on this process's host, in whatever parts it is kept."""

@@ -23,7 +23,7 @@ pytestmark = pytest.mark.parametrize(
 
 
 class Batches:
-    """A loader of other batches for ever; the image of number `poisoned` is no number."""
+    """A loader of other batches for ever; an image of number `poisoned` is NaN."""
 
     def __init__(self, poisoned=None):
         self.poisoned = poisoned

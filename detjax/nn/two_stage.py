@@ -167,7 +167,7 @@ class Net(linen.Module):
         outputs = Outputs(levels)
         if self.rpn is not None:
             # A last level for proposals only: every second cell of the one before.
-            pooled = [levels[-1][:, ::2, ::2]] if self.backbone.fpn is not None else []
+            pooled = [every_second(levels[-1])] if self.backbone.fpn is not None else []
             maps = [*levels, *pooled]
             shapes = [x.shape[1:3] for x in maps]
             per_location = len(self.sizes[0]) * len(self.ratios)
@@ -218,6 +218,17 @@ class Net(linen.Module):
         real = None if real is None else flat(real)
         found = head(flat(regions), train, real)
         return jax.tree.map(lambda x: unflat(x, regions), found)
+
+
+def every_second(x: Array) -> Array:
+    """Every second cell of [b h w c], the first included.
+
+    By halves and not by strides: XLA cannot split the gradient of a strided slice
+    among devices where rows are few.
+    """
+    b, h, w, c = x.shape
+    x = jnp.pad(x, [(0, 0), (0, h % 2), (0, w % 2), (0, 0)])
+    return x.reshape(b, -(-h // 2), 2, -(-w // 2), 2, c)[:, :, 0, :, 0]
 
 
 def flat(x: Array) -> Array:

@@ -47,6 +47,12 @@ def warp(
 def _crop(image, below, above, weight, inside):
     """One crop [s s d] from the pixels below and above each place, [2 s] x and y."""
     wx, wy = weight[0][None, :, None], weight[1][:, None, None]
-    rows = image[below[1]] * (1 - wy) + image[above[1]] * wy
-    crop = rows[:, below[0]] * (1 - wx) + rows[:, above[0]] * wx
+
+    def rows(y):
+        # Row and column in one gather: of two in turn XLA splits the first wrongly over
+        # a mesh of two axes.
+        y = y[:, None]
+        return image[y, below[0]] * (1 - wx) + image[y, above[0]] * wx
+
+    crop = rows(below[1]) * (1 - wy) + rows(above[1]) * wy
     return jnp.where((inside[1][:, None] & inside[0])[..., None], crop, 0)
