@@ -2,7 +2,10 @@
 
 import contextlib
 import copy
+import errno
+import itertools
 import pathlib
+import re
 import sys
 from collections.abc import Iterator
 from concurrent import futures
@@ -12,6 +15,15 @@ import jax
 import jax.numpy as jnp
 import orbax.checkpoint as ocp
 from flax import struct
+
+from detjax import cluster
+
+# What says, in an error without a number of its own, that the machine is at fault.
+MACHINE = re.compile(
+    "RESOURCE_EXHAUSTED|PERMISSION_DENIED|out of memory|Permission denied|"
+    "Input/output error|Too many open files",
+    re.IGNORECASE,
+)
 
 
 @jax.jit
@@ -31,7 +43,7 @@ class TrainState:
 
 
 class Checkpoints:
-    """The checkpoints in `workdir`/`folder`, of which the newest `keep` stay.
+    """The checkpoints in `workdir`/`folder`, of which the newest `keep`, or all, stay.
 
     With `read_only` nothing is made or cleaned up, so that the run that writes them
     may be under way. Raises FileNotFoundError then, where there is no such folder.
@@ -41,7 +53,7 @@ class Checkpoints:
         self,
         workdir: str | pathlib.Path,
         *,
-        keep: int = 3,
+        keep: int | None = 3,
         folder: str = "checkpoints",
         read_only: bool = False,
     ):
@@ -50,12 +62,11 @@ class Checkpoints:
             raise self._nothing()
         self._worker = futures.ThreadPoolExecutor(max_workers=1)
         self._writing: futures.Future | None = None
+        self._state = ocp.StandardCheckpointHandler()
+        self._loader = ocp.JsonCheckpointHandler()
         self._manager = ocp.CheckpointManager(
             self.directory,
-            item_handlers={
-                "state": ocp.StandardCheckpointHandler(),
-                "loader": ocp.JsonCheckpointHandler(),
-            },
+            item_handlers={"state": self._state, "loader": self._loader},
             options=ocp.CheckpointManagerOptions(
                 max_to_keep=None if read_only else keep,
                 cleanup_tmp_directories=not read_only,
@@ -86,7 +97,8 @@ class Checkpoints:
     def _write(self, step: int, args: ocp.args.Composite) -> None:
         with self._told():
             if step not in self._manager.all_steps():
-                self._manager.save(step, args=args)
+                # Left to itself orbax passes over a step below the newest one.
+                self._manager.save(step, args=args, force=True)
 
     def _wait(self) -> None:
         """Waits for the checkpoint that is being written, and raises what it raised."""
@@ -110,46 +122,81 @@ class Checkpoints:
         """The step of the newest complete checkpoint; None where there is none."""
         return self._manager.latest_step()
 
+    def steps(self) -> list[int]:
+        """The steps of all complete checkpoints, the newest first."""
+        return sorted(self._manager.all_steps(), reverse=True)
+
+    def delete(self, step: int) -> None:
+        """Removes the checkpoint of `step`."""
+        self._manager.delete(step)
+
+    def position(self, step: int) -> Any:
+        """What was saved beside the state of `step`: the loader's position."""
+        folder = self.directory / str(step) / "loader"
+        return self._loader.restore(folder, args=ocp.args.JsonRestore())
+
     def restore(self, like: TrainState) -> tuple[TrainState, Any]:
         """The newest state and loader position, with the shardings of `like`.
 
-        A checkpoint that cannot be read is told of and set aside, and the one before it
-        is taken; the last one stays and raises what is wrong with it. Raises
-        FileNotFoundError where there is none, OtherArchitecture with the difference of
-        names and shapes where it does not fit.
+        Checkpoints that cannot be read are told of and set aside, once one before them
+        was read by every process; without one all stay as they are. Raises
+        FileNotFoundError where there is none, ValueError where none can be read,
+        OtherArchitecture with the difference of names and shapes where it does not fit,
+        OSError where not the checkpoint is at fault but the machine.
         """
-        steps = sorted(self._manager.all_steps(), reverse=True)
-        for step in steps:
-            try:
-                return self._restore_one(step, like)
-            except (OtherArchitecture, MemoryError):
-                raise
-            except Exception as error:
-                if step == steps[-1]:
-                    raise
-                self._set_aside(step, error)
+        damaged: dict[int, str] = {}
+        for step in self.steps():
+            found, wrong = self._attempt(step, like)
+            if not wrong:
+                self._set_aside(damaged)
+                return found
+            damaged[step] = wrong
+        if damaged:
+            told = "; ".join(f"{step}: {wrong}" for step, wrong in damaged.items())
+            raise ValueError(
+                f"no checkpoint in {self.directory} can be read ({told}); put back a "
+                "copy of one, or choose another --workdir to begin anew"
+            )
         raise self._nothing()
 
-    def _restore_one(self, step: int, like: TrainState) -> tuple[TrainState, Any]:
-        check_same(self._manager.item_metadata(step)["state"].tree, like)
-        restored = self._manager.restore(
-            step,
-            args=ocp.args.Composite(
-                state=ocp.args.StandardRestore(like), loader=ocp.args.JsonRestore()
-            ),
-        )
-        return restored["state"], restored["loader"]
+    def _attempt(self, step: int, like: TrainState) -> tuple[Any, str | None]:
+        """What `step` holds, and what is wrong with it in any process."""
+        found, error = None, None
+        # The handlers are asked themselves: orbax's manager has the processes meet, for
+        # which one that could not read would never come.
+        folder = self.directory / str(step) / "state"
+        try:
+            check_same(self._state.metadata(folder).tree, like)
+            state = self._state.restore(folder, args=ocp.args.StandardRestore(like))
+            found = state, self.position(step)
+        except Exception as raised:
+            error = raised
+        said = cluster.gather([[is_damage(error), reason(error)]] if error else [])
+        if isinstance(error, OtherArchitecture):
+            raise error
+        for damage, why in said:
+            if not damage:
+                raise OSError(
+                    f"checkpoint {step} in {self.directory} cannot be read ({why}); "
+                    "all checkpoints stay: see to that and start the same command again"
+                ) from error
+        return found, said[0][1] if said else None
 
-    def _set_aside(self, step: int, error: Exception) -> None:
-        """Renames a damaged checkpoint, so that nothing is lost, and says so."""
-        aside = self.directory.parent / f"damaged-checkpoint-{step}"
-        (self.directory / str(step)).rename(aside)
+    def _set_aside(self, damaged: dict[int, str]) -> None:
+        """Renames damaged checkpoints, so that nothing is lost, and says so."""
+        if not damaged:
+            return
+        if cluster.primary():
+            for step, wrong in damaged.items():
+                aside = unused(self.directory.parent / f"damaged-checkpoint-{step}")
+                (self.directory / str(step)).rename(aside)
+                print(
+                    f"warning: checkpoint {step} cannot be read ({wrong}); it is now "
+                    f"{aside}, and the one before it is taken",
+                    file=sys.stderr,
+                )
+        cluster.wait("damaged checkpoints are set aside")
         self._manager.reload()
-        print(
-            f"warning: checkpoint {step} cannot be read ({reason(error)}); it is now "
-            f"{aside}, and the one before it is taken",
-            file=sys.stderr,
-        )
 
     def restore_weights(self) -> tuple[int, Any, Any]:
         """The newest step, parameters and model state, on one device.
@@ -166,15 +213,14 @@ class Checkpoints:
         cannot be read.
         """
         step = self._latest_or_raise()
+        folder = self.directory / str(step) / "state"
         sharding = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
         try:
             like = jax.tree.map(
                 lambda m: jax.ShapeDtypeStruct(m.shape, m.dtype, sharding=sharding),
-                self._manager.item_metadata(step)["state"].tree,
+                self._state.metadata(folder).tree,
             )
-            restored = self._manager.restore(
-                step, args=ocp.args.Composite(state=ocp.args.StandardRestore(like))
-            )["state"]
+            restored = self._state.restore(folder, args=ocp.args.StandardRestore(like))
         except Exception as error:
             raise ValueError(
                 f"checkpoint {step} in {self.directory} cannot be read "
@@ -195,12 +241,16 @@ class Checkpoints:
             f"{self.directory.parent} first"
         )
 
-    def close(self) -> None:
+    def finish(self) -> None:
         """Waits for what is being written. Raises OSError where it could not be."""
+        self._wait()
+        with self._told():
+            self._manager.wait_until_finished()
+
+    def close(self) -> None:
+        """Like `finish`; nothing can be saved after it."""
         try:
-            self._wait()
-            with self._told():
-                self._manager.wait_until_finished()
+            self.finish()
         finally:
             self._worker.shutdown()
             self._manager.close()
@@ -211,17 +261,38 @@ def reason(error: BaseException) -> str:
     return (str(error) or type(error).__name__).splitlines()[0][:200]
 
 
-def shapes(tree: Any) -> dict[str, tuple[int, ...]]:
-    """The shape of every array by its dotted name."""
+def is_damage(error: BaseException) -> bool:
+    """Whether reading failed because of the files, and not of the machine."""
+    if isinstance(error, OtherArchitecture | MemoryError) or MACHINE.search(str(error)):
+        return False
+    missing = (None, errno.ENOENT, errno.ENOTDIR, errno.EISDIR)
+    return not isinstance(error, OSError) or error.errno in missing
+
+
+def unused(path: pathlib.Path) -> pathlib.Path:
+    """`path`, or the first of path-2, path-3, ... where it is taken."""
+    others = (path.with_name(f"{path.name}-{i}") for i in itertools.count(2))
+    return next(p for p in itertools.chain([path], others) if not p.exists())
+
+
+def places(tree: Any) -> dict[str, tuple[int, ...] | None]:
+    """The shape of every array by its dotted name; None of a part without arrays."""
 
     def name(entry):
         return str(getattr(entry, "key", getattr(entry, "name", None) or entry))
 
+    found = jax.tree_util.tree_leaves_with_path(
+        tree, is_leaf=lambda part: not jax.tree.leaves(part)
+    )
     return {
-        ".".join(name(p) for p in path): tuple(leaf.shape)
-        for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
-        if hasattr(leaf, "shape")
+        ".".join(name(p) for p in path): tuple(x.shape) if hasattr(x, "shape") else None
+        for path, x in found
     }
+
+
+def shapes(tree: Any) -> dict[str, tuple[int, ...]]:
+    """The shape of every array by its dotted name."""
+    return {name: shape for name, shape in places(tree).items() if shape is not None}
 
 
 class OtherArchitecture(ValueError):
@@ -250,11 +321,10 @@ def check_same(saved: Any, wanted: TrainState) -> None:
             "the checkpoint is of another architecture; choose another --workdir or "
             f"the config that made it ({len(rows)} differences):\n  {listed}"
         )
-    memories = (saved.get("opt_state"), wanted.opt_state)
-    # Their names differ before and after writing, their arrays do not.
-    have_memory, want_memory = (sorted(shapes(m).values()) for m in memories)
-    if have_memory != want_memory:
+    # Parts without arrays count too: clipping is nothing but one more of them.
+    if places(saved.get("opt_state")) != places(wanted.opt_state):
         raise OtherArchitecture(
-            "the checkpoint is of a run with another optimizer; choose another "
-            "--workdir, or set train.init_from to take its weights alone"
+            "the checkpoint is of a run with another optimizer, or one with other "
+            "settings (clip_norm and freeze count); choose another --workdir, or set "
+            "train.init_from to take its weights alone"
         )

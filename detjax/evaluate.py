@@ -12,7 +12,7 @@ import jax
 import numpy as np
 import tqdm
 
-from detjax import cluster, sharding
+from detjax import cluster, files, sharding
 from detjax.data.records import Record
 from detjax.eval import coco
 from detjax.ops import boxes
@@ -204,8 +204,9 @@ def write(workdir: str | pathlib.Path, metrics: dict, rows: Sequence[dict]) -> N
     """
     workdir = pathlib.Path(workdir)
     text = json.dumps(metrics, indent=1, allow_nan=False)
-    (workdir / "eval.json").write_text(text + "\n")
-    (workdir / "results.json").write_text(json.dumps(list(rows)))
+    files.write(workdir / "results.json", json.dumps(list(rows)))
     if rows and "mask_score" in rows[0]:
         own = [{**row, "score": row["mask_score"]} for row in rows]
-        (workdir / "results_segm.json").write_text(json.dumps(own))
+        files.write(workdir / "results_segm.json", json.dumps(own))
+    # Last, so that who finds the metrics finds what they were made of.
+    files.write(workdir / "eval.json", text + "\n")

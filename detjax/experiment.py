@@ -12,7 +12,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict, config_dict
 
-from detjax import cli, cluster, draw, models, optim, replay, sharding, train
+from detjax import cli, cluster, draw, files, models, optim, replay, sharding, train
 from detjax import evaluate as evaluation
 from detjax import predict as prediction
 from detjax.checkpoint import Checkpoints, TrainState
@@ -134,7 +134,7 @@ def again(folder: str | pathlib.Path) -> str:
     """
     folder = pathlib.Path(folder)
     step, state, batch = replay.read(folder)
-    config = prediction.read_json(folder.absolute().parent / "config.json")
+    config = prediction.read_config(folder.absolute().parent / "config.json")
     model = models.make(**config["model"])
     found = replay.again(model, state, batch, train.step_key(state))
     return replay.told(step, found)
@@ -181,7 +181,7 @@ def import_weights(
             "classes": names,
             "category_ids": ids,
         }
-        (out / "config.json").write_text(json.dumps(described, indent=1) + "\n")
+        files.write(out / "config.json", json.dumps(described, indent=1) + "\n")
     published.save(out, params, state)
     return report
 
@@ -227,7 +227,7 @@ def check(described: dict[str, Any], info: Info, workdir: pathlib.Path) -> None:
     path = workdir / "config.json"
     # A run that never came to a checkpoint holds nobody to its config.
     if path.exists() and any((workdir / "checkpoints").glob("[0-9]*")):
-        before = prediction.read_json(path)
+        before = prediction.read_config(path)
         now = json.loads(json.dumps(described))
         for section, keys in (("model", now["model"]), ("data", prediction.SIZES)):
             for key in keys:
@@ -238,7 +238,7 @@ def check(described: dict[str, Any], info: Info, workdir: pathlib.Path) -> None:
                         f"says {wanted}; choose another --workdir"
                     )
     if cluster.primary():
-        path.write_text(json.dumps(described, indent=1) + "\n")
+        files.write(path, json.dumps(described, indent=1) + "\n")
 
 
 def describe(settings: dict[str, Any], info: Info) -> dict[str, Any]:

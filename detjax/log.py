@@ -1,17 +1,23 @@
 """A run's log: means of metrics into metrics.jsonl, TensorBoard and a progress bar."""
 
+import contextlib
 import json
 import pathlib
+import platform
+import struct
 import time
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import IO, Any
 
 import jax
 import numpy as np
-import tensorboardX
 import tqdm
+from tensorboardX.proto.event_pb2 import Event, SessionLog
+from tensorboardX.record_writer import masked_crc32c
+from tensorboardX.summary import scalar
 
-from detjax import cluster, compilation
+from detjax import cluster, compilation, files
+from detjax.checkpoint import reason
 
 
 class NonFiniteLoss(ArithmeticError):
@@ -35,7 +41,8 @@ class Log:
 
     `sums` is what was summed since the last line when the run stopped. Lines of steps
     after `first`, which the run goes on from, are taken back. `rate` is the learning
-    rate by step.
+    rate by step. Raises OSError, there and wherever it is written to, when a file
+    cannot be written.
     """
 
     def __init__(
@@ -49,13 +56,13 @@ class Log:
     ):
         self.sums = sums
         self._rate = rate
-        self.rows = take_back(workdir / "metrics.jsonl", first)
-        self._file = self._board = None
+        with told(workdir / "metrics.jsonl") as path:
+            self.rows = take_back(path, first)
+            self._lines = path.open("a") if cluster.primary() else None
+        self._events = None
         if cluster.primary():
-            self._file = (workdir / "metrics.jsonl").open("a")
-            self._board = tensorboardX.SummaryWriter(
-                str(workdir / "tensorboard"), purge_step=first + 1
-            )
+            with told(workdir / "tensorboard") as folder:
+                self._events = events(folder, first)
         self._bar = tqdm.tqdm(
             total=steps,
             initial=first,
@@ -73,9 +80,10 @@ class Log:
 
     def __exit__(self, *_):
         self._bar.close()
-        if self._file:
-            self._file.close()
-            self._board.close()
+        try:
+            finish(self._lines)
+        finally:
+            finish(self._events)
 
     def restart_clock(self) -> None:
         """Leaves the time up to now out of images/s."""
@@ -95,12 +103,11 @@ class Log:
     def put(self, row: dict[str, float]) -> None:
         """One line of the file, and its numbers in TensorBoard."""
         self.rows.append(row)
-        if self._file:
-            self._file.write(json.dumps(row) + "\n")
-            self._file.flush()
-            for name, value in row.items():
-                if name != "step":
-                    self._board.add_scalar(name, value, row["step"])
+        if self._lines and self._events:
+            append(self._lines, json.dumps(row) + "\n")
+            step = row["step"]
+            shown = (scalar(name, row[name]) for name in row if name != "step")
+            append(self._events, b"".join(record(step=step, summary=x) for x in shown))
 
     def write(self) -> None:
         """One line of the means since the last."""
@@ -127,6 +134,53 @@ class Log:
         self.restart_clock()
 
 
+@contextlib.contextmanager
+def told(path: pathlib.Path) -> Iterator[pathlib.Path]:
+    """Yields `path`; turns what goes wrong with writing it into one sentence."""
+    try:
+        yield path
+    except OSError as error:
+        raise OSError(
+            f"{path} could not be written ({reason(error)}); free some space there and "
+            "start the same command again"
+        ) from error
+
+
+def append(file: IO, content: str | bytes) -> None:
+    """Writes `content`, which readers see at once."""
+    with told(pathlib.Path(file.name)):
+        file.write(content)
+        file.flush()
+
+
+def finish(file: IO | None) -> None:
+    """Closes `file`, if there is one."""
+    if file:
+        with told(pathlib.Path(file.name)):
+            file.close()
+
+
+def events(folder: pathlib.Path, first: int) -> IO[bytes]:
+    """A new file for TensorBoard, which hides what others say of steps after `first`.
+
+    tensorboardX's own writer has a thread, and once the disk is full it never returns.
+    """
+    folder.mkdir(exist_ok=True)
+    name = f"events.out.tfevents.{time.time():.6f}.{platform.node()}"
+    file = (folder / name).open("wb")
+    file.write(record(file_version="brain.Event:2"))
+    start = SessionLog(status=SessionLog.START)
+    file.write(record(step=first + 1, session_log=start))
+    return file
+
+
+def record(**fields: Any) -> bytes:
+    """An event as TensorBoard reads it: its length, itself, and checksums of both."""
+    data = Event(wall_time=time.time(), **fields).SerializeToString()
+    parts = struct.pack("<Q", len(data)), data
+    return b"".join(part + struct.pack("<I", masked_crc32c(part)) for part in parts)
+
+
 def take_back(path: pathlib.Path, step: int) -> list[dict[str, Any]]:
     """The lines of the log at `path` up to `step`; later ones are removed from it.
 
@@ -142,7 +196,5 @@ def take_back(path: pathlib.Path, step: int) -> list[dict[str, Any]]:
         if row["step"] <= step:
             rows.append(row)
     if cluster.primary():
-        rest = path.with_suffix(".tmp")
-        rest.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
-        rest.replace(path)
+        files.write(path, "".join(f"{json.dumps(row)}\n" for row in rows))
     return rows

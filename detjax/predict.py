@@ -242,7 +242,7 @@ def load(workdir: str | pathlib.Path, best: bool = False) -> Run:
         checkpoints = Checkpoints(workdir, folder=FINISHED, read_only=True)
     step, params, state = checkpoints.restore_weights()
     checkpoints.close()
-    return assemble(read_json(path), params, state, step)
+    return assemble(read_config(path), params, state, step)
 
 
 def assemble(described: dict[str, Any], params: Any, state: Any, step: int) -> Run:
@@ -254,14 +254,21 @@ def assemble(described: dict[str, Any], params: Any, state: Any, step: int) -> R
     return Run(config, list(classes), list(category_ids), model, params, state, step)
 
 
-def read_json(path: pathlib.Path) -> Any:
-    """What is in a JSON file. Raises ValueError where it is none."""
+def read_config(path: pathlib.Path) -> dict[str, Any]:
+    """What a run's config.json says. Raises ValueError where no run wrote it."""
     try:
-        return json.loads(path.read_text())
+        found = json.loads(path.read_text())
     except ValueError as error:
         raise ValueError(
             f"{path} is not JSON ({error}); write it again, or choose another --workdir"
         ) from None
+    for part in ("model", "data", "classes", "category_ids"):
+        if not isinstance(found, dict) or part not in found:
+            raise ValueError(
+                f"{path} says nothing of {part}; write it again, or choose another "
+                "--workdir"
+            )
+    return found
 
 
 def as_rgb(image: np.ndarray) -> np.ndarray:

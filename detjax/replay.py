@@ -3,12 +3,14 @@
 import contextlib
 import dataclasses
 import pathlib
+import shutil
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from detjax import cluster
 from detjax.checkpoint import Checkpoints, TrainState
 from detjax.types import Batch, Model, Objects, Proposals
 
@@ -17,8 +19,14 @@ PARTS: dict[str, Any] = {"objects": Objects, "proposals": Proposals}
 
 
 def save(workdir: pathlib.Path, step: int, run: TrainState, batch: Batch) -> None:
-    """Writes `run` and `batch` to `workdir`/failed-<step>, each process its share."""
+    """Writes `run` and `batch` to `workdir`/failed-<step>, each process its share.
+
+    What an earlier failure of the same step left there goes.
+    """
     folder = workdir / f"failed-{step}"
+    if cluster.primary() and folder.exists():
+        shutil.rmtree(folder)
+    cluster.wait("what an earlier failure left is gone")
     folder.mkdir(exist_ok=True)
     leaves = jax.tree_util.tree_leaves_with_path(batch)
     named = {jax.tree_util.keystr(p, simple=True, separator="."): x for p, x in leaves}

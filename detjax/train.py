@@ -154,6 +154,10 @@ def fit(
     `workdir`/failed-<step> (see `replay`), what was saved before staying; and Preempted
     after SIGTERM, with the run saved, if that takes at most `grace_seconds`.
     """
+    counts = {"log_every": log_every, "checkpoint_every": checkpoint_every}
+    for name, count in {**counts, "keep": keep}.items():
+        if count < 1:
+            raise ValueError(f"train.{name}={count} is below 1; set it to 1 or more")
     if best and not (evaluate and evaluate_every):
         raise ValueError(
             f"train.best={best!r} is a metric of evaluations on the way; set "
@@ -203,7 +207,7 @@ def fit(
         except Interrupted:
             raise Preempted(i) from None
         if best:
-            keep_best(workdir, best, i, row, log.rows, run, position())
+            keep_best(workdir, best, i, row, run, position())
         log.put({"step": i, **row})
         log.restart_clock()
 
@@ -211,10 +215,11 @@ def fit(
         return bool(evaluate and evaluate_every and i and i % evaluate_every == 0)
 
     with (
+        # To the end: what SIGTERM must not cut short is the last checkpoint.
+        Watch(grace_seconds) as watch,
         # Whatever ends the run, a checkpoint that is being written is finished.
         contextlib.closing(checkpoints),
         Log(workdir, rate, first, steps, sums, progress) as log,
-        Watch(grace_seconds) as watch,
     ):
         if due(first) and not any(is_judgement(row, first) for row in log.rows):
             judge(first)
@@ -240,6 +245,8 @@ def fit(
                 raise Preempted(i)
             if due(i):
                 judge(i)
+    if watch.now():
+        raise Preempted(steps)
     return run
 
 
@@ -253,11 +260,10 @@ def keep_best(
     metric: str,
     step: int,
     row: dict[str, float],
-    rows: list[dict[str, Any]],
     run: TrainState,
     position: dict[str, Any],
 ) -> None:
-    """Saves `run` in `workdir`/best if `row` has more of `metric` than any of `rows`.
+    """Saves `run` in `workdir`/best if `row` has more of `metric` than what is there.
 
     Raises ValueError where `row` has no such metric.
     """
@@ -265,9 +271,21 @@ def keep_best(
         raise ValueError(
             f"train.best={metric!r} is not a metric; choose one of {', '.join(row)}"
         )
-    if row[metric] > max((r[metric] for r in rows if metric in r), default=-np.inf):
-        with contextlib.closing(Checkpoints(workdir, keep=1, folder="best")) as held:
-            held.save(step, run, position)
+    with contextlib.closing(Checkpoints(workdir, keep=None, folder="best")) as held:
+        values = {
+            before: held.position(before).get("metrics", {}).get(metric, -np.inf)
+            for before in held.steps()
+        }
+        if row[metric] > max(values.values(), default=-np.inf):
+            if step in values:
+                held.delete(step)
+            held.save(step, run, {**position, "metrics": row})
+            held.finish()
+            values[step] = row[metric]
+        # Last, so that a kill at any moment leaves what was best so far.
+        top = max(values, key=values.get, default=None)
+        for other in values.keys() - {top}:
+            held.delete(other)
 
 
 @contextlib.contextmanager
