@@ -55,6 +55,7 @@ def run(main: Callable[[list[str]], Any]) -> None:
         logging.get_absl_logger().addFilter(without_trace)
         threading.excepthook = lambda _: None
         sys.excepthook = in_main_thread(sys.excepthook)
+        sys.unraisablehook = in_main_thread(sys.unraisablehook)
     compilation.enable_cache()
     # A config may import its neighbours, as `configs.<name>`.
     sys.path.insert(0, str(pathlib.Path(sys.argv[0]).resolve().parents[1]))
