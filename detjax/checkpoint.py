@@ -154,8 +154,8 @@ class Checkpoints:
         if damaged:
             told = "; ".join(f"{step}: {wrong}" for step, wrong in damaged.items())
             raise ValueError(
-                f"no checkpoint in {self.directory} can be read ({told}); put back a "
-                "copy of one, or choose another --workdir to begin anew"
+                f"no checkpoint in {self.directory} can be read ({told}); put a copy "
+                "of one back, or remove that folder to begin anew"
             )
         raise self._nothing()
 

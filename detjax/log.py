@@ -1,12 +1,11 @@
 """A run's log: means of metrics into metrics.jsonl, TensorBoard and a progress bar."""
 
-import contextlib
 import json
 import pathlib
 import platform
 import struct
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import IO, Any
 
 import jax
@@ -17,7 +16,6 @@ from tensorboardX.record_writer import masked_crc32c
 from tensorboardX.summary import scalar
 
 from detjax import cluster, compilation, files
-from detjax.checkpoint import reason
 
 
 class NonFiniteLoss(ArithmeticError):
@@ -56,13 +54,12 @@ class Log:
     ):
         self.sums = sums
         self._rate = rate
-        with told(workdir / "metrics.jsonl") as path:
-            self.rows = take_back(path, first)
-            self._lines = path.open("a") if cluster.primary() else None
-        self._events = None
+        path = workdir / "metrics.jsonl"
+        self.rows = take_back(path, first)
+        self._lines = self._events = None
         if cluster.primary():
-            with told(workdir / "tensorboard") as folder:
-                self._events = events(folder, first)
+            self._lines = path.open("a")
+            self._events = events(workdir / "tensorboard", first)
         self._bar = tqdm.tqdm(
             total=steps,
             initial=first,
@@ -134,21 +131,9 @@ class Log:
         self.restart_clock()
 
 
-@contextlib.contextmanager
-def told(path: pathlib.Path) -> Iterator[pathlib.Path]:
-    """Yields `path`; turns what goes wrong with writing it into one sentence."""
-    try:
-        yield path
-    except OSError as error:
-        raise OSError(
-            f"{path} could not be written ({reason(error)}); free some space there and "
-            "start the same command again"
-        ) from error
-
-
 def append(file: IO, content: str | bytes) -> None:
     """Writes `content`, which readers see at once."""
-    with told(pathlib.Path(file.name)):
+    with files.told(file.name):
         file.write(content)
         file.flush()
 
@@ -156,7 +141,7 @@ def append(file: IO, content: str | bytes) -> None:
 def finish(file: IO | None) -> None:
     """Closes `file`, if there is one."""
     if file:
-        with told(pathlib.Path(file.name)):
+        with files.told(file.name):
             file.close()
 
 

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 
 import jax
@@ -17,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from families import batch as tiny_batch
+from test_processes import free_port
 
 from detjax import (
     checkpoint,
@@ -146,6 +148,48 @@ def test_processes_take_the_same_checkpoint_and_one_renames(tmp_path, monkeypatc
     assert names(tmp_path) == ["aside", "checkpoints"]
 
 
+TWO = """
+import pathlib, sys
+sys.path.insert(0, "tests")
+from detjax import cluster
+place, index, workdir = sys.argv[1], int(sys.argv[2]), pathlib.Path(sys.argv[3])
+cluster.start(f"{place},2,{index}")
+import test_checkpoint
+from detjax import sharding
+
+def run_at(step):
+    return sharding.make().keep(test_checkpoint.run_at(step))
+
+with test_checkpoint.checkpoints(workdir) as held:
+    for step in 1, 2:
+        held.save(step, run_at(step), {})
+    held.finish()
+    if index == 0:
+        test_checkpoint.damage(workdir, 2)
+    cluster.wait("damaged")
+    print(int(held.restore(run_at(0))[0].step), held.steps())
+"""
+
+
+@pytest.mark.slow
+def test_real_processes_take_the_same_checkpoint(tmp_path):
+    place = f"127.0.0.1:{free_port()}"
+    both = [
+        subprocess.Popen(
+            [sys.executable, "-c", TWO, place, str(index), str(tmp_path)],
+            cwd=ROOT,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for index in range(2)
+    ]
+    for process in both:
+        out, _ = process.communicate(timeout=200)
+        assert out.splitlines()[-1] == "1 [1]"
+    assert names(tmp_path) == ["checkpoints", "damaged-checkpoint-2"]
+
+
 def best_of(workdir):
     with checkpoints(workdir, folder="best", read_only=True) as held:
         return held.steps()
@@ -240,6 +284,22 @@ def test_counts_below_one_are_refused(tmp_path, name):
     with pytest.raises(ValueError, match=rf"train\.{name}=0 is below 1"):
         fit(tmp_path, **{name: 0})
     assert not names(tmp_path)
+
+
+def test_saving_holds_nobody_up(tmp_path, monkeypatch):
+    go, write = threading.Event(), Checkpoints._write
+
+    def held_up(self, step, args):
+        assert go.wait(60)
+        write(self, step, args)
+
+    monkeypatch.setattr(Checkpoints, "_write", held_up)
+    with checkpoints(tmp_path) as held:
+        held.save(1, run_at(1), {})
+        assert held.latest() is None
+        go.set()
+        held.finish()
+        assert held.latest() == 1
 
 
 def test_sigterm_during_the_last_write_loses_nothing(tmp_path, monkeypatch):

@@ -15,11 +15,12 @@ from test_train import lasting
 
 from detjax import checkpoint
 
-STEPS, EVERY, KILLS = 180, 3, 5
+STEPS, EVERY, JUDGED, KILLS = 180, 3, 36, 4
 OPTIONS = (
     f"--config.train.steps={STEPS}",
     f"--config.train.log_every={EVERY}",
     f"--config.train.checkpoint_every={EVERY}",
+    f"--config.train.evaluate_every={JUDGED}",
 )
 
 
@@ -32,8 +33,15 @@ def rows(workdir):
     return [lasting(json.loads(line)) for line in lines(workdir)]
 
 
-def run_until(workdir, data, count, delay):
+def is_judged(row):
+    """Whether an evaluation follows this line of the log."""
+    return "loss" in row and row["step"] % JUDGED == 0
+
+
+def run_until(workdir, data, count, delay, last=lambda row: True):
     """Starts the run and kills it `delay` seconds after its log has `count` lines.
+
+    And after the `last` of them is as it says.
 
     Returns its exit status, None where it was killed.
     """
@@ -45,7 +53,7 @@ def run_until(workdir, data, count, delay):
         stderr=subprocess.DEVNULL,
     ) as process:
         while process.poll() is None:
-            if len(lines(workdir)) >= count:
+            if len(rows(workdir)) >= count and last(rows(workdir)[-1]):
                 time.sleep(delay)
                 process.kill()
                 process.wait()
@@ -69,10 +77,15 @@ def test_killed_runs_lose_nothing(tmp_path):
     draw, workdir = random.Random(0), tmp_path / "killed"
     for _ in range(KILLS):
         # In the middle of steps and of the checkpoints that are written all the time.
-        count = min(len(lines(workdir)) + draw.randint(1, 4), STEPS // EVERY)
+        count = len(lines(workdir)) + draw.randint(1, 4)
         assert run_until(workdir, data, count, draw.uniform(0, 0.3)) is None
+    for _ in range(2):
+        # In the middle of evaluations on the way.
+        count, delay = len(lines(workdir)) + 1, draw.uniform(0, 0.5)
+        assert run_until(workdir, data, count, delay, is_judged) is None
     # In the middle of the evaluation that follows the last step.
-    assert run_until(workdir, data, STEPS // EVERY, draw.uniform(0.1, 0.5)) is None
+    count = STEPS // EVERY + STEPS // JUDGED
+    assert run_until(workdir, data, count, draw.uniform(0.1, 0.5)) is None
     assert run_until(workdir, data, STEPS, 0) == 0
     assert rows(workdir) == rows(tmp_path / "straight")
     jax.tree.map(
