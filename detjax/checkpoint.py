@@ -131,9 +131,15 @@ class Checkpoints:
         self._manager.delete(step)
 
     def position(self, step: int) -> Any:
-        """What was saved beside the state of `step`: the loader's position."""
+        """What was saved beside the state of `step`: the loader's position.
+
+        Raises ValueError where it cannot be read.
+        """
         folder = self.directory / str(step) / "loader"
-        return self._loader.restore(folder, args=ocp.args.JsonRestore())
+        try:
+            return self._loader.restore(folder, args=ocp.args.JsonRestore())
+        except (OSError, ValueError) as error:
+            raise ValueError(f"{folder} cannot be read ({reason(error)})") from error
 
     def restore(self, like: TrainState) -> tuple[TrainState, Any]:
         """The newest state and loader position, with the shardings of `like`.
@@ -147,8 +153,9 @@ class Checkpoints:
         damaged: dict[int, str] = {}
         for step in self.steps():
             found, wrong = self._attempt(step, like)
-            if not wrong:
-                self._set_aside(damaged)
+            if wrong is None:
+                if damaged:
+                    self._set_aside(damaged)
                 return found
             damaged[step] = wrong
         if damaged:
@@ -184,8 +191,6 @@ class Checkpoints:
 
     def _set_aside(self, damaged: dict[int, str]) -> None:
         """Renames damaged checkpoints, so that nothing is lost, and says so."""
-        if not damaged:
-            return
         if cluster.primary():
             for step, wrong in damaged.items():
                 aside = unused(self.directory.parent / f"damaged-checkpoint-{step}")
@@ -258,7 +263,7 @@ class Checkpoints:
 
 def reason(error: BaseException) -> str:
     """What `error` says, in one line."""
-    return (str(error) or type(error).__name__).splitlines()[0][:200]
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
 
 
 def is_damage(error: BaseException) -> bool:

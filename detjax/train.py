@@ -278,6 +278,7 @@ def keep_best(
         }
         if row[metric] > max(values.values(), default=-np.inf):
             if step in values:
+                # Of this run before it fell back; `checkpoints` has this step too.
                 held.delete(step)
             held.save(step, run, {**position, "metrics": row})
             held.finish()
