@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 
 from detjax import compilation, models
 from detjax.checkpoint import Checkpoints
-from detjax.data import augment, example, plan
+from detjax.data import augment, example, pixels, plan
 from detjax.data import proposals as proposing
 from detjax.ops import boxes, masks
 from detjax.ops.paste import paste, paste_boxes
@@ -165,7 +165,7 @@ class Run(NamedTuple):
             whole = augment.Frame(np.eye(3), image.shape[:2])
             size, letterbox, scale = plan.fit_for(*image.shape[:2], **declared)
             matrix = augment.fit(whole, size, letterbox, scale).matrix
-            pixels = augment.move_pixels(image, matrix, size)[None]
+            moved = augment.move_pixels(image, matrix, size)[None]
             window = _WINDOW(
                 matrix[:2].astype(np.float32), np.array(image.shape[:2], np.int32), size
             )
@@ -180,7 +180,7 @@ class Run(NamedTuple):
                 example.put_proposals(row, proposals, matrix, size)
                 given["proposals"] = room
             found = jax.device_get(
-                run(self.params, self.state, pixels, window[None], **given)
+                run(self.params, self.state, moved, window[None], **given)
             )
             found = jax.tree.map(lambda x: x[0], found)
             some = found.valid & (found.scores >= min_score)
@@ -298,13 +298,13 @@ def read_image(path: str | pathlib.Path) -> np.ndarray:
     where the file cannot be read as an image.
     """
     try:
-        data = np.frombuffer(pathlib.Path(path).read_bytes(), np.uint8)
+        data = pathlib.Path(path).read_bytes()
     except OSError as error:
         raise ValueError(f"{path} cannot be read: {error.strerror}") from error
-    pixels = cv2.imdecode(data, cv2.IMREAD_COLOR_RGB) if data.size else None
-    if pixels is None:
-        raise ValueError(f"{path} is not an image that can be decoded")
-    return pixels
+    try:
+        return pixels.decode(data, cv2.IMREAD_COLOR_RGB)
+    except ValueError:
+        raise ValueError(f"{path} is not an image that can be decoded") from None
 
 
 def image_files(paths: Iterable[str | pathlib.Path]) -> list[pathlib.Path]:

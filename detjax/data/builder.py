@@ -21,7 +21,8 @@ import cv2
 import numpy as np
 import tensorflow_datasets as tfds
 
-from detjax.data.records import Annotation, Dataset, Record
+from detjax.data import pixels
+from detjax.data.records import Annotation, Dataset, Record, Unreadable
 
 VERSION = "1.0.0"
 _RAW_IMAGE = {"image": tfds.decode.SkipDecoding()}
@@ -125,11 +126,14 @@ def info(name: str, data_dir: str | Path) -> Info:
     )
 
 
-def source(name: str, data_dir: str | Path, split: str) -> "Source":
+def source(
+    name: str, data_dir: str | Path, split: str, on_error: str = "fail"
+) -> "Source":
     """The records of a split, read one by one when they are asked for.
 
-    `split` may be a part, in tfds's words: "train[:10%]". Raises ValueError where there
-    is no such split.
+    `split` may be a part, in tfds's words: "train[:10%]". With `on_error` "skip" a loop
+    over them leaves out what cannot be read. Raises ValueError where there is no such
+    split.
     """
     builder = load(name, data_dir)
     if split.partition("[")[0] not in builder.info.splits:
@@ -137,7 +141,8 @@ def source(name: str, data_dir: str | Path, split: str) -> "Source":
             f"data set {name!r} has no split {split!r}; it has "
             f"{', '.join(builder.info.splits)}"
         )
-    return Source(builder.as_data_source(split, decoders=_RAW_IMAGE))
+    rows = builder.as_data_source(split, decoders=_RAW_IMAGE)
+    return Source(rows, directory(name, data_dir), skip=on_error == "skip")
 
 
 def sizes(name: str, data_dir: str | Path, split: str) -> np.ndarray:
@@ -187,10 +192,14 @@ def _store_sizes(target: Path, split: str, found: np.ndarray) -> None:
 
 
 class Source(Sequence[Record]):
-    """Records by number; images stay encoded. Pickled, it takes only paths along."""
+    """Records by number; images stay encoded. Pickled, it takes only paths along.
 
-    def __init__(self, rows):
-        self._rows = rows
+    Raises Unreadable for a record at a damaged place of its file in `directory`; with
+    `skip` a loop over the records passes over those.
+    """
+
+    def __init__(self, rows, directory: Path, skip: bool = False):
+        self._rows, self._directory, self._skip = rows, directory, skip
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -201,7 +210,22 @@ class Source(Sequence[Record]):
         index = operator.index(index)
         if not -len(self) <= index < len(self):
             raise IndexError(f"record {index} of {len(self)}")
-        return _record(self._rows[index % len(self)])
+        try:
+            row = self._rows[index % len(self)]
+        except (RuntimeError, ValueError, OSError) as error:
+            why = str(error).split(";")[0]
+            raise Unreadable(
+                f"the data set's file in {self._directory} is damaged there ({why})"
+            ) from None
+        return _record(row)
+
+    def __iter__(self) -> Iterator[Record]:
+        for index in range(len(self)):
+            try:
+                yield self[index]
+            except Unreadable as error:
+                if not self._skip:
+                    raise Unreadable(f"record {index}: {error}") from None
 
     def __repr__(self) -> str:
         return f"Source({self._rows!r}, {len(self)} records)"
@@ -220,10 +244,11 @@ def encoded(record: Record) -> bytes:
     if data.startswith(_UNCHANGED):
         return data
     flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
-    pixels = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
-    if pixels is None:
-        raise ValueError(f"{record.file_name} cannot be decoded")
-    return cv2.imencode(".png", pixels)[1].tobytes()
+    try:
+        found = pixels.decode(data, flags)
+    except ValueError:
+        raise ValueError(f"{record.file_name} cannot be decoded") from None
+    return cv2.imencode(".png", found)[1].tobytes()
 
 
 class _Builder(

@@ -95,8 +95,10 @@ def make(
             **share,
         )
 
-    learnt = builder.source(name, data_dir, train_split), images(train_split)
-    truth = builder.source(name, data_dir, eval_split), images(eval_split)
+    def split(name_of: str):
+        return builder.source(name, data_dir, name_of, on_error), images(name_of)
+
+    learnt, truth = split(train_split), split(eval_split)
     return Data(
         info=info,
         train=loader.train_loader(

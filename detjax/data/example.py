@@ -8,14 +8,10 @@ import cv2
 import jax
 import numpy as np
 
-from detjax.data import augment, rle
+from detjax.data import augment, pixels, rle
 from detjax.data.plan import Fit
-from detjax.data.records import Annotation, Record
+from detjax.data.records import Annotation, Record, Unreadable
 from detjax.types import Batch, Objects, Proposals
-
-
-class Unreadable(ValueError):
-    """A record whose image or masks cannot be decoded, or are of another size."""
 
 
 def decode(image: bytes) -> np.ndarray:
@@ -23,16 +19,7 @@ def decode(image: bytes) -> np.ndarray:
 
     Annotations are in stored pixels. Raises ValueError where nothing can be decoded.
     """
-    flags = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
-    pixels = None
-    try:
-        if image:
-            pixels = cv2.imdecode(np.frombuffer(image, np.uint8), flags)
-    except cv2.error:  # of more pixels than OpenCV takes
-        pass
-    if pixels is None:
-        raise ValueError("the image cannot be decoded")
-    return pixels
+    return pixels.decode(image, cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION)
 
 
 def read(record: Record) -> np.ndarray:

@@ -7,7 +7,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from detjax.data import lint, rle
+from detjax.data import lint, pixels, rle
 from detjax.data.records import Annotation, Dataset, Problem, Record
 
 _IMAGES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
@@ -110,7 +110,10 @@ def load(path: Path) -> np.ndarray | None:
     data = path.read_bytes()
     if lint.cut_off(data):
         return None
-    return cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    try:
+        return pixels.decode(data, cv2.IMREAD_UNCHANGED)
+    except ValueError:
+        return None
 
 
 def _files(folder: Path, endings: tuple[str, ...]) -> list[tuple[str, Path]]:

@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from detjax.data import rle
+from detjax.data import pixels, rle
 from detjax.data.records import Annotation, Box, Dataset, Problem, Record
 
 Size = tuple[int, int]  # (h, w)
@@ -102,10 +102,10 @@ def look(path: Path) -> tuple[Size, Fault | None]:
         return (0, 0), ("unreadable image", f"is cut off after {len(data)} bytes")
     # Grey is quickest, and all of a JPEG's data is read for it.
     flags = cv2.IMREAD_GRAYSCALE | cv2.IMREAD_IGNORE_ORIENTATION
-    pixels = cv2.imdecode(np.frombuffer(data, np.uint8), flags) if data else None
-    if pixels is None:
+    try:
+        return pixels.decode(data, flags).shape[:2], None
+    except ValueError:
         return (0, 0), ("unreadable image", f"cannot be decoded: {path}")
-    return pixels.shape[:2], None
 
 
 def cut_off(data: bytes) -> bool:

@@ -9,7 +9,7 @@ of the loader.
 import dataclasses
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import cv2
@@ -19,8 +19,8 @@ import numpy as np
 from absl import flags
 
 from detjax.data import augment, lint, plan
-from detjax.data.example import Prepare, Unreadable, decode
-from detjax.data.records import Record
+from detjax.data.example import Prepare, decode
+from detjax.data.records import Record, Unreadable
 from detjax.types import Batch
 
 __all__ = ["Prepare", "decode", "eval_loader", "train_loader"]
@@ -56,25 +56,17 @@ def train_loader(
     """
     lint.check_choice(on_error)
     sizes = sizes or plan.Sizes((prepare.size,), prepare.letterbox)
-    examples = Examples(source, prepare, sizes, split)
     batches = TrainBatches(
-        examples,
+        Examples(source, prepare, sizes, split),
         plan.Plan(
             known_sizes(source, sizes, images), sizes, batch_size=batch_size, seed=seed
         ),
         batch_size,
-        share(batch_size, process, processes),
+        part(batch_size, *place_of(process, processes)),
         seed,
         tries=1 if on_error == "fail" else max_skipped + 1,
     )
-    dataset = grain.MapDataset.source(batches).to_iter_dataset(reading(threads))
-    if workers:
-        # grain asks absl's flags, which a notebook has not parsed.
-        if not flags.FLAGS.is_parsed():
-            flags.FLAGS.mark_as_parsed()
-        options = grain.MultiprocessingOptions(workers, per_worker_buffer_size=2)
-        dataset = dataset.mp_prefetch(options)
-    return TrainStream(dataset, examples, max_skipped)
+    return TrainStream(batches, threads, workers, max_skipped)
 
 
 def eval_loader(
@@ -92,18 +84,20 @@ def eval_loader(
 ) -> grain.IterDataset:
     """Every image once, in order of buckets, the last batch of each filled up.
 
-    All processes see as many batches, of the same shapes. With `on_error` "skip" an
-    image that cannot be read is told of and shown grey, and is not `valid`. See
-    `train_loader` for the rest.
+    All processes see as many batches, of the same shapes: where `batch_size` does not
+    divide among them it is rounded up. With `on_error` "skip" an image that cannot be
+    read is told of and shown grey, and is not `valid`. See `train_loader` for the rest.
     """
     lint.check_choice(on_error)
     sizes = sizes or plan.Sizes((prepare.size,), prepare.letterbox)
     plain = dataclasses.replace(prepare, augment=None)
+    process, processes = place_of(process, processes)
+    batch_size += -batch_size % processes
     batches = EvalBatches(
         Examples(source, plain, sizes, split),
         plan.once(known_sizes(source, sizes, images), sizes, batch_size),
         batch_size,
-        share(batch_size, process, processes),
+        part(batch_size, process, processes),
         skip=on_error == "skip",
     )
     return grain.MapDataset.source(batches).to_iter_dataset(reading(threads))
@@ -128,18 +122,31 @@ class Examples:
         return self.prepare.empty(len(places), size)
 
     def put(self, batch, row, index, place, rng=None) -> None:
-        """Puts record number `index` into a row for `place`. Raises Unreadable."""
-        record = self.source[index]
-        fit = self.sizes.fit((record.height, record.width), place.bucket, place.short)
-        self.prepare.fill(batch, row, record, fit, rng)
+        """Puts record number `index` into a row for `place`.
+
+        Raises Unreadable that names it; of what can be read the id is put there.
+        """
+        record = None
+        try:
+            record = self.source[index]
+            batch.ids[row] = record.id
+            fit = self.sizes.fit(
+                (record.height, record.width), place.bucket, place.short
+            )
+            self.prepare.fill(batch, row, record, fit, rng)
+        except Unreadable as error:
+            raise Unreadable(f"{self._name(index, record)}: {error}") from None
 
     def name(self, index: int) -> str:
-        """What a sentence calls record number `index`."""
-        record = self.source[index]
-        return (
-            f"record {index} of split {self.split!r} ({record.file_name}, image "
-            f"{record.id})"
-        )
+        """What a sentence calls record number `index`, as far as it can be read."""
+        try:
+            return self._name(index, self.source[index])
+        except Unreadable:
+            return self._name(index, None)
+
+    def _name(self, index: int, record: Record | None) -> str:
+        known = f" ({record.file_name}, image {record.id})" if record else ""
+        return f"record {index} of split {self.split!r}{known}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -148,6 +155,7 @@ class TrainBatches:
 
     tries  how many records in a row are looked at for one that can be read, before it
            is a ValueError
+    first  the number that counting begins at
     """
 
     examples: Examples
@@ -156,12 +164,13 @@ class TrainBatches:
     part: slice
     seed: int
     tries: int
+    first: int = 0
 
     def __len__(self) -> int:
-        return sys.maxsize // self.batch_size
+        return sys.maxsize // self.batch_size - self.first
 
     def __getitem__(self, number: int) -> Batch:
-        first = number * self.batch_size
+        first = (self.first + number) * self.batch_size
         positions = range(first, first + self.batch_size)[self.part]
         places = [self.plan[position] for position in positions]
         batch = self.examples.batch(places)
@@ -182,7 +191,7 @@ class TrainBatches:
                 return self.examples.put(batch, row, index, place, rng)
             except Unreadable as error:
                 batch.skipped[row] = place.record
-                why = f"{self.examples.name(index)}: {error}"
+                why = str(error)
         raise ValueError(
             f"{why}; set data.on_error='skip' to go on without it"
             if self.tries == 1
@@ -222,26 +231,41 @@ class EvalBatches:
         self, batch: Batch, row: int, place: plan.Place, error: Unreadable
     ) -> None:
         """Leaves a row as it is, and says so; raises ValueError without `skip`."""
-        why = f"{self.examples.name(place.record)}: {error}"
         if not self.skip:
             raise ValueError(
-                f"{why}; set data.on_error='skip' to count its objects as missed"
+                f"{error}; set data.on_error='skip' to count its objects as missed"
             )
         batch.images[row] = augment.FILL
-        batch.ids[row] = self.examples.source[place.record].id
         batch.skipped[row] = place.record
         if place.valid:  # repeats that fill up were told of
-            print(f"warning: {why}; its objects count as missed", file=sys.stderr)
+            print(f"warning: {error}; its objects count as missed", file=sys.stderr)
 
 
 class TrainStream:
     """Endless batches; an iterator of them has a position that can be set."""
 
-    def __init__(self, dataset: grain.IterDataset, examples: Examples, limit: int):
-        self._dataset, self._examples, self._limit = dataset, examples, limit
+    def __init__(
+        self, batches: TrainBatches, threads: int | None, workers: int, limit: int
+    ):
+        self._batches, self._limit = batches, limit
+        self._threads, self._workers = threads, workers
 
     def __iter__(self) -> "TrainIterator":
-        return TrainIterator(iter(self._dataset), self._examples, self._limit)
+        return TrainIterator(self.begin, self._batches.examples, self._limit)
+
+    def begin(self, number: int) -> grain.DatasetIterator:
+        """The batches from a `number` on, read ahead by threads or workers."""
+        batches = dataclasses.replace(self._batches, first=number)
+        read = grain.MapDataset.source(batches).to_iter_dataset(reading(self._threads))
+        if self._workers:
+            # grain asks absl's flags, which a notebook has not parsed.
+            if not flags.FLAGS.is_parsed():
+                flags.FLAGS.mark_as_parsed()
+            options = grain.MultiprocessingOptions(
+                self._workers, per_worker_buffer_size=2
+            )
+            read = read.mp_prefetch(options)
+        return iter(read)
 
 
 class TrainIterator(Iterator[Batch]):
@@ -250,13 +274,18 @@ class TrainIterator(Iterator[Batch]):
     Each of those is told of once. Raises ValueError when there are more than `limit`.
     """
 
-    def __init__(self, batches: Any, examples: Examples, limit: int):
-        self._batches, self._examples, self._limit = batches, examples, limit
+    def __init__(self, begin: Callable[[int], Any], examples: Examples, limit: int):
+        self._begin, self._examples, self._limit = begin, examples, limit
+        self._taken = 0  # batches; the only position, whoever reads ahead
+        self._batches: Any = None  # from there on, begun when the first is asked for
         self.skipped: set[int] = set()  # their indices
         self._told: set[int] = set()  # not taken back where the position is
 
     def __next__(self) -> Batch:
+        if self._batches is None:
+            self._batches = self._begin(self._taken)
         batch = next(self._batches)
+        self._taken += 1
         new = set(batch.skipped[batch.skipped >= 0].tolist()) - self.skipped
         for index in sorted(new - self._told):
             print(
@@ -276,16 +305,18 @@ class TrainIterator(Iterator[Batch]):
 
     def close(self) -> None:
         """Lets go of threads and worker processes, when what they do is done."""
-        self._batches.close()
+        if self._batches is not None:
+            self._batches.close()
+            self._batches = None
 
     def get_state(self) -> dict[str, Any]:
         """The position, and what was skipped up to it, as JSON holds it."""
-        position = self._batches.get_state()
-        return {"batches": position, "skipped": sorted(self.skipped)}
+        return {"batches": self._taken, "skipped": sorted(self.skipped)}
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Goes on from where `get_state` was asked."""
-        self._batches.set_state(state["batches"])
+        """Goes on from where `get_state` was asked, with any threads or workers."""
+        self.close()
+        self._taken = state["batches"]
         self.skipped = set(state["skipped"])
         self._told |= self.skipped
 
@@ -311,15 +342,19 @@ def reading(threads: int | None) -> grain.ReadOptions:
     return grain.ReadOptions(num_threads=threads, prefetch_buffer_size=2 * threads)
 
 
-def share(
-    batch_size: int, process: int | None = None, processes: int | None = None
-) -> slice:
+def place_of(process: int | None, processes: int | None) -> tuple[int, int]:
+    """This process's number and how many there are, where a call does not say."""
+    return (
+        jax.process_index() if process is None else process,
+        jax.process_count() if processes is None else processes,
+    )
+
+
+def part(batch_size: int, process: int, processes: int) -> slice:
     """The part of a global batch that is this process's.
 
     Raises ValueError where the batch does not divide among the processes.
     """
-    process = jax.process_index() if process is None else process
-    processes = jax.process_count() if processes is None else processes
     if batch_size % processes:
         raise ValueError(
             f"data.batch_size={batch_size} does not divide among {processes} "

@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 from pycocotools import mask as rle
 
+from detjax.data import pixels
 from detjax.data.builder import encoded
 from detjax.data.records import Record
 
@@ -150,10 +151,11 @@ def _split(asked: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
 def _pixels(record: Record) -> np.ndarray:
     """The image as stored, BGR: proposals are in stored pixels, as annotations are."""
     flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
-    pixels = cv2.imdecode(np.frombuffer(encoded(record), np.uint8), flags)
-    if pixels is None:
-        raise ValueError(f"{record.file_name} cannot be decoded")
-    return pixels
+    data = encoded(record)
+    try:
+        return pixels.decode(data, flags)
+    except ValueError:
+        raise ValueError(f"{record.file_name} cannot be decoded") from None
 
 
 def _xywh(boxes: Any) -> np.ndarray:

@@ -42,6 +42,10 @@ class Record:
     proposals: np.ndarray | None = None  # [p 4] float32, best first
 
 
+class Unreadable(ValueError):
+    """A record that cannot be read whole: its place in a file, its image or masks."""
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class Problem:
     """Something wrong in an annotation file, and why it was dropped.

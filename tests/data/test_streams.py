@@ -1,13 +1,15 @@
 """Streams over several sizes and processes, and records that cannot be read."""
 
 import dataclasses
+import json
 import re
+import shutil
 
 import cv2
 import jax
 import numpy as np
 import pytest
-from test_loader import equal, prepare, record
+from test_loader import SIZE, equal, prepare, record
 
 from detjax import cli
 from detjax.data import augment, builder, dataset, loader, plan
@@ -57,34 +59,43 @@ def test_processes_see_together_what_one_sees():
             equal(batch, join(shares))
 
 
-def test_workers_and_positions_change_nothing_in_buckets():
+def test_a_position_is_one_for_any_number_of_workers():
     source = records()
-    batches = iter(stream(source))
-    expected = [next(batches) for _ in range(3)]
-    position = batches.get_state()
-    expected += [next(batches) for _ in range(3)]
-    for batch, other in zip(expected, take(stream(source, workers=2), 6), strict=True):
-        equal(batch, other)
-    again = iter(stream(source, threads=1))
-    again.set_state(position)
-    for batch in expected[3:]:
-        equal(batch, next(again))
+    expected = take(stream(source), 6)
+    position, taken = None, 0
+    for workers in (0, 2, 1, 0):
+        batches = iter(stream(source, workers=workers, threads=1))
+        if position:
+            batches.set_state(json.loads(position))
+        for _ in range(1 if workers else 2):
+            equal(expected[taken], next(batches))
+            taken += 1
+        position = json.dumps(batches.get_state())
+        batches.close()
 
 
 def test_evaluation_counts_each_image_once_on_any_number_of_processes():
     source = records()
-    whole = list(evaluation(source))
-    for processes in (1, 2, 4):
+    whole = list(evaluation(source, batch_size=12))
+    # Three processes make 12 of 10, five make 15.
+    for processes, batch_size in ((1, 12), (2, 12), (3, 10), (4, 12), (5, 10)):
         parts = [
-            list(evaluation(source, process=i, processes=processes))
+            list(evaluation(source, batch_size, process=i, processes=processes))
             for i in range(processes)
         ]
         shapes = [[b.images.shape for b in part] for part in parts]
         assert shapes.count(shapes[0]) == processes
-        for batch, *shares in zip(whole, *parts, strict=True):
-            equal(batch, join(shares))
-    ids = np.concatenate([b.ids[b.valid] for b in whole])
-    assert sorted(ids) == list(range(11))
+        joined = [join(shares) for shares in zip(*parts, strict=True)]
+        if processes < 5:
+            for batch, other in zip(whole, joined, strict=True):
+                equal(batch, other)
+        ids = np.concatenate([b.ids[b.valid] for b in joined])
+        assert sorted(ids) == list(range(11))
+
+
+def test_training_shares_are_equal_or_a_sentence():
+    with pytest.raises(ValueError, match=r"data\.batch_size=8 does not divide among 3"):
+        stream(records(), batch_size=8, process=0, processes=3)
 
 
 def test_a_picture_and_its_boxes_lie_where_the_affine_says():
@@ -265,6 +276,58 @@ def written(tmp_path_factory):
     other = dataclasses.replace(part, split="val", records=records(7)[2:])
     builder.write({"train": part, "val": other}, "shapes", folder)
     return folder
+
+
+def damaged(written, folder, number, split):
+    """A copy of the data set in which a record's bytes are zeros on the disk."""
+    shutil.copytree(written, folder / "sets")
+    image = builder.source("shapes", written, split)[number].image
+    where = builder.directory("shapes", folder / "sets")
+    (path,) = where.glob(f"*-{split}.array_record*")
+    data = path.read_bytes()
+    start = data.index(image[:60])
+    path.write_bytes(data[:start] + bytes(400) + data[start + 400 :])
+    return {
+        "name": "shapes",
+        "data_dir": str(folder / "sets"),
+        "batch_size": 4,
+        "size": SIZE,
+        "mask_stride": 2,
+    }
+
+
+def test_a_damaged_place_of_a_file_is_named(written, tmp_path):
+    section = damaged(written, tmp_path, 5, "train")
+    with pytest.raises(ValueError) as caught:
+        take(dataset.make(**section).train, 3)
+    sentence = cli.sentence(caught.value)
+    assert sentence.startswith("record 5 of split 'train': the data set's file in ")
+    assert str(tmp_path) in sentence
+    assert "data.on_error='skip'" in sentence
+
+
+def test_a_damaged_place_of_a_file_is_skipped(written, tmp_path, capsys):
+    batches = iter(
+        dataset.make(**damaged(written, tmp_path, 5, "train"), on_error="skip").train
+    )
+    shown = np.concatenate([next(batches).ids for _ in range(5)])
+    assert sorted(shown) == sorted([*range(5), 6, *range(6, 10)] * 2)
+    assert capsys.readouterr().err == (
+        "warning: record 5 of split 'train' cannot be read and is skipped\n"
+    )
+
+
+def test_an_evaluation_passes_over_a_damaged_place(written, tmp_path, capsys):
+    section = damaged(written, tmp_path, 3, "val")
+    with pytest.raises(ValueError, match=r"record 3 of split 'val': the data set's"):
+        list(dataset.make(**section).evaluation())
+    with pytest.raises(ValueError, match=r"record 3: the data set's file"):
+        list(dataset.make(**section).truth)
+    data = dataset.make(**section, on_error="skip")
+    seen = [i for b in data.evaluation() for i in b.ids[b.valid].tolist()]
+    assert "record 3 of split 'val': the data set's" in capsys.readouterr().err
+    # What nobody knows of is neither found nor missed.
+    assert seen == [r.id for r in data.truth] == [2, 3, 4, 6]
 
 
 def test_sizes_are_kept_beside_the_records(written, capsys):
