@@ -46,6 +46,11 @@ def run(main: Callable[[list[str]], Any]) -> None:
             return main(argv[1:])
         except EXPECTED as error:
             fail(error)
+        except Exception as error:
+            if not cluster.several():
+                raise
+            # An exit by itself would wait for the others for minutes.
+            fail(error, f"{type(error).__name__}: {error}")
 
     # orbax narrates every file that it renames.
     logging.set_verbosity(logging.INFO if debugging() else logging.WARNING)
@@ -78,11 +83,18 @@ def in_main_thread(hook: Callable[..., None]) -> Callable[..., None]:
     return call
 
 
-def fail(error: BaseException) -> None:
-    """Prints what `error` says and exits with status 1."""
-    if debugging():
+def fail(error: BaseException, defect: str | None = None) -> None:
+    """Prints what `error` says and exits with status 1; so do a run's other processes.
+
+    Where it is a `defect`, in these words, its trace is shown too.
+    """
+    lost = cluster.lost(error)
+    if debugging() or (defect and not lost):
         traceback.print_exception(error)
-    print(f"error: {sentence(error)}", file=sys.stderr)
+    said = lost or defect or sentence(error)
+    if cluster.several():
+        cluster.leave(said)
+    print(f"error: {said}", file=sys.stderr)
     sys.exit(1)
 
 

@@ -1,15 +1,37 @@
 """Several processes of one run: how they find each other, and what only one does."""
 
+import contextlib
+import itertools
 import json
+import os
 import re
+import sys
+import threading
+import time
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import jax
 import numpy as np
+from jax._src import distributed
 from jax.experimental import multihost_utils
 
 T = TypeVar("T")
+
+# Milliseconds for which the others wait for a process that prepares data. One that
+# dies is noticed long before.
+PATIENCE = 7 * 24 * 3600 * 1000
+# What XLA says, in errors of several types, when the process at the other end is gone.
+GONE = re.compile(
+    "(UNKNOWN|INTERNAL|UNAVAILABLE|ABORTED|CANCELLED|DEADLINE_EXCEEDED|"
+    "FAILED_PRECONDITION): .*([Gg]loo|NCCL|[Cc]onnection|[Cc]oordination|[Hh]eartbeat)"
+)
+# Seconds between looks for what another process said when it ended, and its key.
+LISTEN = 1.0
+ENDED = "detjax/ended"
+STOPPED = "another process has stopped"
+_turns = itertools.count()
+_leaving = threading.Lock()
 
 
 def start(spec: str) -> None:
@@ -24,6 +46,7 @@ def start(spec: str) -> None:
     if spec == "auto":
         try:
             jax.distributed.initialize()
+            listen()
         except (ValueError, RuntimeError) as error:
             raise ValueError(
                 f"no cluster was found ({str(error).splitlines()[0]}); say who is who: "
@@ -37,6 +60,64 @@ def start(spec: str) -> None:
             "HOST:PORT,NUMBER_OF_PROCESSES,INDEX with an index below the number"
         )
     jax.distributed.initialize(found[1], int(found[2]), int(found[3]))
+    listen()
+
+
+def listen() -> None:
+    """Ends this process too, from now on, where another one of the run has to end.
+
+    Left to themselves processes wait for minutes for one that is gone.
+    """
+    client = distributed.global_state.client
+
+    def look():
+        while not (text := heard(client)):
+            time.sleep(LISTEN)
+        leave(text)
+
+    threading.Thread(target=look, daemon=True).start()
+
+
+def heard(client: Any) -> str | None:
+    """What the process said that had to end, None where none has."""
+    with contextlib.suppress(jax.errors.JaxRuntimeError):
+        return client.key_value_try_get(ENDED)
+    return None
+
+
+def several() -> bool:
+    """Whether this process has joined others; asked before devices are, too."""
+    return (
+        jax.distributed.is_initialized() and distributed.global_state.num_processes > 1
+    )
+
+
+def leave(sentence: str) -> NoReturn:
+    """Ends this process at once with status 1, and the others with what it says.
+
+    An exit in good order would wait for the others, which wait for this one.
+    """
+    _leaving.acquire()  # two threads may find out, of which one speaks
+    print(f"error: {sentence}", file=sys.stderr)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    told = sentence if sentence.startswith(STOPPED) else f"{STOPPED}: {sentence}"
+    with contextlib.suppress(jax.errors.JaxRuntimeError):  # another one was first
+        distributed.global_state.client.key_value_set(ENDED, told)
+    if distributed.global_state.process_id == 0:
+        # It holds what was said; without it the others end with a stack trace.
+        time.sleep(3 * LISTEN)
+    os._exit(1)
+
+
+def lost(error: BaseException) -> str | None:
+    """A sentence where `error` comes of another process that has ended, else None."""
+    if not several() or not GONE.match(str(error)):
+        return None
+    return heard(distributed.global_state.client) or (
+        f"{STOPPED} ({str(error).splitlines()[0][:200]}); see what "
+        "it said, and start all of them again: the run goes on from its checkpoint"
+    )
 
 
 def primary() -> bool:
@@ -47,17 +128,22 @@ def primary() -> bool:
 def primary_first(make: Callable[[], T]) -> T:
     """`make()`, in the first process alone before the others call it too.
 
-    What it writes is there when they look, on a disk that they share or not.
+    What it writes is there when they look, on a disk that they share or not. All
+    return when the last one is done, which may take hours.
     """
-    made = make() if primary() else None
-    wait("primary_first")
-    return made if primary() else make()
-
-
-def wait(name: str) -> None:
-    """Waits until every process is here; `name` is the same in all of them."""
-    if jax.process_count() > 1:
-        multihost_utils.sync_global_devices(name)
+    if jax.process_count() == 1:
+        return make()
+    # Devices that meet take each other for dead after seconds; what coordinates their
+    # processes waits for as long as it is asked to.
+    client = distributed.global_state.client
+    turn = f"detjax/primary_first/{next(_turns)}"
+    if not primary():
+        client.blocking_key_value_get(turn, PATIENCE)
+    made = make()
+    if primary():
+        client.key_value_set(turn, "done")
+    client.wait_at_barrier(f"{turn}/all", PATIENCE)
+    return made
 
 
 def gather(rows: list[Any]) -> list[Any]:

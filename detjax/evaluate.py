@@ -19,7 +19,7 @@ from detjax.ops import boxes
 from detjax.predict import in_original, to_results
 from detjax.preemption import Interrupted
 from detjax.sharding import Layout
-from detjax.types import Batch, Model
+from detjax.types import Batch, Detections, Model
 
 
 def truths_of(records: Iterable[Record]) -> coco.Truths:
@@ -117,15 +117,7 @@ def detect_all(
     params, state = layout.keep((params, state))
     rows: list[dict[str, Any]] = []
 
-    @functools.partial(jax.jit, out_shardings=layout.by_image())
-    def predict(params, state, seen):
-        window = functools.partial(boxes.window, network_size=seen.images.shape[1:3])
-        windows = jax.vmap(window)(seen.affine, seen.sizes)
-        with layout.rows():
-            return model.predict(
-                layout.gather(params), state, seen.images, windows, seen.proposals
-            )
-
+    predict = predictor(model.predict, layout)
     quiet = not progress or not cluster.primary()
     for batch in tqdm.tqdm(loader, disable=quiet, desc="evaluate", unit="batch"):
         if stop():
@@ -141,6 +133,27 @@ def detect_all(
             )
             rows += to_results(one, int(batch.ids[i]), category_ids)
     return cluster.gather(rows)
+
+
+@functools.lru_cache(maxsize=8)
+def predictor(
+    predict: Callable[..., Detections], layout: Layout
+) -> Callable[[Any, Any, Batch], Detections]:
+    """A model's `predict` for a batch on `layout`, (params, state, batch).
+
+    The same one for the same two, so that only the first evaluation compiles.
+    """
+
+    @functools.partial(jax.jit, out_shardings=layout.by_image())
+    def call(params, state, seen):
+        window = functools.partial(boxes.window, network_size=seen.images.shape[1:3])
+        windows = jax.vmap(window)(seen.affine, seen.sizes)
+        with layout.rows():
+            return predict(
+                layout.gather(params), state, seen.images, windows, seen.proposals
+            )
+
+    return call
 
 
 def filled_up(batch: Batch, shares: int) -> Batch:

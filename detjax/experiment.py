@@ -19,6 +19,8 @@ from detjax.checkpoint import Checkpoints, TrainState
 from detjax.data import dataset
 from detjax.data.builder import Info
 from detjax.data.classes import COCO, COCO_IDS, names_for
+from detjax.data.example import read
+from detjax.data.records import Unreadable
 from detjax.weights import convert, published
 
 # Whose keywords a section holds; the model's is the constructor of its name.
@@ -266,11 +268,14 @@ def complete(function: Any, section: dict[str, Any]) -> dict[str, Any]:
 
 
 def evaluate(workdir: str | pathlib.Path, best: bool = False) -> dict[str, float]:
-    """Metrics of the newest checkpoint, or the `best`; writes eval.json and results."""
+    """Metrics of the newest checkpoint, or the `best`; writes eval.json and results.
+
+    The run may have been trained on more devices than there are here.
+    """
     loaded = prediction.load(workdir, best=best)
     settings = cli.plain(loaded.config)
     data = cluster.primary_first(lambda: dataset.make(**settings["data"]))
-    layout = sharding.make(**settings["sharding"])
+    layout = sharding.nearest(**settings["sharding"])
     metrics, rows = measure(
         loaded.model, loaded.params, loaded.state, data, settings["eval"], layout
     )
@@ -287,12 +292,15 @@ def show(
     chosen = np.linspace(0, len(data.truth) - 1, min(count, len(data.truth))).astype(
         int
     )
-    records = [data.truth[int(i)] for i in chosen]
-    found = [
-        predict(draw.decode(r.image), min_score=0.3, proposals=r.proposals)
-        for r in records
-    ]
-    draw.comparison(path, records, found, run.classes)
+    records, found = [], []
+    for i in chosen.tolist():
+        with contextlib.suppress(Unreadable):  # the evaluation told of it
+            record = data.truth[i]
+            image = read(record)
+            records.append(record)
+            found.append(predict(image, min_score=0.3, proposals=record.proposals))
+    if records:
+        draw.comparison(path, records, found, run.classes)
 
 
 def predict(

@@ -9,6 +9,7 @@ gathers of parameters and the exchange of rows at the seams; nothing else knows 
 
 import contextlib
 import dataclasses
+import math
 import re
 from typing import Any, NamedTuple
 
@@ -65,6 +66,9 @@ class Layout(NamedTuple):
 
     def keep(self, tree: Any) -> Any:
         """`tree` laid out as `of` says; the same arrays on every process."""
+        if jax.process_count() > 1:
+            # What lies on a device of one process alone cannot go to others' directly.
+            tree = jax.tree.map(_off_device, tree)
         return jax.device_put(tree, self.of(tree))
 
     def put(self, batch: Batch) -> Batch:
@@ -181,6 +185,19 @@ def make(
         devices=devices,
     )
     return Layout(mesh, params)
+
+
+def nearest(*, params: str = "replicated", space: int = 1) -> Layout:
+    """The layout of `make`, with `space` as large as this machine's devices allow.
+
+    For weights that were trained on others.
+    """
+    return make(params=params, space=math.gcd(space, jax.local_device_count()))
+
+
+def _off_device(x: Any) -> Any:
+    alone = isinstance(x, jax.Array) and x.is_fully_addressable
+    return np.asarray(x) if alone else x
 
 
 def _local(x: jax.Array) -> np.ndarray:

@@ -1,10 +1,13 @@
 """From records and results entries to flat metrics: keypoints beside boxes."""
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from detjax import evaluate
+from detjax import compilation, evaluate, sharding
+from detjax.data import example
 from detjax.data.records import Annotation, Record
+from detjax.types import Detections, Model
 
 SIGMAS = (0.05, 0.1)
 POINTS = np.float32([[10, 10, 2], [50, 50, 1]])
@@ -63,3 +66,43 @@ def test_an_object_without_keypoints_is_not_missed():
 def test_sigmas_must_fit():
     with pytest.raises(ValueError, match=r"2 keypoints, .* 17 sigmas"):
         evaluate.evaluate([row()], records(POINTS), classes=("a",), category_ids=(7,))
+
+
+def whole_image(params, state, images, windows, proposals):
+    """A prediction for tests: each image is one object, as sure as a parameter says."""
+    count, h, w, _ = images.shape
+    return Detections(
+        boxes=jnp.tile(jnp.array([0.0, 0.0, w, h]), (count, 1, 1)),
+        scores=jnp.full((count, 1), params),
+        labels=jnp.zeros((count, 1), jnp.int32),
+        valid=jnp.ones((count, 1), bool),
+    )
+
+
+def filled(size, count=3):
+    batch = example.empty(count, size, 1, None)
+    batch.images[:], batch.valid[:], batch.sizes[:] = 0, True, size
+    return batch
+
+
+def test_only_the_first_evaluation_compiles():
+    """Also where its layout is made anew, as for a run that goes on."""
+    model = Model(init=None, loss=None, predict=whole_image, net=None)
+    batches = [filled((32, 48)), filled((48, 32)), filled((32, 48), 2)]
+
+    def detect(score):
+        before = compilation.count()
+        rows = evaluate.detect_all(
+            model,
+            jnp.float32(score),
+            {},
+            batches,
+            category_ids=(7,),
+            layout=sharding.make(),
+            progress=False,
+        )
+        assert [row["score"] for row in rows] == [score] * 8
+        return compilation.count() - before
+
+    assert detect(0.5) >= 2  # one a bucket
+    assert detect(0.25) == 0

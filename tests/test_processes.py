@@ -1,4 +1,4 @@
-"""Two real processes, four devices each, against one process with eight."""
+"""Two real processes: they do what one does, and end when one of them has to."""
 
 import json
 import signal
@@ -22,11 +22,16 @@ def free_port():
 
 def start(workdir, data, *options, devices, distributed=None):
     """A process of scripts/train.py with as many virtual devices."""
-    flag = f"--xla_force_host_platform_device_count={devices}"
     if distributed:
         options = (*options, f"--distributed={distributed}")
+    return call("train", *tiny(workdir, data, *OPTIONS, *options), devices=devices)
+
+
+def call(script, *options, devices):
+    """A process of scripts/`script`.py with as many virtual devices."""
+    flag = f"--xla_force_host_platform_device_count={devices}"
     return subprocess.Popen(
-        [sys.executable, "scripts/train.py", *tiny(workdir, data, *OPTIONS, *options)],
+        [sys.executable, f"scripts/{script}.py", *options],
         cwd=ROOT,
         env={**environment(), "XLA_FLAGS": flag},
         stdout=subprocess.PIPE,
@@ -78,6 +83,12 @@ def test_two_processes_do_what_one_does(alone, tmp_path):
     expected = json.loads((alone / "work" / "results.json").read_text())
     assert len(results) == pytest.approx(len(expected), rel=0.05)
     assert {r["image_id"] for r in results} == {r["image_id"] for r in expected}
+    # Together they evaluate what is written, too.
+    place = f"127.0.0.1:{free_port()}"
+    flags = [f"--workdir={tmp_path / 'work'}", f"--distributed={place},2,"]
+    again = [call("evaluate", flags[0], flags[1] + str(i), devices=4) for i in (0, 1)]
+    said = [ended(p).splitlines() for p in again]
+    assert [line for line in said[1] if "/A" in line] == first
 
 
 @pytest.mark.slow
@@ -85,7 +96,11 @@ def test_two_processes_stop_together_and_one_goes_on(alone, tmp_path):
     """SIGTERM to one of them saves the run of both, for any number of devices."""
     workdir = tmp_path / "work"
     steps = "--config.train.steps=400"
-    processes = two(workdir, alone / "data", steps, "--config.sharding.params=fsdp")
+    options = (
+        "--config.sharding.params=fsdp",
+        f"--config.train.init_from={alone / 'work'}",
+    )
+    processes = two(workdir, alone / "data", steps, *options)
     while not (workdir / "metrics.jsonl").exists() or not log_of(workdir):
         assert processes[0].poll() is None, processes[0].communicate()[1]
         time.sleep(0.05)
@@ -99,6 +114,98 @@ def test_two_processes_stop_together_and_one_goes_on(alone, tmp_path):
     rows = log_of(workdir)
     assert rows[-1]["step"] == saved + 2
     assert [r["step"] for r in rows] == sorted({r["step"] for r in rows})
+
+
+TWO = """
+import sys, time
+from detjax import cli, cluster
+
+def fail():
+    raise ValueError("the data are bad")
+
+def main(arguments):
+    what, first = arguments[0], cluster.primary()
+    if what == "slow":
+        cluster.primary_first(lambda: time.sleep(35) if first else None)
+    elif what == "bad data":
+        cluster.primary_first(fail)
+    print(cluster.gather([int(first)]), flush=True)
+    if what == "bad batch" and not first:
+        fail()
+    if what == "defect" and first:
+        {}["nothing"]
+    while what != "slow":
+        cluster.gather([0])
+        time.sleep(0.01 if first or what == "killed" else 1e6)
+
+cli.run(main)
+"""
+
+
+@pytest.fixture
+def together(tmp_path):
+    """Starts two processes that do nothing but what their names in TWO say."""
+    started = []
+
+    def start(what):
+        script = tmp_path / "scripts" / "two.py"
+        script.parent.mkdir()
+        script.write_text(TWO)
+        place = f"127.0.0.1:{free_port()}"
+        for i in range(2):
+            process = subprocess.Popen(
+                [sys.executable, script, what, f"--distributed={place},2,{i}"],
+                env={**environment(), "PYTHONPATH": str(ROOT)},
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+            started.append(process)
+        return started
+
+    yield start
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+@pytest.mark.parametrize(
+    ("what", "sentence"),
+    [
+        ("bad data", "the data are bad"),
+        ("bad batch", "the data are bad"),
+        ("defect", "KeyError: "),
+    ],
+)
+def test_one_that_fails_ends_both_with_its_sentence(together, what, sentence):
+    said = []
+    for process in together(what):
+        said.append(process.communicate(timeout=60)[1])
+        assert process.returncode == 1, said
+    errors = [s[s.index("error: ") :] for s in said]
+    assert all(sentence in error for error in errors), said
+    stopped = ["another process has stopped" in error for error in errors]
+    assert stopped == [what == "bad batch", what != "bad batch"]
+    traces = [("Traceback" in s) for s in said]
+    assert traces == [what == "defect", False], said
+
+
+def test_one_that_is_killed_ends_the_other_with_a_sentence(together):
+    first, second = together("killed")
+    while first.stdout.readline() != "[1, 0]\n":
+        assert first.poll() is None
+    second.kill()
+    error = first.communicate(timeout=60)[1]
+    assert first.returncode == 1
+    assert "error: another process has stopped (" in error
+    assert "Traceback" not in error
+
+
+@pytest.mark.slow
+def test_data_may_take_longer_than_devices_wait(together):
+    """Processes on CPUs that meet give up after 30 seconds."""
+    for process in together("slow"):
+        assert ended(process).splitlines()[-1] == "[1, 0]"
 
 
 @pytest.mark.slow

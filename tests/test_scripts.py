@@ -78,29 +78,19 @@ def test_progress_shows_loss_speed_and_time_left(run):
 
 
 def test_evaluation_again_says_the_same(run):
+    """Also of a run whose images were split among more devices than there are."""
     workdir = run[0] / "work"
     before = json.loads((workdir / "eval.json").read_text())
     (workdir / "eval.json").unlink()
+    written = (workdir / "config.json").read_text()
+    config = json.loads(written)
+    config["sharding"]["space"] = 8
+    (workdir / "config.json").write_text(json.dumps(config))
     done = start("evaluate", f"--workdir={workdir}")
+    (workdir / "config.json").write_text(written)
     assert done.returncode == 0, done.stderr
     after = json.loads((workdir / "eval.json").read_text())
     assert after == pytest.approx(before, abs=1e-6)
-
-
-def test_another_config_does_not_touch_a_run(run):
-    config = (run[0] / "work" / "config.json").read_text()
-    done = train(run[0] / "work", run[0] / "data", "--config.model.features=12")
-    assert done.returncode == 1
-    assert "holds a run with model.features=8, the config says 12" in done.stderr
-    assert (run[0] / "work" / "config.json").read_text() == config
-
-
-def test_an_empty_folder_is_told(run, tmp_path):
-    done = start(
-        "predict", f"--workdir={run[0] / 'work'}", f"--out={tmp_path}", tmp_path
-    )
-    assert done.returncode == 1
-    assert "there is no image in" in done.stderr
 
 
 def test_results_are_cocos(run):
@@ -163,23 +153,3 @@ def test_prediction_draws_files_and_goes_on_past_bad_ones(run, tmp_path):
     assert {row["image_id"] for row in rows} == {1, 2}
     assert all(row["segmentation"]["size"] == [90, 140] for row in rows)
     assert {p.name for p in (tmp_path / "out").glob("*.png")} == {"a.png", "b.png"}
-
-
-@pytest.mark.parametrize(
-    ("overrides", "sentence"),
-    [
-        (["--config.model.num_clases=3"], "did you mean 'num_classes'"),
-        (["--config.modle.num_classes=3"], "did you mean 'model'"),
-        (["--config.model.num_classes=2"], "has 4 classes, the model 2"),
-        (["--config.model.num_classes=9"], "set --config.model.num_classes=4"),
-        (["--config.model.backbone=resnet17"], "no backbone is called 'resnet17'"),
-        (["--config.model.name=yolacd"], "no model is called 'yolacd'"),
-        (["--config=configs/absent.py"], "configs/absent.py"),
-        (["--workdir=/proc/nothing"], "/proc/nothing"),
-    ],
-)
-def test_mistakes_are_one_sentence(tmp_path, overrides, sentence):
-    done = train(tmp_path / "work", tmp_path / "data", *overrides)
-    assert done.returncode == 1
-    assert sentence in done.stderr
-    assert "Traceback" not in done.stderr

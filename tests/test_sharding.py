@@ -84,6 +84,13 @@ def test_what_does_not_divide_is_said_so():
         sharding.make(space=2).put_images(np.zeros((4, 65, 64, 3), np.uint8))
 
 
+def test_weights_are_used_on_fewer_devices_than_they_were_trained_on():
+    for asked, space in ((1, 1), (2, 2), (3, 1), (6, 2), (16, 8)):
+        layout = sharding.nearest(params="fsdp", space=asked)
+        assert layout.mesh.shape == {"data": 8 // space, "space": space}
+        assert layout.params == "fsdp"
+
+
 def test_images_come_back_in_their_order():
     layout = sharding.make(space=2)
     rows = np.arange(16, dtype=np.float32).reshape(8, 2)

@@ -216,10 +216,12 @@ class _Table(NamedTuple):
 class Plan:
     """The endless stream of a training run: `plan[position]` is a `Place`.
 
-    An epoch shows every record once, in an order, a short side and, where several do as
-    well, a bucket that are drawn anew. Each `batch_size` places from a multiple of it
-    share a bucket; what is left over of a bucket begins the next epoch. With one bucket
-    epochs are permutations, one after the other.
+    An epoch draws every record once, in an order, a short side and, where several do as
+    well, a bucket that are drawn anew. With one bucket its places are the stream's.
+    With several each `batch_size` places from a multiple of it share a bucket, and a
+    batch comes when its bucket has drawn so many: what is left over waits for later
+    epochs. So all records are shown equally often but for what waits, while a batch of
+    a bucket that has fewer records than a batch shows some of them more than once.
 
     `images` [n 2] are the records' (h, w); where sizes play no part, only their number
     counts.

@@ -158,6 +158,17 @@ def test_batches_share_a_bucket_and_no_image_is_lost(short_side):
     assert shown.min() > 900
 
 
+def test_a_bucket_of_one_image_waits_until_it_fills_a_batch():
+    sizes = np.array([(60, 90)] * 31 + [(90, 60)])
+    declared = plan.sizes(buckets=((60, 90), (90, 60)))
+    places = plan.Plan(sizes, declared, batch_size=8, seed=0)
+    seen = stream(places, 16 * 32)
+    batches = [{p.record for p in seen[i : i + 8]} for i in range(0, len(seen), 8)]
+    assert batches.count({31}) == 2  # in 16 epochs
+    assert all(31 not in batch for batch in batches if batch != {31})
+    assert np.ptp(np.bincount([p.record for p in seen])) <= 1
+
+
 def test_several_short_sides_and_equal_buckets_are_all_drawn():
     sizes = np.full((50, 2), 60)
     sides = plan.sizes(buckets=BUCKETS, short_side=(40, 50, 64))
