@@ -68,12 +68,13 @@ def listen() -> None:
 
     Left to themselves processes wait for minutes for one that is gone.
     """
-    client = distributed.global_state.client
 
     def look():
-        while not (text := heard(client)):
+        while client := distributed.global_state.client:  # none once this one exits
+            text = heard(client)
             time.sleep(LISTEN)
-        leave(text)
+            if text:  # and this one has not come to the same end meanwhile
+                leave(text)
 
     threading.Thread(target=look, daemon=True).start()
 
