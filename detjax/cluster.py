@@ -147,6 +147,13 @@ def primary_first(make: Callable[[], T]) -> T:
     return made
 
 
+def wait(name: str) -> None:
+    """Waits until every process is here; `name` is the same in all of them."""
+    if several():
+        client = distributed.global_state.client
+        client.wait_at_barrier(f"detjax/{name}/{next(_turns)}", PATIENCE)
+
+
 def gather(rows: list[Any]) -> list[Any]:
     """The rows of every process, those of the first one first; rows are JSON's."""
     if jax.process_count() == 1:

@@ -37,7 +37,9 @@ def warp(
     limit = jnp.array(image.shape[1::-1])[:, None]
     first = jnp.clip(jnp.floor(low).astype(int), 0, limit - 1)
     last = jnp.clip(jnp.ceil(high).astype(int) - 1, first, limit - 1)
-    at = jnp.clip(at - 0.5, first, last)
+    # They are in order already, but what is sorted is computed once. Where a compiler
+    # computes places again for each reader, rounding may part a pixel from its weight.
+    at = jnp.sort(jnp.clip(at - 0.5, first, last))
     below = jnp.floor(at).astype(int)
     return jax.vmap(_crop, in_axes=(None, 0, 0, 0, 0))(
         jnp.asarray(image), below, jnp.minimum(below + 1, last), at - below, inside
