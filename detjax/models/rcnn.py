@@ -14,7 +14,6 @@ Girshick 2015; Ren et al. 2015; Lin et al. 2017 (FPN); He et al. 2017; Huang et 
 
 import dataclasses
 import functools
-from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -45,7 +44,7 @@ def ratio(sums: Array, counts: Array, real: Array) -> Array:
     return total / jnp.maximum(jnp.sum(jnp.where(real, counts, 0)), 1)
 
 
-_HEADS = ("mlp", "convs", "vgg", "last_stage")
+_HEADS = ("mlp", "convs", "last_stage")
 
 
 def two_stage(
@@ -116,78 +115,17 @@ def two_stage(
     Regions are positive from an IoU of `positive`, negative between `background` and
     `negative`. With `aligned` regions and masks are read and drawn where they lie, and
     not half a pixel off as the originals' are; small objects need that. `box_head` is
-    "mlp", "convs" (v2), "vgg" (with `dropout`), or "last_stage" (C4, with the
-    backbone's own).
+    "mlp" (`dropout` is VGG's), "convs" (v2), or "last_stage" (C4, of the backbone).
     `mask_samples` bounds the regions an image that masks and keypoints learn from; the
     default is all the positives that `samples` and `fraction` admit.
 
     Raises ValueError where the settings do not fit each other, and at the first loss
     where the batch lacks what is to be learnt.
     """
+    settings = {**locals(), "dtype": jnp.dtype(dtype)}
     _check(levels, fpn, proposals, sizes, pooling, masks, mask_iou)
     _check_head(box_head, backbone, levels, norm)
-    dtype = jnp.dtype(dtype)
-    kinds = {"norm_eps": norm_eps, "dtype": dtype}
-    heads: dict[str, Callable[[], linen.Module]] = {
-        "mlp": lambda: roi_heads.TwoMLP(hidden, dropout, dtype),
-        "vgg": lambda: roi_heads.TwoMLP(hidden, dropout, dtype),
-        "convs": lambda: roi_heads.Convs(
-            features, hidden=hidden, norm=head_norm, **kinds
-        ),
-        "last_stage": lambda: LastStage(
-            resnet.Stage(
-                resnet.SPECS[backbone], backbone_width or 64, norm=norm, **kinds
-            )
-        ),
-    }
-    tasks: dict[str, Any] = {}
-    if masks:
-        tasks["mask_head"] = roi_heads.Convs(
-            mask_features, mask_depth, norm=head_norm, **kinds
-        )
-        tasks["mask_predictor"] = roi_heads.MaskPredictor(
-            num_classes, mask_features, dtype
-        )
-    if mask_iou:
-        tasks["mask_iou"] = roi_heads.MaskIoUHead(
-            num_classes, mask_features, hidden, dtype
-        )
-    if keypoints:
-        tasks["keypoint_head"] = roi_heads.KeypointHead(
-            keypoint_features, keypoint_depth, dtype
-        )
-        tasks["keypoint_predictor"] = roi_heads.KeypointPredictor(keypoints, dtype)
-    options = {"width": backbone_width, "norm_eps": norm_eps}
-    usual = {"width": None, "norm_eps": 1e-5}
-    body = backbones.make(
-        backbone,
-        **{name: value for name, value in options.items() if value != usual[name]},
-        stages=max(levels) - 1,
-        norm=norm,
-        dtype=dtype,
-    )
-    pyramid = FPN(features, norm=fpn_norm, **kinds) if fpn else None
-    net = Net(
-        num_classes=num_classes,
-        backbone=Pyramid(body, tuple(levels), pyramid),
-        rpn=RPN(features, len(sizes[0]) * len(ratios), rpn_depth, dtype)
-        if proposals
-        else None,
-        roi_heads=RoIHeads(
-            heads[box_head](), roi_heads.BoxPredictor(num_classes, dtype), **tasks
-        ),
-        propose=Proposer(
-            tuple(pre_nms), tuple(post_nms), rpn_nms_threshold, rpn_min_size
-        ),
-        read=Reader(
-            min(levels), pooling, sampling, aligned, canonical_size, canonical_level
-        ),
-        sizes=tuple(tuple(s) for s in sizes),
-        ratios=tuple(ratios),
-        bins=(bins, mask_bins),
-        pixels=pixels,
-        dtype=dtype,
-    )
+    net = _net(**settings)
     limit = mask_samples or int(samples * fraction)
 
     def propose(outputs: Outputs, windows, given, train: bool) -> Proposals:
@@ -357,6 +295,125 @@ def two_stage(
     return Model(init, loss, predict, net, needs_proposals=not proposals)
 
 
+def _net(
+    *,
+    num_classes,
+    levels,
+    features,
+    fpn,
+    fpn_norm,
+    pixels,
+    norm_eps,
+    proposals,
+    sizes,
+    ratios,
+    rpn_depth,
+    rpn_nms_threshold,
+    rpn_min_size,
+    pre_nms,
+    post_nms,
+    pooling,
+    bins,
+    sampling,
+    aligned,
+    canonical_size,
+    canonical_level,
+    mask_bins,
+    dtype,
+    **others,
+) -> Net:
+    """The network behind `two_stage`, of its settings."""
+    kinds = {"norm_eps": norm_eps, "dtype": dtype}
+    heads = _roi_heads(num_classes=num_classes, features=features, **kinds, **others)
+    return Net(
+        num_classes=num_classes,
+        backbone=Pyramid(
+            _backbone(levels=levels, **kinds, **others),
+            tuple(levels),
+            FPN(features, norm=fpn_norm, **kinds) if fpn else None,
+        ),
+        rpn=RPN(features, len(sizes[0]) * len(ratios), rpn_depth, dtype)
+        if proposals
+        else None,
+        roi_heads=heads,
+        propose=Proposer(
+            tuple(pre_nms), tuple(post_nms), rpn_nms_threshold, rpn_min_size
+        ),
+        read=Reader(
+            min(levels), pooling, sampling, aligned, canonical_size, canonical_level
+        ),
+        sizes=tuple(tuple(s) for s in sizes),
+        ratios=tuple(ratios),
+        bins=(bins, mask_bins),
+        pixels=pixels,
+        dtype=dtype,
+    )
+
+
+def _backbone(*, backbone, backbone_width, levels, norm, norm_eps, dtype, **_):
+    options = {"width": backbone_width, "norm_eps": norm_eps}
+    # Not every family has these; what is asked for must be there.
+    usual = {"width": None, "norm_eps": 1e-5}
+    return backbones.make(
+        backbone,
+        **{name: value for name, value in options.items() if value != usual[name]},
+        stages=max(levels) - 1,
+        norm=norm,
+        dtype=dtype,
+    )
+
+
+def _roi_heads(
+    *,
+    num_classes,
+    features,
+    backbone,
+    backbone_width,
+    norm,
+    norm_eps,
+    box_head,
+    head_norm,
+    hidden,
+    dropout,
+    masks,
+    mask_features,
+    mask_depth,
+    mask_iou,
+    keypoints,
+    keypoint_features,
+    keypoint_depth,
+    dtype,
+    **_,
+) -> RoIHeads:
+    kinds = {"norm_eps": norm_eps, "dtype": dtype}
+    tasks: dict[str, Any] = {}
+    head: linen.Module
+    if box_head == "convs":
+        head = roi_heads.Convs(features, hidden=hidden, norm=head_norm, **kinds)
+    elif box_head == "last_stage":
+        spec, width = resnet.SPECS[backbone], backbone_width or 64
+        head = LastStage(resnet.Stage(spec, width, norm=norm, **kinds))
+    else:
+        head = roi_heads.TwoMLP(hidden, dropout, dtype)
+    if masks:
+        tasks["mask_head"] = roi_heads.Convs(
+            mask_features, mask_depth, norm=head_norm, **kinds
+        )
+        tasks["mask_predictor"] = roi_heads.MaskPredictor(
+            num_classes, mask_features, dtype
+        )
+    if mask_iou:
+        tasks["mask_iou"] = roi_heads.MaskIoUHead(
+            num_classes, mask_features, hidden, dtype
+        )
+    if keypoints:
+        tasks["keypoint_head"] = roi_heads.KeypointHead(
+            keypoint_features, keypoint_depth, dtype
+        )
+        tasks["keypoint_predictor"] = roi_heads.KeypointPredictor(keypoints, dtype)
+    return RoIHeads(head, roi_heads.BoxPredictor(num_classes, dtype), **tasks)
+
+
 def _check(levels, fpn, proposals, sizes, pooling, masks, mask_iou):
     """Raises ValueError where the settings of `two_stage` do not fit each other."""
     maps = len(levels) + fpn
@@ -424,7 +481,6 @@ _VGG: dict[str, Any] = {
     "features": 512,
     "sizes": ((128, 256, 512),),
     "pooling": "max",
-    "box_head": "vgg",
     "hidden": 4096,
     "dropout": 0.5,
     "box_beta": 1.0,
