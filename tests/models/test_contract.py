@@ -19,7 +19,7 @@ from families import (
 )
 
 from detjax import models, sharding
-from detjax.types import Model
+from detjax.types import Model, Proposals
 
 pytestmark = pytest.mark.parametrize("name", parameters())
 
@@ -59,6 +59,15 @@ def test_parameters_are_float32(name):
     assert {x.dtype for x in jax.tree.leaves((params, state))} == {jnp.float32.dtype}
 
 
+def test_losses_and_boxes_are_float32_whatever_is_computed_in(name):
+    half = models.make(**{**TINY[name], "dtype": "bfloat16"})
+    data, params = batch(), variables(name)
+    loss, (state, metrics) = jax.eval_shape(half.loss, *params, data, key())
+    found = jax.eval_shape(half.predict, *params, data.images, None, data.proposals)
+    floats = jax.tree.leaves((loss, state, metrics, found.boxes, found.scores))
+    assert {x.dtype for x in floats} - {jnp.int32.dtype} == {jnp.float32.dtype}
+
+
 def test_loss_is_the_sum_of_its_named_parts(name):
     (loss, metrics), gradients = run(name, batch())
     parts = {k: v for k, v in metrics.items() if k != "positives"}
@@ -92,22 +101,28 @@ def test_every_parameter_learns(name):
 def test_padding_is_inert(name):
     data = batch()
     rng = np.random.default_rng(5)
-    real = data.objects.valid
+    valid = data.objects.valid
+    far = data.proposals.valid[:, valid.shape[1] :]
+    # Half of the proposals lie beside objects, those of padding included.
+    beside = np.concatenate([valid, far], axis=1)
+    data = data.replace(proposals=Proposals(data.proposals.boxes, beside))
 
-    def junk(x):
+    def junk(x, real=valid):
         noise = (rng.standard_normal(x.shape) * 1e3).astype(x.dtype)
         if x.dtype == np.int32:
             noise = rng.integers(0, 3, x.shape).astype(x.dtype)
         return np.where(real.reshape(real.shape + (1,) * (x.ndim - 2)), x, noise)
 
-    spoilt = data.objects.replace(
+    objects = data.objects.replace(
         boxes=junk(data.objects.boxes),
         labels=junk(data.objects.labels),
         masks=junk(data.objects.masks),
         keypoints=junk(data.objects.keypoints),
-        crowd=np.where(real, data.objects.crowd, rng.random(real.shape) < 0.5),
+        crowd=np.where(valid, data.objects.crowd, rng.random(valid.shape) < 0.5),
     )
-    close(run(name, data), run(name, data.replace(objects=spoilt)), rtol=0, atol=0)
+    proposals = Proposals(junk(data.proposals.boxes, beside), beside)
+    spoilt = data.replace(objects=objects, proposals=proposals)
+    close(run(name, data), run(name, spoilt), rtol=0, atol=0)
 
 
 def test_order_of_objects_is_irrelevant(name):
