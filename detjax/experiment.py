@@ -10,6 +10,7 @@ from typing import Any
 
 import jax
 import numpy as np
+import tqdm
 from ml_collections import ConfigDict, config_dict
 
 from detjax import cli, cluster, draw, files, models, optim, replay, sharding, train
@@ -123,7 +124,10 @@ def finished(
             return held.restore(state)[0]
         # Every process solves the same, on a device of its own.
         here = jax.device_put(layout.whole((state.params, state.state)))
-        params = layout.keep(finish(*here, once()))
+        # What takes minutes is seen to go on.
+        quiet = not cluster.primary()
+        batches = tqdm.tqdm(once(), disable=quiet, desc="finish", unit="batch")
+        params = layout.keep(finish(*here, batches))
         state = dataclasses.replace(state, params=params)
         held.save(step, state, {})
     return state
