@@ -2,7 +2,11 @@
 
     python scripts/train.py --config=configs/rcnn_bccd.py --workdir=DIR
 
-The paper's own net is `backbone="alexnet"` at crops of 227 pixels.
+Two CPU cores (AMD EPYC), other work beside it: 28 min without the proposals of the data
+set (some 10 more), bbox AP 0.412, AP50 0.776 on the 87 images of val. Half of the time
+goes by after the 600 steps: features of all proposals, SVMs, and an evaluation that
+sees a thousand crops an image. The paper's own net is `backbone="alexnet"` at crops of
+227 pixels.
 """
 
 import os
