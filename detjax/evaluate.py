@@ -175,8 +175,9 @@ def evaluate(
 ) -> dict[str, float]:
     """Flat COCO metrics of results `rows` on `records`: 'bbox/AP', 'segm/AP50', ...
 
-    Masks and keypoints are evaluated where both sides have them; keypoints need as many
-    `sigmas`, and at most 20 detections of an image and class count there.
+    Masks and keypoints are evaluated where both sides have them, no `rows` being all
+    kinds; keypoints need as many `sigmas`, and at most 20 detections of an image and
+    class count there.
     'bbox/AP/<class>' follows for each class of more than one. Undefined numbers are -1,
     as COCO has it.
     """

@@ -49,6 +49,12 @@ def test_keypoints_are_evaluated_where_both_sides_have_them():
         assert not any(name.startswith("keypoints") for name in metrics(rows, truth))
 
 
+def test_nothing_detected_has_the_metrics_that_detections_would_have():
+    found = metrics([], records(POINTS))
+    assert found.keys() == metrics([row()], records(POINTS)).keys()
+    assert found["keypoints/AP"] == found["bbox/AP"] == 0
+
+
 def test_keypoints_have_a_limit_and_a_similarity_of_their_own():
     # Twenty wrong poses in front of the right one: it counts for the box alone.
     rows = [row(500.0, score=0.95)] * 20 + [row()]
