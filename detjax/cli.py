@@ -1,17 +1,22 @@
 """What the scripts share: flags in, one sentence out when something is wrong."""
 
+import contextlib
+import os
 import pathlib
 import re
+import signal
 import sys
 import threading
 import traceback
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, NoReturn
 
 from absl import app, flags, logging
-from ml_collections import ConfigDict, config_flags
+from ml_collections import config_flags
 
-from detjax import cluster, compilation
+import detjax
+from detjax import cluster, compilation, files
+from detjax.errors import UserError, reason
 
 flags.DEFINE_bool("debug", False, "Show the stack trace of an error.")
 flags.DEFINE_string(
@@ -21,36 +26,26 @@ flags.DEFINE_string(
     "Slurm, Open MPI, Kubernetes), else HOST:PORT,NUMBER_OF_PROCESSES,INDEX.",
 )
 
-# What users can mend themselves; anything else is a defect and shows its trace.
-EXPECTED = (ValueError, OSError, TypeError, ArithmeticError, ImportError)
-
 
 def run(main: Callable[[list[str]], Any]) -> None:
     """Parses flags, calls `main(positional arguments)`, and exits with its status.
 
-    An expected error is one sentence on stderr and exit status 1; `--debug` adds where
-    it came from.
+    What a user can mend is one sentence on stderr and exit status 1; `--debug` adds
+    where it came from. A defect shows its stack trace. Ctrl-C is exit status 130.
     """
 
     def parse(argv):
         try:
             return flags.FLAGS(argv)
-        except (*EXPECTED, flags.Error, KeyError, AttributeError) as error:
-            # A key that the config does not have is one of the last two.
-            fail(error)
+        except Exception as error:
+            # Of the command line, or of the config's file, which is code.
+            fail(error, sentence(error))
 
     def guarded(argv):
-        try:
+        with reported():
             if flags.FLAGS.distributed:
                 cluster.start(flags.FLAGS.distributed)
             return main(argv[1:])
-        except EXPECTED as error:
-            fail(error)
-        except Exception as error:
-            if not cluster.several():
-                raise
-            # An exit by itself would wait for the others for minutes.
-            fail(error, f"{type(error).__name__}: {error}")
 
     # orbax narrates every file that it renames.
     logging.set_verbosity(logging.INFO if debugging() else logging.WARNING)
@@ -61,10 +56,86 @@ def run(main: Callable[[list[str]], Any]) -> None:
         threading.excepthook = lambda _: None
         sys.excepthook = in_main_thread(sys.excepthook)
         sys.unraisablehook = in_main_thread(sys.unraisablehook)
+    tolerate_odd_streams()
     compilation.enable_cache()
     # A config may import its neighbours, as `configs.<name>`.
     sys.path.insert(0, str(pathlib.Path(sys.argv[0]).resolve().parents[1]))
     app.run(guarded, flags_parser=parse)
+
+
+@contextlib.contextmanager
+def reported() -> Iterator[None]:
+    """Ends the process with a sentence where what is inside raises."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        if cluster.several():
+            cluster.leave("interrupted")
+        print("error: interrupted", file=sys.stderr)
+        # Threads and workers that go on would be waited for.
+        sys.stdout.flush()
+        os._exit(128 + signal.SIGINT)
+    except (UserError, OSError) as error:
+        fail(error, sentence(error))
+    except Exception as error:
+        if out_of_memory(error):
+            fail(
+                error,
+                f"there is not enough memory ({reason(error)}); set data.batch_size, "
+                "data.size or data.workers lower, or use a machine with more",
+            )
+        fail(error, defect(error), trace=True)
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether the machine or a device had too little memory."""
+    return isinstance(error, MemoryError) or bool(
+        re.search("RESOURCE_EXHAUSTED|out of memory|Insufficient memory", str(error))
+    )
+
+
+def defect(error: BaseException) -> str:
+    """What is said of an error that no user can mend."""
+    return (
+        f"{type(error).__name__}: {reason(error)}; this is a defect of detjax "
+        f"{detjax.__version__} and not a mistake of yours: please report it with the "
+        "trace above and the command (README, 'Reporting a defect')"
+    )
+
+
+def tolerate_odd_streams() -> None:
+    """Lets a run go on where nobody reads what it prints, whatever the locale.
+
+    Class names and paths hold characters that a locale may not have, and a terminal or
+    a pipe may be closed under a run of days.
+    """
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115  # to the end
+            continue
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+    sys.stderr = Patient(sys.stderr)
+
+
+class Patient:
+    """A text stream that drops what nobody can read any more."""
+
+    def __init__(self, stream: Any):
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        with contextlib.suppress(BrokenPipeError):
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with contextlib.suppress(BrokenPipeError):
+            self._stream.flush()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
 
 
 def without_trace(record) -> bool:
@@ -83,15 +154,16 @@ def in_main_thread(hook: Callable[..., None]) -> Callable[..., None]:
     return call
 
 
-def fail(error: BaseException, defect: str | None = None) -> None:
-    """Prints what `error` says and exits with status 1; so do a run's other processes.
+def fail(error: BaseException, said: str, trace: bool = False) -> NoReturn:
+    """Prints what is `said` of `error` and exits with status 1.
 
-    Where it is a `defect`, in these words, its trace is shown too.
+    So do a run's other processes. With `trace`, or --debug, it shows where it came
+    from.
     """
     lost = cluster.lost(error)
-    if debugging() or (defect and not lost):
+    if debugging() or (trace and not lost):
         traceback.print_exception(error)
-    said = lost or defect or sentence(error)
+    said = lost or said
     if cluster.several():
         cluster.leave(said)
     print(f"error: {said}", file=sys.stderr)
@@ -139,16 +211,16 @@ def best_flag() -> flags.FlagHolder:
     )
 
 
-def plain(config: ConfigDict) -> dict[str, Any]:
-    """`config` as nested dicts of plain values, for JSON and for keyword arguments."""
-    return {
-        key: plain(value) if isinstance(value, ConfigDict) else value
-        for key, value in config.items()
-    }
-
-
 def make_workdir(path: str | pathlib.Path) -> pathlib.Path:
     """`path`, made if need be. Raises OSError where it cannot be."""
     workdir = pathlib.Path(path)
-    workdir.mkdir(parents=True, exist_ok=True)
+    try:
+        str(workdir).encode()
+    except UnicodeEncodeError:
+        raise UserError(
+            f"{str(workdir)!a} is not Unicode, which checkpoints need; choose another "
+            "folder"
+        ) from None
+    with files.writing(workdir):
+        workdir.mkdir(parents=True, exist_ok=True)
     return workdir

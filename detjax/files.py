@@ -1,31 +1,220 @@
-"""Files that are never there by half."""
+"""Atomic file writes, and reads whose errors name the file.
+
+Only regular files are opened: a FIFO would wait for ever, a device never ends.
+"""
 
 import contextlib
+import errno
+import fcntl
+import itertools
+import json
 import os
 import pathlib
+import platform
+import stat
+import zipfile
 from collections.abc import Iterator
+from typing import Any
+
+from detjax.errors import MissingFileError, UserError, reason
+
+Path = str | os.PathLike
+# What to do where a file cannot be written for another reason than a full disk.
+ADVICE: dict[int | None, str] = {
+    **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), "make it writable"),
+    **dict.fromkeys(
+        (errno.EISDIR, errno.ENOTDIR, errno.EEXIST), "move what is in its place away"
+    ),
+    errno.ENAMETOOLONG: "choose a shorter name",
+}
 
 
-def write(path: pathlib.Path, text: str) -> None:
-    """Makes `text` all that `path` holds; a kill leaves that, or what was there.
+def write_text(path: pathlib.Path, text: str) -> None:
+    """Replaces the content of `path` by `text` atomically, as UTF-8.
 
-    Raises OSError where it cannot be written.
+    A process that is killed leaves the old content or the new one. Raises OSError that
+    names the path where it cannot be written.
     """
-    if path.exists() and path.read_bytes() == text.encode():
-        return
-    beside = path.with_name(f"{path.name}.tmp")
-    with told(path):
-        beside.write_text(text)
-        beside.replace(path)
+    data = text.encode("utf-8", "surrogateescape")
+    with writing(path):
+        if path.is_file() and path.read_bytes() == data:
+            return
+        # A name of its own, since others may write the same file.
+        beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+        try:
+            beside.write_bytes(data)
+            beside.replace(path)
+        finally:
+            beside.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
-def told(path: str | os.PathLike) -> Iterator[None]:
-    """Turns what goes wrong with writing `path` into one sentence that names it."""
+def writing(path: Path) -> Iterator[None]:
+    """Turns an OSError while writing `path` into a sentence that names it."""
     try:
         yield
     except OSError as error:
+        advice = ADVICE.get(error.errno, "free some space there")
         raise OSError(
-            f"{path} could not be written ({error.strerror or error}); free some space "
-            "there and start the same command again"
+            f"{os.fspath(path)} could not be written ({error.strerror or error}); "
+            f"{advice} and start the same command again"
         ) from error
+
+
+@contextlib.contextmanager
+def reading(path: Path, advice: str = "") -> Iterator[None]:
+    """Turns whatever goes wrong with reading `path` into a `UserError` that names it.
+
+    That is a file that is missing or not readable, and content of another kind than
+    the code inside expects. `advice` says what to do.
+    """
+    advice = f"; {advice}" if advice else ""
+    try:
+        yield
+    except UserError as error:
+        if os.fspath(path) in str(error):
+            raise
+        raise UserError(f"{os.fspath(path)}: {error}{advice}") from error
+    except FileNotFoundError as error:
+        raise MissingFileError(f"{os.fspath(path)} does not exist{advice}") from error
+    except OSError as error:
+        raise UserError(
+            f"{os.fspath(path)} cannot be read: {reason(error)}{advice}"
+        ) from error
+    except KeyError as error:
+        raise UserError(f"{os.fspath(path)} has no {error}{advice}") from error
+    except (
+        AttributeError,
+        EOFError,
+        IndexError,
+        OverflowError,
+        RecursionError,
+        TypeError,
+        ValueError,
+        zipfile.BadZipFile,
+    ) as error:
+        raise UserError(
+            f"{os.fspath(path)} does not hold what it should ({reason(error)}){advice}"
+        ) from error
+
+
+@contextlib.contextmanager
+def lock(path: pathlib.Path, what: str, wait: bool = False) -> Iterator[None]:
+    """Holds the lock file `path` while it is entered; it goes with the process.
+
+    Where another process holds it, it is waited for with `wait`; else there is a
+    UserError that says who it is, and that `what` is under way there.
+    """
+    with writing(path):
+        file = path.open("a+")
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError:
+            file.seek(0)
+            holder = file.read().strip() or "another process"
+            raise UserError(
+                f"{path.parent} is in use: {what} by {holder} is already under way "
+                "there; wait for it, end it, or choose another --workdir"
+            ) from None
+        except OSError:
+            pass  # a file system without locks
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {platform.node()}\n")
+        file.flush()
+        try:
+            yield
+        finally:
+            file.truncate(0)
+
+
+def unused(path: pathlib.Path) -> pathlib.Path:
+    """`path`, or the first of path-2, path-3, ... where it is taken."""
+    others = (path.with_name(f"{path.name}-{i}") for i in itertools.count(2))
+    return next(p for p in itertools.chain([path], others) if not p.exists())
+
+
+def read_bytes(path: Path) -> bytes:
+    """The content of the regular file `path`.
+
+    Raises MissingFileError where there is none, UserError where `path` is a folder, a
+    FIFO or a device, or cannot be read.
+    """
+    with reading(path):
+        # Without O_NONBLOCK opening a FIFO waits for somebody who writes to it.
+        number = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        mode = os.fstat(number).st_mode
+        if not stat.S_ISREG(mode):
+            os.close(number)
+            raise UserError(f"{os.fspath(path)} is {kind(mode)}, not a file")
+        with open(number, "rb") as file:
+            return file.read()
+
+
+def kind(mode: int) -> str:
+    """What a file of `mode` that is no regular file is called."""
+    if stat.S_ISDIR(mode):
+        return "a folder"
+    if stat.S_ISFIFO(mode):
+        return "a FIFO"
+    return "a socket" if stat.S_ISSOCK(mode) else "a device"
+
+
+def read_text(path: Path) -> str:
+    """The text of the file `path`: UTF-8, or UTF-16 that begins with its mark.
+
+    A byte-order mark is dropped. Raises UserError that names the byte where the text is
+    of another encoding; see `read_bytes` for the rest.
+    """
+    data = read_bytes(path)
+    utf16 = data.startswith((b"\xff\xfe", b"\xfe\xff"))
+    try:
+        return data.decode("utf-16" if utf16 else "utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise UserError(
+            f"{os.fspath(path)} is not UTF-8 text at byte {error.start}; save it as "
+            "UTF-8"
+        ) from None
+
+
+def read_json(path: Path, advice: str = "mend it or get it again") -> Any:
+    """What the JSON file `path` holds.
+
+    Raises UserError with the line and column where it is no JSON; see `read_text`.
+    """
+    text = read_text(path)
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        raise not_json(path, error, advice) from None
+    except (RecursionError, ValueError) as error:
+        # Lists in lists in lists, and numbers of thousands of digits.
+        raise UserError(
+            f"{os.fspath(path)} cannot be read as JSON ({reason(error)}); {advice}"
+        ) from None
+
+
+def not_json(path: Path, error: json.JSONDecodeError, advice: str) -> UserError:
+    """The error of a file that is JSON up to a place only."""
+    cut = error.pos >= len(error.doc.rstrip()) or "Unterminated" in error.msg
+    why = "it ends too early: get it again" if cut else advice
+    return UserError(
+        f"{os.fspath(path)} is not JSON at line {error.lineno}, column {error.colno} "
+        f"({error.msg}); {why}"
+    )
+
+
+def read_object(path: Path, *keys: str, advice: str = "mend it or get it again") -> Any:
+    """The JSON object of the file `path`, which has all of `keys`.
+
+    Raises UserError where it is another kind of JSON; see `read_json`.
+    """
+    held = read_json(path, advice)
+    if not isinstance(held, dict):
+        raise UserError(
+            f"{os.fspath(path)} holds a {type(held).__name__}, not an object; {advice}"
+        )
+    for key in keys:
+        if key not in held:
+            raise UserError(f"{os.fspath(path)} has no {key!r}; {advice}")
+    return held
