@@ -6,17 +6,20 @@
     python scripts/make_dataset.py labelmaps --name=mine --classes=nucleus \\
         --split train=DIR --split val=DIR
 
-It lands in `--out` (datasets/), where a config's `data.name` finds it.
+It lands in `--out` (datasets/), where a config's `data.name` finds it. Boxes and masks
+are taken to be in the pixels of upright pictures, as labelling tools show them: images
+that EXIF rotates are stored upright.
 """
 
 import argparse
 
 from detjax import cli
 from detjax.data.prepare import prepare
+from detjax.errors import UserError
 
 
 def arguments(argv: list[str] | None = None) -> dict:
-    """The keywords of `prepare`, and `debug`."""
+    """The flags as they are given."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -43,9 +46,15 @@ def arguments(argv: list[str] | None = None) -> dict:
     labelmaps.add_argument(
         "--split", action="append", required=True, metavar="NAME=DIR"
     )
+    for one in (coco, voc):
+        one.add_argument(
+            "--allow-outside",
+            action="store_true",
+            help="read images and annotations that the files name outside the folder",
+        )
     for one in (coco, voc, labelmaps):
         _common(one)
-    return _keywords(vars(parser.parse_args(argv)))
+    return vars(parser.parse_args(argv))
 
 
 def _common(parser: argparse.ArgumentParser) -> None:
@@ -61,30 +70,37 @@ def _common(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--debug", action="store_true", help="show stack traces")
 
 
-def _keywords(flags: dict) -> dict:
-    keywords = {"data_dir": flags.pop("out"), "splits": _pairs(flags.pop("split"))}
+def keywords(flags: dict) -> dict:
+    """The keywords of `prepare`. Raises UserError for splits that repeat."""
+    flags = {name: value for name, value in flags.items() if name != "debug"}
+    made = {"data_dir": flags.pop("out"), "splits": _pairs(flags.pop("split"))}
     if flags.get("images"):
         images = flags.pop("images")
-        keywords["images"] = images[0] if "=" not in images[0] else _pairs(images)
+        split, found, _ = images[0].partition("=")
+        one = len(images) == 1 and not (found and split in made["splits"])
+        made["images"] = images[0] if one else _pairs(images)
     classes = flags.pop("classes")
     if classes:
-        keywords["classes"] = tuple(name.strip() for name in classes.split(","))
-    return keywords | flags
+        made["classes"] = tuple(name.strip() for name in classes.split(","))
+    return made | flags
 
 
 def _pairs(given: list[str]) -> dict[str, str]:
     """{name: value} of NAME=VALUE; a name alone is its own value."""
-    split = [item.partition("=") for item in given]
-    return {name: value or name for name, _, value in split}
+    made: dict[str, str] = {}
+    for item in given:
+        name, _, value = item.partition("=")
+        if name in made:
+            raise UserError(f"{name!r} is named twice, as {made[name]!r} and {value!r}")
+        made[name] = value or name
+    return made
 
 
 def main() -> None:
-    keywords = arguments()
-    keywords.pop("debug")
-    try:
-        prepare(log=print, **keywords)
-    except cli.EXPECTED as error:
-        cli.fail(error)
+    flags = arguments()
+    cli.tolerate_odd_streams()
+    with cli.reported():
+        prepare(log=print, **keywords(flags))
 
 
 if __name__ == "__main__":

@@ -1,61 +1,84 @@
-"""COCO's instance files: one JSON with images, annotations and categories."""
+"""COCO's instance files: one JSON with images, annotations and categories.
 
+Of the file's text only the images become objects at once; the annotations of an image
+are parsed when it is read.
+"""
+
+import functools
 import hashlib
+import itertools
 import json
+from array import array
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from detjax.data import lint, rle
-from detjax.data.records import Annotation, Dataset, Problem, Record
+from detjax import files
+from detjax.data import coco_rows, jsonwalk, lint, records
+from detjax.data.coco_rows import Categories, brief, categories_of, image_id, whole
+from detjax.data.records import Catalogue, Dataset, Problem, Reading, Record
+from detjax.errors import UserError
+
+_ADVICE = "COCO's instance files have images, annotations and categories"
 
 
-class Categories(NamedTuple):
-    """The classes of a file and where its category ids point."""
+class Entry(NamedTuple):
+    """An image of the file, and the texts of its annotations."""
 
-    names: tuple[str, ...]
-    labels: dict[int, int]  # category id -> label
-    unwanted: dict[int, str]  # category id -> name, where classes were chosen
-    keypoints: tuple[str, ...]
-
-    def ids(self) -> tuple[int, ...]:
-        """The category id of every label."""
-        return tuple(sorted(self.labels, key=self.labels.__getitem__))
+    id: int | str
+    file_name: str
+    height: int  # as declared, 0 for nothing
+    width: int
+    texts: Sequence[str] = ()
 
 
-def read_splits(
+def catalogues(
     *,
     splits: Mapping[str, str | Path],
     images: str | Path | Mapping[str, str | Path],
     classes: Sequence[str] | None = None,
-) -> dict[str, Dataset]:
+    allow_outside: bool = False,
+) -> dict[str, Catalogue]:
     """The splits, each of its own JSON; `images` is one folder or one for each split.
 
-    Raises ValueError where a split has no folder.
+    File names that lead out of the folder are problems unless `allow_outside`. Raises
+    UserError where a split has no folder.
     """
     folders = images if isinstance(images, Mapping) else dict.fromkeys(splits, images)
     missing = [split for split in splits if split not in folders]
     if missing:
-        raise ValueError(f"no image folder for {', '.join(missing)}; name one for each")
+        raise UserError(f"no image folder for {', '.join(missing)}; name one for each")
     return {
-        split: read(file, folders[split], split, classes)
+        split: catalogue(file, folders[split], split, classes, allow_outside)
         for split, file in splits.items()
     }
 
 
-def digests(*, splits, images, classes=None) -> dict[str, str]:
+def read_splits(**arguments: Any) -> dict[str, Dataset]:
+    """What `catalogues` finds, in memory."""
+    return {s: records.collect(c) for s, c in catalogues(**arguments).items()}
+
+
+def digests(
+    *, splits, images=None, classes=None, allow_outside=False
+) -> dict[str, str]:
     """A digest of the annotations of each split.
 
-    Raises FileNotFoundError where they are gone.
+    Raises MissingFileError where they are gone.
     """
-    found = {}
-    for split, file in splits.items():
-        with open(Path(file).expanduser(), "rb") as stream:
-            digest = hashlib.file_digest(stream, "sha256").hexdigest()
-        found[split] = f"annotations {digest[:16]}"
-    return found
+    return {split: f"annotations {digest(Path(f))}" for split, f in splits.items()}
+
+
+def digest(path: Path) -> str:
+    """16 digits of SHA-256 of the file `path`, which is read in parts."""
+    path = lint.expanded(path)
+    with files.reading(path):
+        if path.exists() and not path.is_file():
+            raise UserError(f"{path} is {files.kind(path.stat().st_mode)}, not a file")
+        with open(path, "rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()[:16]
 
 
 def read(
@@ -63,248 +86,184 @@ def read(
     images: str | Path,
     split: str = "train",
     classes: Sequence[str] | None = None,
+    allow_outside: bool = False,
 ) -> Dataset:
+    """One split in memory; see `catalogue`."""
+    return records.collect(catalogue(file, images, split, classes, allow_outside))
+
+
+def catalogue(
+    file: str | Path,
+    images: str | Path,
+    split: str = "train",
+    classes: Sequence[str] | None = None,
+    allow_outside: bool = False,
+) -> Catalogue:
     """One split, in the file's order of images and, in each, of annotations.
 
-    Labels follow increasing category ids, or `classes`, of which the file must know
-    each. Boxes become xyxy, polygons and run lengths compressed codes. A missing area
-    is the mask's, else the box's; a missing box is the mask's. Raises ValueError where
-    the file is not such a JSON.
+    Ids of images are kept as they are given, text or whole numbers. Labels follow
+    increasing category ids, or `classes`, of which the file must know each. Boxes
+    become xyxy, polygons and run lengths compressed codes. A missing area is the
+    mask's, else the box's; a missing box is the mask's. Raises UserError where the file
+    is not such a JSON.
     """
-    file, folder = Path(file).expanduser(), Path(images).expanduser()
+    file, folder = lint.expanded(file), lint.expanded(images)
     lint.check_folder(folder)
-    content = load(file)
-    categories = categories_of(content["categories"], file.name, classes)
     problems: list[Problem] = []
-    records = _records(content["images"], folder, file, problems)
-    numbers = {record.id for record in records}
-    records = lint.good_images(records, problems)
-    rows = _rows_of_images(content["annotations"], numbers, file.name, problems)
-    for record in records:
-        found = [
-            _annotation(row, record, categories) for row in rows.get(record.id, [])
-        ]
-        lint.good_annotations(record, found, problems)
-    return Dataset(
+    found: list[tuple[Entry, int | str, str]] = []
+    lost: list[Problem] = []
+    rows, kinds = _Rows(file, lost), []
+    places = itertools.count()
+
+    def take_image(row: dict[str, Any], start: int, end: int) -> None:
+        entry = _entry(row, next(places), file.name, problems)
+        if entry:
+            found.append((entry, entry.id, entry.file_name))
+
+    takes = {
+        "images": take_image,
+        "annotations": rows.take,
+        "categories": lambda row, start, end: kinds.append(row),
+    }
+    text = jsonwalk.walk(file, takes, _ADVICE)
+    categories = categories_of(kinds, file.name, classes)
+    entries = list(records.unique(found, problems))
+    lines = rows.of({str(entry.id): i for i, entry in enumerate(entries)})
+    return Catalogue(
         split,
         categories.names,
-        records,
-        problems,
+        Entries(entries, text, *lines),
+        functools.partial(
+            read_entry,
+            folder=folder,
+            categories=categories,
+            allow_outside=allow_outside,
+        ),
+        problems + lost,
         categories.keypoints,
         categories.ids(),
+        text_ids=any(isinstance(entry.id, str) for entry in entries),
     )
 
 
-def load(file: Path) -> dict[str, list[dict[str, Any]]]:
-    """The three lists of an instance file.
-
-    Raises ValueError where it is no JSON, half a JSON, or another kind of JSON.
-    """
-    try:
-        content = json.loads(file.read_bytes())
-    except json.JSONDecodeError as error:
-        cut = error.pos >= len(error.doc.rstrip()) or "Unterminated" in error.msg
-        why = "it ends too early: get it again" if cut else "mend it or get it again"
-        raise ValueError(
-            f"{file} is not JSON at line {error.lineno}, column {error.colno} "
-            f"({error.msg}); {why}"
-        ) from error
-    except UnicodeDecodeError as error:
-        raise ValueError(
-            f"{file} is not JSON but binary at byte {error.start}"
-        ) from error
-    for key in ("images", "annotations", "categories"):
-        rows = content.get(key) if isinstance(content, dict) else None
-        if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
-            raise ValueError(
-                f"{file} has no list of {key}; COCO's instance files have images, "
-                "annotations and categories"
-            )
-    if any("segments_info" in row for row in content["annotations"][:1]):
-        raise ValueError(f"{file} is a panoptic file; give the file of instances")
-    return content
+def read_entry(
+    entry: Entry, folder: Path, categories: Categories, allow_outside: bool
+) -> Reading:
+    """An image of the file with its annotations, or what is wrong with them."""
+    record = Record(
+        entry.id, entry.file_name, entry.height, entry.width, folder / entry.file_name
+    )
+    fault = lint.fault_of_name(entry.file_name, allow_outside)
+    if fault:
+        subject = f"image {entry.id}"
+        return Reading(None, [Problem(subject, entry.file_name, *fault)])
+    reading = lint.read_image(record)
+    if reading.record is None:
+        return reading
+    found = [
+        coco_rows.annotation(json.loads(text), record, categories)
+        for text in entry.texts
+    ]
+    return reading._replace(problems=lint.good_annotations(record, found))
 
 
-def categories_of(
-    rows: Sequence[dict[str, Any]], file: str, classes: Sequence[str] | None = None
-) -> Categories:
-    """The classes, in increasing order of ids, which may have holes.
+class Entries(Sequence[Entry]):
+    """The images of a file; the texts of their annotations are cut out when asked."""
 
-    Raises ValueError for ids or names that repeat, for chosen classes that the file
-    does not have, and for categories whose keypoints differ.
-    """
-    names: dict[int, str] = {}
-    for row in rows:
-        number, name = whole(row.get("id")), row.get("name")
-        if number is None or not isinstance(name, str) or not name:
-            raise ValueError(f"{file} has a category without an id or a name: {row}")
-        if number in names or name in names.values():
-            raise ValueError(f"{file} has category {number} ({name}) twice")
-        names[number] = name
-    chosen = tuple(classes or (names[number] for number in sorted(names)))
-    unknown = [name for name in chosen if name not in names.values()]
-    if unknown:
-        raise ValueError(
-            f"{file} has no category {', '.join(unknown)}; it has "
-            f"{', '.join(names.values())}"
-        )
-    points = {tuple(row["keypoints"]) for row in rows if row.get("keypoints")}
-    if len(points) > 1:
-        raise ValueError(f"{file} has categories with different keypoints; split it")
-    labels = {n: chosen.index(name) for n, name in names.items() if name in chosen}
-    unwanted = {n: name for n, name in names.items() if name not in chosen}
-    return Categories(chosen, labels, unwanted, next(iter(points), ()))
+    def __init__(self, entries: list[Entry], text: str, first, starts, ends):
+        self._entries, self._text, self._first = entries, text, first
+        self._starts, self._ends = starts, ends
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def __getitem__(self, index):
+        own = slice(self._first[index], self._first[index + 1])
+        spans = zip(self._starts[own].tolist(), self._ends[own].tolist(), strict=True)
+        return self._entries[index]._replace(texts=[self._text[i:j] for i, j in spans])
 
 
-def _records(
-    rows: Sequence[dict[str, Any]], folder: Path, file: Path, problems: list[Problem]
-) -> list[Record]:
-    records = []
-    for position, row in enumerate(rows):
-        number, name = whole(row.get("id")), row.get("file_name")
-        if number is None or not isinstance(name, str) or not name:
-            detail = f"lacks a whole number as id or a file_name: {_brief(row)}"
-            problems.append(
-                Problem(
-                    f"image at place {position}", file.name, "malformed image", detail
-                )
-            )
-            continue
-        height, width = whole(row.get("height")), whole(row.get("width"))
-        records.append(Record(number, name, height or 0, width or 0, folder / name))
-    return records
+class _Rows:
+    """Where the annotations of a file lie, and what image each belongs to."""
 
+    def __init__(self, file: Path, problems: list[Problem]):
+        self._file, self._problems = file, problems
+        self._images: dict[str | None, int] = {}  # image_id as text -> number
+        self._numbers = array("q")  # of the image
+        self._ids, self._starts, self._ends = array("q"), array("q"), array("q")
+        self._seen: set[int] = set()
+        self._place = -1
 
-def _rows_of_images(
-    rows: Sequence[dict[str, Any]],
-    images: set[int],
-    file: str,
-    problems: list[Problem],
-) -> dict[int, list[dict[str, Any]]]:
-    """The annotations of each image, those left out that have no image or no own id."""
-    found: dict[int, list[dict[str, Any]]] = {}
-    seen = set()
-    for position, row in enumerate(rows):
-        number, image = whole(row.get("id")), whole(row.get("image_id"))
+    def take(self, row: dict[str, Any], start: int, end: int) -> None:
+        """Notes one annotation, unless it has no id of its own."""
+        self._place += 1
+        if not self._place and "segments_info" in row:
+            raise UserError("it is a panoptic file; give the file of instances")
+        number, given = whole(row.get("id")), row.get("image_id")
         subject, fault = f"annotation {row.get('id')}", None
         if number is None:
-            subject = f"annotation at place {position}"
-            fault = (
-                "malformed annotation",
-                f"has no whole number as id: {_brief(row)}",
-            )
-        elif number in seen:
+            subject = f"annotation at place {self._place}"
+            detail = f"has no whole number as id: {brief(row)}"
+            fault = ("malformed annotation", detail)
+        elif not -(1 << 63) <= number < 1 << 63:
+            detail = "has an id beyond 64 bits; give it a smaller one"
+            fault = ("id beyond 64 bits", detail)
+        elif number in self._seen:
             fault = ("duplicate id", "has the id of an earlier annotation")
-        elif image is None or image not in images:
-            detail = f"belongs to image {row.get('image_id')}, which is not in the file"
-            fault = ("unknown image", detail)
-        seen.add(number)
         if fault:
-            problems.append(Problem(subject, file, *fault))
-        elif image is not None:
-            found.setdefault(image, []).append(row)
-    return found
+            self._problems.append(Problem(subject[:80], self._file.name, *fault))
+            return
+        self._seen.add(number)
+        image = image_id(given)
+        key = None if image is None else str(image)
+        if key is None:
+            self._unknown(number, given)
+        self._numbers.append(self._images.setdefault(key, len(self._images)))
+        self._ids.append(number)
+        self._starts.append(start)
+        self._ends.append(end)
 
-
-def _annotation(
-    row: dict[str, Any], record: Record, categories: Categories
-) -> Annotation | Problem:
-    """The object behind a row, or what is malformed in it."""
-    reason = "unknown category"
-    try:
-        label = _label(row, categories)
-        reason = "malformed mask"
-        mask = _mask(row.get("segmentation"), record)
-        reason = "malformed box"
-        box = _box(row.get("bbox"), mask)
-        reason = "malformed area"
-        area = _area(row.get("area"), mask, box)
-        reason = "malformed keypoints"
-        points = _keypoints(row.get("keypoints"), len(categories.keypoints))
-    except ValueError as error:
-        return lint.annotation_problem(row["id"], record, reason, str(error))
-    return Annotation(
-        id=int(row["id"]),
-        box=box,
-        label=label,
-        area=area,
-        crowd=bool(row.get("iscrowd")),
-        rle=mask and mask.rle,
-        keypoints=points,
-    )
-
-
-def _label(row: dict[str, Any], categories: Categories) -> int:
-    number = whole(row.get("category_id"))
-    if number in categories.labels:
-        return categories.labels[number]
-    if number in categories.unwanted:
-        name = categories.unwanted[number]
-        raise ValueError(f"has class {name!r}, which is not among the chosen ones")
-    raise ValueError(
-        f"has category {row.get('category_id')}, which the file does not list"
-    )
-
-
-def _mask(given: Any, record: Record) -> rle.Instance | None:
-    """The mask behind a `segmentation`, None where there is none."""
-    if not given:
-        return None
-    size = (record.height, record.width)
-    if isinstance(given, list):
-        try:
-            polygons = [[float(x) for x in polygon] for polygon in given]
-        except (TypeError, ValueError) as error:
-            raise ValueError("has polygons that are not lists of numbers") from error
-        return rle.measure(rle.from_polygons(polygons, size), size)
-    if not isinstance(given, dict) or not {"counts", "size"} <= set(given):
-        raise ValueError("has a mask that is neither polygons nor run lengths")
-    if given["size"] != list(size):
-        raise ValueError(
-            f"has a mask of (height, width) {given['size']} in an image of {list(size)}"
+    def _unknown(self, number: int, given: Any) -> None:
+        shown = brief(given)
+        detail = f"belongs to image {shown}, which is not in the file"
+        subject = f"annotation {number}"
+        self._problems.append(
+            Problem(subject, self._file.name, "unknown image", detail)
         )
-    counts = given["counts"]
-    make = rle.from_runs if isinstance(counts, list) else rle.from_text
-    return rle.measure(make(counts, size), size)
+
+    def of(self, places: Mapping[str, int]) -> tuple[list[int], np.ndarray, np.ndarray]:
+        """[n + 1] where the rows begin of each of n images, and the rows' texts.
+
+        `places` is where an image is, by its id as text.
+        """
+        self._seen.clear()
+        known = np.array([places.get(key, -1) for key in self._images], np.int64)
+        names = list(self._images)
+        numbers = np.frombuffer(self._numbers, np.int64)
+        owners = known[numbers] if len(known) else numbers
+        for row in np.flatnonzero(owners < 0).tolist():
+            if names[numbers[row]] is not None:
+                self._unknown(self._ids[row], names[numbers[row]])
+        order = np.argsort(owners, kind="stable")[int((owners < 0).sum()) :]
+        counts = np.bincount(owners[order], minlength=len(places))
+        first = [0, *itertools.accumulate(counts.tolist())]
+        starts, ends = (np.frombuffer(x, np.int64) for x in (self._starts, self._ends))
+        return first, starts[order], ends[order]
 
 
-def _box(given: Any, mask: rle.Instance | None) -> lint.Box:
-    if not given and mask is not None:
-        return mask.box
-    x, y, w, h = _numbers(given, 4, "box")
-    return x, y, x + w, y + h
-
-
-def _area(given: Any, mask: rle.Instance | None, box: lint.Box) -> float:
-    if given is not None:
-        return _numbers([given], 1, "area")[0]
-    return mask.area if mask else (box[2] - box[0]) * (box[3] - box[1])
-
-
-def _keypoints(given: Any, count: int) -> np.ndarray | None:
-    if not given or not count:
+def _entry(
+    row: dict[str, Any], place: int, file: str, problems: list[Problem]
+) -> Entry | None:
+    """The image of a row, None with a problem more where there is none."""
+    number, name = image_id(row.get("id")), row.get("file_name")
+    subject = f"image at place {place}"
+    if number is None or not isinstance(name, str) or not name:
+        detail = f"lacks a whole number or text as id, or a file_name: {brief(row)}"
+        problems.append(Problem(subject, file, "malformed image", detail))
         return None
-    points = _numbers(given, 3 * count, "keypoints")
-    return np.array(points, np.float32).reshape(count, 3)
-
-
-def _numbers(given: Any, count: int, what: str) -> list[float]:
-    try:
-        numbers = [float(x) for x in given]
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"has {what} {given}: not {count} numbers") from error
-    if len(numbers) != count:
-        raise ValueError(f"has {what} of {len(numbers)} numbers, not {count}")
-    return numbers
-
-
-def whole(value: Any) -> int | None:
-    """`value` as a whole number, None where it is none."""
-    try:
-        return int(value) if int(value) == float(value) else None
-    except (TypeError, ValueError, OverflowError):
+    if isinstance(number, int) and not -(1 << 63) <= number < 1 << 63:
+        detail = f"has the id {brief(number)}, beyond 64 bits; write it as a string"
+        problems.append(Problem(subject, file, "id beyond 64 bits", detail))
         return None
-
-
-def _brief(row: dict[str, Any]) -> str:
-    return str(row)[:80]
+    height, width = whole(row.get("height")), whole(row.get("width"))
+    return Entry(number, name, max(height or 0, 0), max(width or 0, 0))

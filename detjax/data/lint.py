@@ -5,153 +5,181 @@ append the rest to `problems`. Nothing is mended but boxes that stick out of the
 by a pixel or less, which are cut.
 """
 
+import math
 import os
-from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-import cv2
-import numpy as np
-from tqdm import tqdm
+from detjax.data import images, rle
+from detjax.data.images import Fault, Size
+from detjax.data.records import Annotation, Box, Problem, Reading, Record, shown
+from detjax.errors import MissingFileError, UserError
 
-from detjax.data import pixels, rle
-from detjax.data.records import Annotation, Box, Dataset, Problem, Record
-
-Size = tuple[int, int]  # (h, w)
-
-# As (reason, detail) of a `Problem`.
-Fault = tuple[str, str]
-
-_SHOWN = 20
+_SHOWN, _LONGEST = 20, 600
 
 
 def check_choice(on_error: str) -> None:
-    """Raises ValueError where `on_error` is neither "fail" nor "skip"."""
+    """Raises UserError where `on_error` is neither "fail" nor "skip"."""
     if on_error not in ("fail", "skip"):
-        raise ValueError(f"on_error is {on_error!r}; take 'fail' or 'skip'")
+        raise UserError(f"on_error is {on_error!r}; take 'fail' or 'skip'")
 
 
-def settle(datasets: Iterable[Dataset], on_error: str) -> None:
-    """Raises ValueError that lists the problems, unless they are to be skipped."""
+def settle(problems: Sequence[Problem], on_error: str) -> None:
+    """Raises UserError that lists the problems, unless they are to be skipped."""
     check_choice(on_error)
-    problems = [str(p) for d in datasets for p in d.problems]
     if not problems or on_error == "skip":
         return
+    told = [_short(str(problem)) for problem in problems[:_SHOWN]]
     if len(problems) > _SHOWN:
-        more = len(problems) - _SHOWN
-        problems = [*problems[:_SHOWN], f"and {more} more, which skipping lists"]
+        told += [f"and {len(problems) - _SHOWN} more, which skipping lists"]
     advice = "drop such with --on-error=skip (on_error='skip') or fix the files"
-    if len(problems) == 1:
-        raise ValueError(f"{problems[0]}; {advice}")
-    raise ValueError("\n  ".join(["bad annotations:", *problems]) + f"\n{advice}")
+    if len(told) == 1:
+        raise UserError(f"{told[0]}; {advice}")
+    raise UserError("\n  ".join(["bad annotations:", *told]) + f"\n{advice}")
 
 
-def good_images(records: Iterable[Record], problems: list[Problem]) -> list[Record]:
-    """The records whose image can be read, with the size that it really has.
+def _short(text: str) -> str:
+    """`text` in one line, cut where it is longer than anybody reads."""
+    text = " ".join(text.split())
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
 
-    A record's height and width are what its annotation file declares, 0 for nothing.
+
+def check_classes(classes: Sequence[str], where: str = "") -> None:
+    """Raises UserError for class names that a data set cannot have.
+
+    tfds keeps them in a file, one a line.
     """
-    records = list(unique(records, problems))
-    kept = []
-    for record, (size, fault) in zip(records, _look_at_all(records), strict=True):
-        fault = fault or _compare_sizes((record.height, record.width), size)
-        if fault:
-            problems.append(Problem(f"image {record.id}", record.file_name, *fault))
-        else:
-            record.height, record.width = size
-            kept.append(record)
-    return kept
+    of = f" of {where}" if where else ""
+    if not classes:
+        raise UserError(f"there is no class{of}, no category: name one at least")
+    seen = set()
+    for name in classes:
+        bare = name.strip()
+        if not bare or len(f"{name}.".splitlines()) > 1:
+            what = "has line breaks" if bare else "is nothing but spaces"
+            raise UserError(f"the class name {name!r}{of} {what}; give it another")
+        if shown(name) != name:
+            raise UserError(f"the class name {shown(name)!r}{of} is not Unicode")
+        if bare in seen:
+            raise UserError(f"the class {bare!r}{of} is there twice; rename one")
+        seen.add(bare)
+
+
+def expanded(path: str | Path) -> Path:
+    """`path` with its ~ or ~user replaced. Raises UserError for a user that is none."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        raise UserError(f"{path} is in the home of a user who is not known") from None
 
 
 def check_folder(folder: Path) -> None:
-    """Raises FileNotFoundError where there is no such folder of images."""
-    if not folder.is_dir():
-        raise FileNotFoundError(f"no folder {folder}; give the one of the images")
+    """Raises MissingFileError where there is no such folder of images."""
+    if not os.path.isdir(folder):
+        raise MissingFileError(f"no folder {folder}; give the one of the images")
 
 
-def unique(records: Iterable[Record], problems: list[Problem]) -> Iterator[Record]:
-    """The records but those that repeat an id."""
-    seen: dict[int, str] = {}
-    for record in records:
-        if record.id in seen:
-            detail = f"has the id of {seen[record.id]}"
-            problems.append(
-                Problem(f"image {record.id}", record.file_name, "duplicate id", detail)
-            )
-        else:
-            seen[record.id] = record.file_name
-            yield record
+def fault_of_name(name: str, allow_outside: bool = False) -> Fault | None:
+    """What is wrong with a file name out of an annotation file, if anything is.
 
-
-def _look_at_all(records: list[Record]) -> Iterator[tuple[Size, Fault | None]]:
-    # OpenCV decodes without the interpreter's lock, so that threads are enough.
-    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        looks = pool.map(lambda record: look(record.path), records)
-        # disable=None: a bar for people, none in a log file.
-        yield from tqdm(looks, "images", len(records), disable=None, delay=2)
-
-
-def look(path: Path) -> tuple[Size, Fault | None]:
-    """The size of the image at `path` and, where it cannot be read, what is wrong."""
+    Names that lead out of the folder are, unless they are allowed: whoever wrote the
+    file would choose what is read.
+    """
     try:
-        data = path.read_bytes()
-    except OSError as error:
-        why = "does not exist" if isinstance(error, FileNotFoundError) else str(error)
-        return (0, 0), ("missing image", f"has no image file: {path} {why}")
-    if cut_off(data):
-        return (0, 0), ("unreadable image", f"is cut off after {len(data)} bytes")
-    # Grey is quickest, and all of a JPEG's data is read for it.
-    flags = cv2.IMREAD_GRAYSCALE | cv2.IMREAD_IGNORE_ORIENTATION
-    try:
-        return pixels.decode(data, flags).shape[:2], None
-    except ValueError:
-        return (0, 0), ("unreadable image", f"cannot be decoded: {path}")
+        name.encode()
+    except UnicodeEncodeError:
+        return "file name not Unicode", "has a file name that is not Unicode: rename it"
+    if "\0" in name:
+        return "malformed file name", "has a file name with a zero byte"
+    if not allow_outside and _leads_out(name):
+        detail = f"has a file outside the folder, {name}; allow it with --allow-outside"
+        return "file outside the folder", f"{detail} (allow_outside=True)"
+    return None
 
 
-def cut_off(data: bytes) -> bool:
-    """Whether a JPEG or PNG lacks its end; decoders fill the rest with grey."""
-    if data.startswith(b"\xff\xd8\xff"):
-        # An end marker before the last scan is that of an embedded preview.
-        return data.rfind(b"\xff\xd9") < data.rfind(b"\xff\xda")
-    if data.startswith(b"\x89PNG"):
-        return b"IEND\xaeB`\x82" not in data
-    return not data
+def _leads_out(name: str) -> bool:
+    return os.path.isabs(name) or os.path.normpath(name).split(os.sep)[0] == os.pardir
 
 
-def _compare_sizes(declared: Size, size: Size) -> Fault | None:
+def read_image(record: Record) -> Reading:
+    """`record` with its image, upright, and the size that it really has.
+
+    A record's height and width are what its annotation file declares, 0 for nothing.
+    """
+    seen = images.look(record.path)
+    turned = seen.turned > 1
+    fault = seen.fault or _compare_sizes((record.height, record.width), seen)
+    if fault:
+        problem = Problem(f"image {record.id}", record.file_name, *fault)
+        return Reading(None, [problem], turned)
+    record.height, record.width = seen.size
+    record.image = seen.data
+    return Reading(record, [], turned)
+
+
+def _compare_sizes(declared: Size, seen: images.Look) -> Fault | None:
+    size = seen.size
     if 0 in declared or declared == size:
         return None
     says = (
         f"is declared {declared[1]} x {declared[0]} but is {size[1]} x {size[0]} pixels"
     )
+    if declared == size[::-1] and seen.turned >= 5:
+        detail = f"is rotated by EXIF (orientation {seen.turned}): {says} upright"
+        return "rotated by EXIF", f"{detail}, as annotations have to be"
     if declared == size[::-1]:
         return "swapped height and width", f"{says}: height and width are swapped"
     return "wrong image size", says
 
 
 def good_annotations(
-    record: Record, found: Iterable[Annotation | Problem], problems: list[Problem]
-) -> None:
-    """Gives a record what is sound of its annotations `found`, boxes cut to it."""
-    size = (record.height, record.width)
-    for item in found:
+    record: Record,
+    found: Iterable[Annotation | Problem],
+    file: str = "",
+) -> list[Problem]:
+    """The problems of the annotations `found`; the record gets the rest, boxes cut.
+
+    With `file` annotations have no ids of their own there, and sentences count them.
+    """
+    size, problems = (record.height, record.width), []
+    for number, item in enumerate(found, 1):
         if isinstance(item, Problem):
             problems.append(item)
             continue
         fault = fault_of(item, size)
-        if fault:
-            problems.append(annotation_problem(item.id, record, *fault))
-        else:
+        if not fault:
             item.box = cut_box(item.box, size)
             record.annotations.append(item)
+        elif file:
+            problems.append(object_problem(number, record, file, *fault))
+        else:
+            problems.append(annotation_problem(item.id, record, *fault))
+    return problems
 
 
 def annotation_problem(
     number: int | str, record: Record, reason: str, detail: str
 ) -> Problem:
-    """A problem of an annotation of `record`."""
+    """A problem of an annotation of `record` that has an id."""
     subject = f"annotation {number} of image {record.id}"
     return Problem(subject, record.file_name, reason, detail)
+
+
+def object_problem(
+    number: int, record: Record, file: str, reason: str, detail: str
+) -> Problem:
+    """A problem of object `number` in the annotation `file` of `record`."""
+    subject = f"object {number} of image {record.id}"
+    return Problem(subject, f"{file} of {record.file_name}", reason, detail)
+
+
+# Ids of objects in files that give them none: independent of other images.
+MOST_OBJECTS = 1_000_000
+
+
+def object_id(image: int, number: int) -> int:
+    """The id of object `number`, from 1, of image number `image`."""
+    return image * MOST_OBJECTS + number
 
 
 def fault_of(annotation: Annotation, size: Size) -> Fault | None:
@@ -159,19 +187,37 @@ def fault_of(annotation: Annotation, size: Size) -> Fault | None:
     return (
         _fault_of_numbers(annotation)
         or fault_of_box(annotation.box, size)
+        or _fault_of_keypoints(annotation, size)
         or _fault_of_mask(annotation, size)
     )
 
 
 def _fault_of_numbers(annotation: Annotation) -> Fault | None:
-    numbers = [*annotation.box, annotation.area]
-    if annotation.keypoints is not None:
-        numbers += annotation.keypoints.ravel().tolist()
-    if np.isfinite(numbers).all():
+    box, points = annotation.box, annotation.keypoints
+    if not all(map(math.isfinite, box)):
+        return "number not finite", f"has box {show(box)}: a number is not finite"
+    finite = points is None or all(map(math.isfinite, points.ravel().tolist()))
+    if not (finite and math.isfinite(annotation.area)):
+        return "number not finite", "has area or keypoint: a number is not finite"
+    if annotation.area < 0:
+        return "negative area", f"has an area of {annotation.area:g}"
+    return None
+
+
+def _fault_of_keypoints(annotation: Annotation, size: Size) -> Fault | None:
+    if annotation.keypoints is None:
         return None
-    what = "box" if not np.isfinite(annotation.box).all() else "area or keypoint"
-    shown = f" {show(annotation.box)}" if what == "box" else ""
-    return "number not finite", f"has {what}{shown}: a number is not finite"
+    h, w = size
+    for x, y, seen in annotation.keypoints.tolist():
+        if seen not in (0, 1, 2):
+            detail = f"has a keypoint of visibility {seen:g}: not 0, 1 or 2"
+            return "malformed keypoints", detail
+        if seen and not (-w <= x <= 2 * w and -h <= y <= 2 * h):
+            detail = (
+                f"has a keypoint at [{x:g}, {y:g}], far outside the {w} x {h} image"
+            )
+            return "keypoint far outside the image", detail
+    return None
 
 
 def fault_of_box(box: Box, size: Size) -> Fault | None:

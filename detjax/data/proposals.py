@@ -1,12 +1,10 @@
 """Boxes that may hold an object, found without learning: what R-CNN classifies.
 
-They are a field of a data set, made once with it: `prepare` calls `add`.
+They are a field of a data set, made once with it: `prepare` calls `of`.
 """
 
 import functools
-import os
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import cv2
@@ -14,8 +12,8 @@ import numpy as np
 from pycocotools import mask as rle
 
 from detjax.data import pixels
-from detjax.data.builder import encoded
 from detjax.data.records import Record
+from detjax.errors import UserError
 
 
 def selective_search(
@@ -34,7 +32,7 @@ def selective_search(
     shrunk for it (R-CNN takes them at a width of 500). Boxes with a side under
     `min_side` of the image's pixels are left out, and of the rest `limit` stay.
 
-    The same image gives the same boxes in the same order. Raises ValueError for another
+    The same image gives the same boxes in the same order. Raises UserError for another
     `mode`.
 
     Uijlings et al., Selective Search for Object Recognition, IJCV 2013. As there the
@@ -42,7 +40,7 @@ def selective_search(
     depth is not known here and its rank by size stands for it.
     """
     if mode not in ("fast", "quality"):
-        raise ValueError(f"mode={mode!r} is not 'fast' or 'quality'")
+        raise UserError(f"mode={mode!r} is not 'fast' or 'quality'")
     h, w = image.shape[:2]
     scale = min(1.0, max_side / max(h, w)) if max_side else 1.0
     size = max(1, round(w * scale)), max(1, round(h * scale))
@@ -63,12 +61,17 @@ def selective_search(
     return _ranked(boxes)[:limit].astype(np.float32)
 
 
+def check() -> None:
+    """Raises UserError that says what to install where proposals cannot be made."""
+    _search()
+
+
 def _search() -> Any:
-    """OpenCV's selective search; raises ImportError that says what to install."""
+    """OpenCV's selective search; raises UserError that says what to install."""
     try:
         modules = cv2.ximgproc  # type: ignore[attr-defined]
     except AttributeError as error:
-        raise ImportError(
+        raise UserError(
             "this OpenCV has no ximgproc, which selective search needs: replace "
             "opencv-python-headless by opencv-contrib-python-headless"
         ) from error
@@ -88,18 +91,25 @@ METHODS: dict[str, Callable[..., np.ndarray]] = {"selective_search": selective_s
 
 
 def complete(asked: Mapping[str, Any]) -> dict[str, Any]:
-    """What `add` is asked for, defaults included, as JSON would hold it.
+    """What `of` is asked for, defaults included, as JSON would hold it.
 
-    Raises ValueError for an unknown method or keyword.
+    Raises UserError for an unknown method or keyword.
     """
     method, given = _split(asked)
     known = dict(METHODS[method].__kwdefaults__)
-    unknown = sorted(set(given) - set(known))
+    unknown = sorted(map(str, set(given) - set(known)))
     if unknown:
-        raise ValueError(
+        raise UserError(
             f"proposals by {method} know no {', '.join(unknown)}; they take "
             f"{', '.join(known)}"
         )
+    for name, value in given.items():
+        word = isinstance(known[name], str)
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        sound = isinstance(value, str) if word else number and value >= 0
+        if not sound and not (value is None and name == "max_side"):
+            what = "a word" if word else "a number from 0 up"
+            raise UserError(f"proposals have {name}={value!r}: not {what}")
     return {"method": method, **known, **given}
 
 
@@ -109,17 +119,18 @@ def finder(asked: Mapping[str, Any]) -> Callable[[np.ndarray], np.ndarray]:
     return functools.partial(METHODS[method], **given)
 
 
-def add(records: Sequence[Record], asked: Mapping[str, Any]) -> None:
-    """Gives every record its proposals, by the `asked` "method" and its keywords.
+def of(record: Record, asked: Mapping[str, Any]) -> np.ndarray:
+    """The proposals [p 4] of a record, by the `asked` "method" and its keywords.
 
-    Threads share the work. Raises ValueError for an image that cannot be decoded.
+    They are in pixels of the upright image, as annotations are, and that is what the
+    record holds. Raises UserError for an image that cannot be decoded.
     """
-    find = finder(asked)
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        for record, boxes in zip(
-            records, pool.map(lambda r: find(_pixels(r)), records), strict=True
-        ):
-            record.proposals = boxes
+    flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
+    try:
+        image = pixels.decode(record.image, flags)
+    except UserError:
+        raise UserError(f"{record.file_name} cannot be decoded") from None
+    return finder(asked)(image)
 
 
 def recall(records: Sequence[Record], threshold: float = 0.5) -> float:
@@ -142,20 +153,10 @@ def _split(asked: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
     given = dict(asked)
     method = given.pop("method", None)
     if method not in METHODS:
-        raise ValueError(
+        raise UserError(
             f"proposals have the method {method!r}; take one of {', '.join(METHODS)}"
         )
     return method, given
-
-
-def _pixels(record: Record) -> np.ndarray:
-    """The image as stored, BGR: proposals are in stored pixels, as annotations are."""
-    flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
-    data = encoded(record)
-    try:
-        return pixels.decode(data, flags)
-    except ValueError:
-        raise ValueError(f"{record.file_name} cannot be decoded") from None
 
 
 def _xywh(boxes: Any) -> np.ndarray:

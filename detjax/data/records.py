@@ -1,15 +1,18 @@
 """Images and their annotations on the host, before anything is resized or padded.
 
-Boxes are xyxy in pixels of the stored image: the first pixel spans 0 to 1, EXIF does
-not rotate. Labels are 0..c-1. A mask is a run-length code in COCO's compressed form
-whose size is the image's.
+Boxes are xyxy in pixels of the upright image: the first pixel spans 0 to 1. What is
+stored is upright, so that no EXIF has to be minded. Labels are 0..c-1. A mask is a
+run-length code in COCO's compressed form whose size is the image's.
 """
 
 import dataclasses
-from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
+
+from detjax.errors import UserError
 
 Box = tuple[float, float, float, float]
 
@@ -32,7 +35,7 @@ class Annotation:
 class Record:
     """One image and its annotations; the pixels are at `path` or encoded in `image`."""
 
-    id: int
+    id: int | str
     file_name: str
     height: int
     width: int
@@ -42,7 +45,7 @@ class Record:
     proposals: np.ndarray | None = None  # [p 4] float32, best first
 
 
-class Unreadable(ValueError):
+class Unreadable(UserError):
     """A record that cannot be read whole: its place in a file, its image or masks."""
 
 
@@ -60,40 +63,85 @@ class Problem:
     detail: str
 
     def __str__(self) -> str:
-        return f"{self.subject} ({self.file}) {self.detail}"
+        return shown(f"{self.subject} ({self.file}) {self.detail}")
+
+
+def shown(text: str) -> str:
+    """`text` as it can be printed: what is not Unicode in it is escaped."""
+    return text.encode("utf-8", "backslashreplace").decode().replace("\0", "\\x00")
+
+
+class Reading(NamedTuple):
+    """What became of one image of a catalogue."""
+
+    record: Record | None  # None where it cannot be used
+    problems: list[Problem]
+    turned: bool = False  # whether EXIF had it rotated or mirrored
+
+
+@dataclasses.dataclass(frozen=True)
+class Catalogue:
+    """What a split consists of, known without touching an image.
+
+    entries   one for each image, light; its items are made when they are asked for
+    read      what an entry becomes: reads and checks the image, whose file, upright, is
+              in the record. It can be pickled, and runs in several processes
+    problems  of the annotation file as a whole
+    text_ids  whether an image's id is text, not a whole number of 64 bits
+    proposed  whether records bring proposals
+    """
+
+    split: str
+    classes: tuple[str, ...]
+    entries: Sequence[Any]
+    read: Callable[[Any], Reading]
+    problems: list[Problem] = dataclasses.field(default_factory=list)
+    keypoints: tuple[str, ...] = ()  # their names, in order
+    category_ids: tuple[int, ...] = ()  # of the classes; () is 1, 2, ...
+    text_ids: bool = False
+    proposed: bool = False
 
 
 @dataclasses.dataclass(slots=True)
 class Dataset:
-    """One split: what is sound in it, and what was wrong with the rest."""
+    """One split in memory: what is sound in it, and what was wrong with the rest."""
 
     split: str
     classes: tuple[str, ...]
     records: list[Record]
     problems: list[Problem] = dataclasses.field(default_factory=list)
-    keypoints: tuple[str, ...] = ()  # their names, in order
-    category_ids: tuple[
-        int, ...
-    ] = ()  # the classes' ids in the source; () is 1, 2, ...
+    keypoints: tuple[str, ...] = ()
+    category_ids: tuple[int, ...] = ()
 
-    def counts(self) -> dict[str, int]:
-        """How many images, objects and kinds of objects there are."""
-        objects = [a for r in self.records for a in r.annotations]
-        return {
-            "images": len(self.records),
-            "images without objects": sum(not r.annotations for r in self.records),
-            "objects": len(objects),
-            "crowd": sum(a.crowd for a in objects),
-            "difficult": sum(a.difficult for a in objects),
-            "with masks": sum(a.rle is not None for a in objects),
-            "with keypoints": sum(a.keypoints is not None for a in objects),
-        }
 
-    def class_counts(self) -> dict[str, int]:
-        """How many objects each class has, the classes without any included."""
-        found = Counter(a.label for r in self.records for a in r.annotations)
-        return {name: found[label] for label, name in enumerate(self.classes)}
+def collect(catalogue: Catalogue) -> Dataset:
+    """The split of `catalogue` in memory; images that EXIF turns are held, too."""
+    records, problems = [], [*catalogue.problems]
+    for record, found, turned in map(catalogue.read, catalogue.entries):
+        problems += found
+        if record is not None:
+            # What is at its path need not be held.
+            record.image = record.image if turned or not record.path else None
+            records.append(record)
+    return Dataset(
+        catalogue.split,
+        catalogue.classes,
+        records,
+        problems,
+        catalogue.keypoints,
+        catalogue.category_ids,
+    )
 
-    def problem_counts(self) -> dict[str, int]:
-        """How many problems there are of each kind, the commonest first."""
-        return dict(Counter(p.reason for p in self.problems).most_common())
+
+def unique(
+    named: Iterable[tuple[Any, int | str, str]], problems: list[Problem]
+) -> Iterator[Any]:
+    """The first of (thing, id, file name) whose id is no other's by its text."""
+    seen: dict[str, str] = {}
+    for thing, number, name in named:
+        first = seen.setdefault(str(number), name)
+        if first is not name:
+            detail = f"has the id of {first}"
+            problems.append(Problem(f"image {number}", name, "duplicate id", detail))
+        else:
+            yield thing

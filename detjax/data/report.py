@@ -2,27 +2,28 @@
 
 import numpy as np
 
-from detjax.data.records import Dataset
+from detjax.data.records import shown
+from detjax.data.summary import Summary
 
 _CLASSES = 20
 
 
-def table(dataset: Dataset) -> str:
+def table(summary: Summary) -> str:
     """Lines on a split: counts, sizes, classes and problems by kind."""
-    lines = [f"{dataset.split}:"]
-    lines += _rows(dataset.counts(), always=("images", "objects"))
-    lines += _sizes(dataset)
-    classes = sorted(dataset.class_counts().items(), key=lambda item: -item[1])
+    lines = [f"{summary.split}:"]
+    lines += _rows(summary.counts(), always=("images", "objects"))
+    lines += _sizes(summary)
+    classes = sorted(summary.class_counts().items(), key=lambda item: -item[1])
     lines += ["  objects of each class:"]
-    lines += _rows(dict(classes[:_CLASSES]), always=dataset.classes, indent=4)
+    lines += _rows(dict(classes[:_CLASSES]), always=summary.classes, indent=4)
     if len(classes) > _CLASSES:
         rest = classes[_CLASSES:]
         total = sum(count for _, count in rest)
         lines += [f"    and {len(rest)} classes with {total} objects"]
-    if dataset.problems:
+    if summary.problems:
         lines += ["  problems:"]
-        lines += _rows(dataset.problem_counts(), indent=4)
-    return "\n".join(lines)
+        lines += _rows(summary.problem_counts(), indent=4)
+    return shown("\n".join(lines))
 
 
 def _rows(counts, always=(), indent: int = 2) -> list[str]:
@@ -33,18 +34,15 @@ def _rows(counts, always=(), indent: int = 2) -> list[str]:
     ]
 
 
-def _sizes(dataset: Dataset) -> list[str]:
+def _sizes(summary: Summary) -> list[str]:
     """The range of image sides and of object sizes (square roots of box areas)."""
     lines = []
-    sides = [(r.width, r.height) for r in dataset.records]
-    if sides:
-        (w1, h1), (w2, h2) = np.min(sides, axis=0), np.max(sides, axis=0)
+    sizes, sides = summary.sizes(), summary.sides()
+    if len(sizes):
+        (h1, w1), (h2, w2) = sizes.min(axis=0), sizes.max(axis=0)
         lines += [f"  {'image sizes':28} {w1} x {h1} to {w2} x {h2}"]
-    boxes = [a.box for r in dataset.records for a in r.annotations]
-    if boxes:
-        corners = np.array(boxes)
-        sizes = np.sqrt((corners[:, 2:] - corners[:, :2]).prod(axis=1))
-        low, middle, high = np.percentile(sizes, [0, 50, 100])
+    if len(sides):
+        low, middle, high = np.percentile(sides, [0, 50, 100])
         lines += [
             f"  {'object sizes in pixels':28} {low:.0f} to {high:.0f}, "
             f"median {middle:.0f}"

@@ -4,11 +4,14 @@ pycocotools does the coding. It believes what it is given, so that codes from fi
 checked here first: one that is too short reads memory that was never set.
 """
 
+import itertools
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 from pycocotools import mask as coco_mask
+
+from detjax.errors import UserError
 
 
 class Instance(NamedTuple):
@@ -29,30 +32,34 @@ def measure(rle: bytes, size: tuple[int, int]) -> Instance:
 def from_runs(runs: Sequence[int], size: tuple[int, int]) -> bytes:
     """The compressed code of the run lengths `runs`.
 
-    Raises ValueError where they are not whole numbers that fill `size` (h, w).
+    Raises UserError where they are not whole numbers that fill `size` (h, w).
     """
-    runs = _checked(runs, size)
-    return coco_mask.frPyObjects({"size": list(size), "counts": runs}, *size)["counts"]
+    if not all(type(n) is int and n >= 0 for n in runs):
+        raise UserError("has a mask whose runs are not all whole numbers from 0 up")
+    total = sum(runs)
+    if total != size[0] * size[1]:
+        raise UserError(_of_another_size(total, size))
+    return encode(np.array(runs, np.int64), np.array([0, len(runs)]))[0]
 
 
 def from_text(text: str | bytes, size: tuple[int, int]) -> bytes:
-    """The compressed code `text`, checked.
+    """The compressed code that means what `text` does, in as few characters as can be.
 
-    Raises ValueError where its runs do not fill `size` (h, w).
+    Others mean one thing here and another to pycocotools. Raises UserError where its
+    runs do not fill `size` (h, w).
     """
     code = text.encode("ascii", "replace") if isinstance(text, str) else text
-    _checked(runs_of(code), size)
-    return code
+    if len(code) > 7 * (size[0] * size[1] + 1):
+        raise UserError("has a mask whose code is longer than any of its image")
+    ends, first = _ends_of_all([code], size)
+    if not len(ends):
+        raise UserError(_of_another_size(0, size))
+    return encode(np.diff(ends, prepend=0), first)[0]
 
 
-def _checked(runs: Sequence[int], size: tuple[int, int]) -> list[int]:
-    if not all(type(n) is int and n >= 0 for n in runs):
-        raise ValueError("has a mask whose runs are not all whole numbers from 0 up")
-    if sum(runs) != size[0] * size[1]:
-        raise ValueError(
-            f"has a mask of {sum(runs)} pixels in an image of {size[0] * size[1]}"
-        )
-    return list(runs)
+def _of_another_size(total: int, size: tuple[int, int]) -> str:
+    shown = total if total < 1 << 64 else "countless"
+    return f"has a mask of {shown} pixels in an image of {size[0] * size[1]}"
 
 
 def runs_of(code: bytes) -> list[int]:
@@ -60,62 +67,96 @@ def runs_of(code: bytes) -> list[int]:
 
     Six bits a character, from character 48: five of the number, lowest first, then one
     that says whether more follow. From the fourth run on, a number is the difference
-    from the run before the last. Raises ValueError for other characters.
+    from the run before the last. Raises UserError for other characters.
     """
-    runs: list[int] = []
-    value = shift = 0
-    for character in code:
-        bits = character - 48
-        if not 0 <= bits < 64:
-            raise ValueError("has a mask that is not a run-length code")
-        value |= (bits & 31) << shift
-        shift += 5
-        if bits & 32:
-            continue
-        if bits & 16:
-            value -= 1 << shift
-        runs.append(value + (runs[-2] if len(runs) > 2 else 0))
-        value = shift = 0
-    if shift:
-        raise ValueError("has a mask whose run-length code is cut off")
-    return runs
+    numbers, first = _numbers_of_all([code])
+    return np.diff(_ends(numbers, first), prepend=0).tolist()
+
+
+def encode(runs: np.ndarray, first: np.ndarray) -> list[bytes]:
+    """The compressed codes of many masks' `runs`; mask i begins at `first[i]`.
+
+    Each number takes as few characters as can be. See `runs_of`.
+    """
+    place = np.arange(len(runs)) - np.repeat(first[:-1], np.diff(first))
+    numbers = runs.copy()
+    later = np.flatnonzero(place > 2)
+    numbers[later] -= runs[later - 2]
+    # n characters hold -16 * 32^(n-1) up to 16 * 32^(n-1) - 1.
+    reach = 16 * 32 ** np.arange(6, dtype=np.int64)
+    least = np.where(numbers < 0, ~numbers, numbers)
+    lengths = 1 + np.searchsorted(reach, least, side="right")
+    ends = np.append(0, np.cumsum(lengths))
+    digit = np.arange(ends[-1]) - np.repeat(ends[:-1], lengths)
+    bits = np.repeat(numbers, lengths) >> (5 * digit) & 31
+    more = digit < np.repeat(lengths, lengths) - 1
+    text = (48 + bits + 32 * more).astype(np.uint8).tobytes()
+    at = ends[first].tolist()
+    return [text[i:j] for i, j in itertools.pairwise(at)]
 
 
 def from_polygons(polygons: Sequence[Sequence[float]], size: tuple[int, int]) -> bytes:
     """The compressed code of the union of polygons [x, y, x, y, ...].
 
-    Raises ValueError where one has fewer than three corners, a number that is not
+    Raises UserError where one has fewer than three corners, a number that is not
     finite, or a corner more than the image's own size away from the image.
     """
     h, w = size
     for polygon in polygons:
         if len(polygon) < 6 or len(polygon) % 2:
-            raise ValueError(f"has a polygon of {len(polygon)} numbers")
-        corners = np.array(polygon, np.float64).reshape(-1, 2)
+            raise UserError(f"has a polygon of {len(polygon)} numbers")
+        corners = np.array(polygon, np.float64)
         if not np.isfinite(corners).all():
-            raise ValueError("has a polygon with a number that is not finite")
-        if (corners < [-w, -h]).any() or (corners > [2 * w, 2 * h]).any():
-            raise ValueError("has a polygon far outside the image")
+            raise UserError("has a polygon with a number that is not finite")
+        x, y = corners[::2], corners[1::2]
+        if min(x.min() + w, 2 * w - x.max(), y.min() + h, 2 * h - y.max()) < 0:
+            raise UserError("has a polygon far outside the image")
     parts = coco_mask.frPyObjects([list(p) for p in polygons], h, w)
-    return coco_mask.merge(parts)["counts"]
+    return (parts[0] if len(parts) == 1 else coco_mask.merge(parts))["counts"]
 
 
 def instances(labels: np.ndarray) -> dict[int, Instance]:
-    """The mask of every value above 0 of `labels` [h w], in the values' order."""
+    """The mask of every value above 0 of `labels` [h w], in the values' order.
+
+    All of them are found at once: there may be as many as a label map has pixels.
+    """
     flat = labels.ravel(order="F")
     changes = np.flatnonzero(flat[1:] != flat[:-1]) + 1
     starts, ends = np.append(0, changes), np.append(changes, flat.size)
     values = flat[starts]
+    # A value's runs together, in order, and nothing of the background.
     order = np.argsort(values, kind="stable")
-    firsts = np.flatnonzero(np.diff(values[order])) + 1
-    masks = {}
-    for runs in np.split(order, firsts):
-        value = int(values[runs[0]])
-        if value > 0:
-            edges = np.stack([starts[runs], ends[runs]], axis=1).ravel()
-            lengths = np.diff(edges, prepend=0, append=flat.size).tolist()
-            masks[value] = measure(from_runs(lengths, labels.shape), labels.shape)
-    return masks
+    order = order[values[order] > 0]
+    if not len(order):
+        return {}
+    starts, ends, values = starts[order], ends[order], values[order]
+    heads = np.append(0, np.flatnonzero(values[1:] != values[:-1]) + 1)
+    stops = np.append(heads[1:], len(values))
+    # Of n runs come 2 n + 1 edges, where the last one is the map's end: none before a
+    # run that begins at 0, where a run of zeros is 0 long.
+    counts = 2 * (stops - heads) + 1
+    first = np.append(0, np.cumsum(counts))
+    edges = np.empty(first[-1], np.int64)
+    inner = np.ones(len(edges), bool)
+    inner[first[1:] - 1] = False
+    edges[inner] = np.stack([starts, ends], axis=1).ravel()
+    edges[~inner] = flat.size
+    before = np.append(0, edges[:-1])
+    before[first[:-1]] = 0
+    lengths = edges - before
+    # No run of zeros after a mask that reaches the end.
+    kept = np.ones(len(edges), bool)
+    kept[first[1:] - 1] = lengths[first[1:] - 1] > 0
+    codes = encode(lengths[kept], np.append(0, np.cumsum(kept))[first])
+    found = _foreground(edges, first, labels.shape[0])
+    areas = np.add.reduceat(ends - starts, heads).astype(float).tolist()
+    boxes = found.boxes.astype(float).tolist()
+    return {
+        value: Instance(code, tuple(box), area)
+        for value, code, box, area in zip(
+            values[heads].tolist(), codes, boxes, areas, strict=True
+        )
+    }
 
 
 class Runs(NamedTuple):
@@ -176,30 +217,40 @@ def _foreground(ends: np.ndarray, first: np.ndarray, height: int) -> Runs:
 def runs_of_all(codes: Sequence[bytes], size: tuple[int, int]) -> Runs:
     """The runs behind the codes of one image of `size` (h, w), checked.
 
-    An empty code is an empty mask. Raises ValueError, whose sentence lacks its subject,
+    An empty code is an empty mask. Raises UserError, whose sentence lacks its subject,
     where one is no code or its runs do not fill the image. See `runs_of`.
     """
-    joined = np.frombuffer(b"".join(codes), np.uint8).astype(np.int64) - 48
-    first = np.zeros(len(codes) + 1, np.int64)
-    if not len(joined):
-        return _foreground(joined, first, size[0])
-    if joined.min() < 0 or joined.max() > 63:
-        raise ValueError("has a mask that is not a run-length code")
-    last = joined < 32
-    counted = np.append(0, np.cumsum(last))
-    stops = np.cumsum([len(code) for code in codes])
-    if not last[stops[stops > 0] - 1].all():
-        raise ValueError("has a mask whose run-length code is cut off")
-    first[1:] = counted[stops]
-    numbers = _numbers(joined, last)
+    return _foreground(*_ends_of_all(codes, size), size[0])
+
+
+def _ends_of_all(
+    codes: Sequence[bytes], size: tuple[int, int]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Where the runs of codes end, and where each code's begin, checked."""
+    numbers, first = _numbers_of_all(codes)
     ends = _ends(numbers, first)
     totals = ends[first[1:][np.diff(first) > 0] - 1]
     wrong = totals[totals != size[0] * size[1]]
     if len(wrong):
-        raise ValueError(
-            f"has a mask of {wrong[0]} pixels in an image of {size[0] * size[1]}"
-        )
-    return _foreground(ends, first, size[0])
+        raise UserError(_of_another_size(int(wrong[0]), size))
+    return ends, first
+
+
+def _numbers_of_all(codes: Sequence[bytes]) -> tuple[np.ndarray, np.ndarray]:
+    """The numbers of codes one after the other, and [n + 1] where each code's begin."""
+    joined = np.frombuffer(b"".join(codes), np.uint8).astype(np.int64) - 48
+    first = np.zeros(len(codes) + 1, np.int64)
+    if not len(joined):
+        return joined, first
+    if joined.min() < 0 or joined.max() > 63:
+        raise UserError("has a mask that is not a run-length code")
+    last = joined < 32
+    counted = np.append(0, np.cumsum(last))
+    stops = np.cumsum([len(code) for code in codes])
+    if not last[stops[stops > 0] - 1].all():
+        raise UserError("has a mask whose run-length code is cut off")
+    first[1:] = counted[stops]
+    return _numbers(joined, last), first
 
 
 def _numbers(bits: np.ndarray, last: np.ndarray) -> np.ndarray:
@@ -207,8 +258,10 @@ def _numbers(bits: np.ndarray, last: np.ndarray) -> np.ndarray:
     stops = np.flatnonzero(last)
     starts = np.append(0, stops[:-1] + 1)
     lengths = stops - starts + 1
-    if lengths.max() > 8:  # forty bits are more than any image has pixels
-        raise ValueError("has a mask that is not a run-length code")
+    if lengths.max() > 7:  # 35 bits are more than any image has pixels
+        raise UserError(
+            "has a mask whose run-length code has a number of more than 7 characters"
+        )
     place = np.arange(len(bits)) - np.repeat(starts, lengths)
     numbers = np.add.reduceat((bits & 31) << (5 * place), starts)
     negative = bits[stops] & 16 > 0
@@ -221,6 +274,8 @@ def _ends(numbers: np.ndarray, first: np.ndarray) -> np.ndarray:
     From its fourth on, a number is the difference from the run before the last. Raises
     ValueError for runs below 0.
     """
+    if not len(numbers):
+        return numbers
     counts = np.diff(first)
     # Every mask from an even place on, so that runs two apart are one strided sum.
     even = counts + counts % 2
@@ -239,6 +294,8 @@ def _ends(numbers: np.ndarray, first: np.ndarray) -> np.ndarray:
     runs[heads] = opening
     runs = runs[rows]
     if runs.min() < 0:
-        raise ValueError("has a mask whose runs are not all whole numbers from 0 up")
+        raise UserError("has a mask whose runs are not all whole numbers from 0 up")
+    if runs.max() >> 31:
+        raise UserError("has a mask with a run longer than any image")
     ends = np.cumsum(runs)
     return ends - np.repeat(np.append(0, ends)[first[:-1]], counts)

@@ -5,13 +5,23 @@ background. The class is the shape; colours, sizes, turns and places are random 
 nothing. Masks are what can be seen, and what is all but hidden is not annotated.
 """
 
+import functools
 import hashlib
+from typing import Any
 
 import cv2
 import numpy as np
 
 from detjax.data import rle
-from detjax.data.records import Annotation, Dataset, Record
+from detjax.data.records import (
+    Annotation,
+    Catalogue,
+    Dataset,
+    Reading,
+    Record,
+    collect,
+)
+from detjax.errors import UserError
 
 CLASSES = ("circle", "rectangle", "triangle", "star")
 MAX_OBJECTS = 6
@@ -30,20 +40,26 @@ _PNG = [cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_HUFFMAN_ONLY]
 
 def records(split: str, num: int, size: int = 128, seed: int = 0) -> list[Record]:
     """`num` pictures of `size` x `size`; number i depends on (seed, split, i) alone."""
+    return [record(i, split, size, seed) for i in range(num)]
+
+
+def record(i: int, split: str, size: int = 128, seed: int = 0) -> Record:
+    """Picture number `i` of a split, of `size` x `size`."""
     code = int.from_bytes(hashlib.sha256(split.encode()).digest()[:4], "big")
-    made = []
-    for i in range(num):
-        rng = np.random.default_rng([seed, code, i])
-        image, owner, labels = picture(rng, size)
-        png = cv2.imencode(".png", image, _PNG)[1]
-        record = Record(i + 1, f"{split}_{i:06d}.png", size, size, image=png.tobytes())
-        for value, (code_, box, area) in rle.instances(owner).items():
-            thing = Annotation(
-                (i + 1) * 100 + value, box, labels[value - 1], area, rle=code_
-            )
-            record.annotations.append(thing)
-        made.append(record)
+    rng = np.random.default_rng([seed, code, i])
+    image, owner, labels = picture(rng, size)
+    png = cv2.imencode(".png", image, _PNG)[1]
+    made = Record(i + 1, f"{split}_{i:06d}.png", size, size, image=png.tobytes())
+    made.annotations = [
+        Annotation((i + 1) * 100 + value, box, labels[value - 1], area, rle=code)
+        for value, (code, box, area) in rle.instances(owner).items()
+    ]
     return made
+
+
+def read_entry(i: int, **which: Any) -> Reading:
+    """Picture number `i`, as a catalogue has it."""
+    return Reading(record(i, **which), [])
 
 
 def picture(
@@ -129,14 +145,33 @@ def paint(rng: np.random.Generator, canvas: np.ndarray, mask: np.ndarray) -> Non
     canvas[mask] = colour.astype(np.float32) + shaded[:, None]
 
 
-def read_splits(
+def catalogues(
     *, num_train: int = 2000, num_val: int = 200, size: int = 128, seed: int = 0
-) -> dict[str, Dataset]:
-    """The splits train and val."""
+) -> dict[str, Catalogue]:
+    """The splits train and val. Raises UserError for numbers that make no picture."""
+    least = {"num_train": 1, "num_val": 1, "size": 8, "seed": 0}
+    given = {"num_train": num_train, "num_val": num_val, "size": size, "seed": seed}
+    for name, value in given.items():
+        whole = isinstance(value, int) and not isinstance(value, bool)
+        if not whole or value < least[name]:
+            raise UserError(
+                f"{name}={value!r} of the format 'shapes' is not a whole number from "
+                f"{least[name]} up"
+            )
     return {
-        split: Dataset(split, CLASSES, records(split, num, size, seed))
+        split: Catalogue(
+            split,
+            CLASSES,
+            range(num),
+            functools.partial(read_entry, split=split, size=size, seed=seed),
+        )
         for split, num in (("train", num_train), ("val", num_val))
     }
+
+
+def read_splits(**arguments: Any) -> dict[str, Dataset]:
+    """What `catalogues` makes, in memory."""
+    return {s: collect(c) for s, c in catalogues(**arguments).items()}
 
 
 def digests(

@@ -1,6 +1,8 @@
 """What is written comes back, in its order, without TensorFlow."""
 
+import json
 import pickle
+import shutil
 import subprocess
 import sys
 
@@ -12,6 +14,7 @@ import tiny_sets
 
 from detjax.data import builder, coco, shapes
 from detjax.data.records import Annotation, Dataset, Record
+from detjax.errors import UserError
 
 
 @pytest.fixture(scope="module")
@@ -145,7 +148,7 @@ def test_what_cannot_be_written(tmp_path, name, splits, what):
 
 
 def test_what_is_there_is_not_overwritten(written):
-    with pytest.raises(FileExistsError, match=r"delete .*tiny or choose"):
+    with pytest.raises(UserError, match=r"delete .*tiny or choose"):
         builder.write({"train": written[1]}, "tiny", written[0])
 
 
@@ -160,20 +163,10 @@ def test_what_is_not_there_is_named(written, tmp_path):
 
 KILLED = """
 import os, sys
-from detjax.data import builder, shapes
-from detjax.data.records import Dataset
+from detjax.data import builder, shapes, writer
 
-class Deadly(list):
-    def __iter__(self):
-        yield self[0]
-        os._exit(9)
-
-records = Deadly(shapes.records("train", 3, 32))
-builder._metadata = lambda datasets: {
-    "classes": shapes.CLASSES, "keypoints": [], "has_masks": True, "max_objects": 6,
-    "max_proposals": 0,
-}
-builder.write({"train": Dataset("train", shapes.CLASSES, records)}, "s", sys.argv[1])
+writer.encoded = lambda record: os._exit(9)
+builder.write(shapes.read_splits(num_train=3, num_val=1, size=32), "s", sys.argv[1])
 """
 
 
@@ -193,3 +186,14 @@ def test_tensorflow_stays_out():
         [sys.executable, "-c", code], check=True, capture_output=True, text=True
     )
     assert done.stdout == "False\n"
+
+
+def test_a_label_that_is_no_class_is_named(written, tmp_path):
+    """As of a data set whose metadata somebody edited."""
+    shutil.copytree(written[0], tmp_path / "out")
+    path = builder.directory("tiny", tmp_path / "out") / "metadata.json"
+    held = json.loads(path.read_text())
+    held["classes"] = held["classes"][:1]
+    path.write_text(json.dumps(held))
+    with pytest.raises(UserError, match=r"has label 1, and the data set in .* has 1"):
+        list(builder.source("tiny", tmp_path / "out", "train"))

@@ -6,8 +6,9 @@ import zlib
 import pytest
 
 from detjax import predict
-from detjax.data import builder, example, labelmaps, lint
+from detjax.data import builder, example, images, labelmaps
 from detjax.data.records import Record
+from detjax.errors import UserError
 
 
 @pytest.fixture
@@ -32,8 +33,11 @@ def test_more_pixels_than_opencv_takes_are_a_sentence(huge):
         predict.read_image(huge)
     with pytest.raises(ValueError, match="the image cannot be decoded"):
         example.decode(huge.read_bytes())
-    assert lint.look(huge)[1] == ("unreadable image", f"cannot be decoded: {huge}")
-    assert labelmaps.load(huge) is None
+    reason, detail = images.look(huge).fault
+    assert reason == "unreadable image"
+    assert "more than 178,956,970 pixels" in detail
+    with pytest.raises(UserError, match="more than 178,956,970 pixels"):
+        labelmaps.load(huge)
 
 
 def test_what_is_no_image_is_named_where_it_is_written():

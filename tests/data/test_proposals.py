@@ -7,6 +7,7 @@ import pytest
 from detjax.data import builder, dataset, proposals, shapes, voc
 from detjax.data.prepare import prepare
 from detjax.data.records import Annotation, Dataset, Record
+from detjax.errors import UserError
 
 contrib = pytest.mark.skipif(
     not hasattr(cv2, "ximgproc"), reason="this OpenCV comes without contrib"
@@ -141,6 +142,8 @@ def test_what_cannot_be_asked_for(tmp_path):
     for asked, what in (
         ({"method": "edges"}, "the method 'edges'; take one of selective_search"),
         ({"limit": 3}, "the method None"),
+        ({**ASKED, "limit": "x"}, "limit='x': not a number from 0 up"),
+        ({**ASKED, "mode": 3}, "mode=3: not a word"),
         ({**ASKED, "limits": 3}, "know no limits; they take mode, max_side"),
     ):
         with pytest.raises(ValueError, match=what):
@@ -152,7 +155,7 @@ def test_what_cannot_be_asked_for(tmp_path):
 
 def test_an_opencv_without_contrib_is_named(monkeypatch):
     monkeypatch.delattr(cv2, "ximgproc", raising=False)
-    with pytest.raises(ImportError, match="opencv-contrib-python-headless"):
+    with pytest.raises(UserError, match="opencv-contrib-python-headless"):
         proposals.selective_search(image())
 
 
@@ -161,5 +164,7 @@ def test_recall_on_blood_cells(data_dir):
     """A floor under what README says of all images."""
     dataset = voc.read_splits(root=data_dir / "bccd" / "BCCD", splits=("val",))["val"]
     records = dataset.records[:4]
-    proposals.add(records, {"method": "selective_search"})
+    for record in records:
+        record.image = record.path.read_bytes()
+        record.proposals = proposals.of(record, {"method": "selective_search"})
     assert proposals.recall(records) > 0.7

@@ -8,7 +8,7 @@ import pytest
 import tiny_sets
 from pycocotools import mask as coco_mask
 
-from detjax.data import coco, labelmaps, report, voc
+from detjax.data import coco, coco_rows, labelmaps, report, summary, voc
 
 
 def decode(annotation, record):
@@ -21,12 +21,12 @@ def test_bccd_is_whole_but_for_two_boxes(data_dir):
         root=data_dir / "bccd" / "BCCD", splits=("train", "val", "test")
     )
     assert [len(d.records) for d in splits.values()] == [205, 87, 72]
-    assert sum(d.counts()["objects"] for d in splits.values()) == 4886
+    assert sum(summary.of(d).counts()["objects"] for d in splits.values()) == 4886
     assert {d.classes for d in splits.values()} == {("Platelets", "RBC", "WBC")}
     problems = [p for d in splits.values() for p in d.problems]
     assert sorted(p.file for p in problems) == [
-        "BloodImage_00338.jpg",
-        "BloodImage_00343.jpg",
+        "BloodImage_00338.xml of BloodImage_00338.jpg",
+        "BloodImage_00343.xml of BloodImage_00343.jpg",
     ]
     assert {p.reason for p in problems} == {"zero area"}
     assert "[504, 337, 504, 337]: zero width and zero height" in str(problems[1])
@@ -37,7 +37,7 @@ def test_nuclei_have_their_masks(data_dir):
     train = labelmaps.read(folder / "train", "train", ["nucleus"])
     val = labelmaps.read(folder / "val", "val", ["nucleus"])
     assert [len(d.records) for d in (train, val)] == [160, 40]
-    assert [d.counts()["with masks"] for d in (train, val)] == [4519, 1113]
+    assert [summary.of(d).counts()["with masks"] for d in (train, val)] == [4519, 1113]
     assert not train.problems + val.problems
     record = val.records[3]
     labels = labelmaps.load(folder / "val" / "labels" / record.file_name)
@@ -52,10 +52,10 @@ def test_coco_photographs(data_dir):
     )
     assert not found.problems
     assert len(found.classes) == 80
-    counts = found.counts()
+    counts = summary.of(found).counts()
     assert (counts["images"], counts["objects"], counts["crowd"]) == (26, 181, 1)
     assert counts["with masks"] == 181
-    assert sum(n > 0 for n in found.class_counts().values()) == 36
+    assert sum(n > 0 for n in summary.of(found).class_counts().values()) == 36
     for record in found.records:
         for a in record.annotations:
             assert a.area == decode(a, record).sum()
@@ -173,7 +173,7 @@ def test_files_that_are_not_instances(tmp_path, text, what):
 def test_binary_is_not_json(tmp_path):
     path = tiny_sets.write_coco(tmp_path)
     path.write_bytes(b'{"a": "\xff\xfe\x80"}')
-    with pytest.raises(ValueError, match="not JSON"):
+    with pytest.raises(ValueError, match="not UTF-8 text at byte 7"):
         coco.read(path, tmp_path / "images")
 
 
@@ -194,13 +194,13 @@ def test_binary_is_not_json(tmp_path):
 )
 def test_categories_that_make_no_sense(rows, what):
     with pytest.raises(ValueError, match=what):
-        coco.categories_of(rows, "a.json")
+        coco_rows.categories_of(rows, "a.json")
 
 
 def test_unknown_chosen_class_names_those_there_are():
     rows = [{"id": 1, "name": "cat"}]
     with pytest.raises(ValueError, match="no category dog; it has cat"):
-        coco.categories_of(rows, "a.json", ("dog",))
+        coco_rows.categories_of(rows, "a.json", ("dog",))
 
 
 def test_missing_folders_and_lists_are_named(tmp_path):
@@ -226,7 +226,7 @@ def test_report_counts_what_was_read(tmp_path):
     content = tiny_sets.coco_content()
     content["annotations"][2]["category_id"] = 99
     path = tiny_sets.write_coco(tmp_path, content)
-    text = report.table(coco.read(path, tmp_path / "images"))
+    text = report.table(summary.of(coco.read(path, tmp_path / "images")))
     lines = {" ".join(line.split()) for line in text.splitlines()}
     assert {
         "images 3",

@@ -102,7 +102,8 @@ def test_the_masks_of_an_image_are_what_they_are_one_by_one():
             matrix = np.array([[0, 1, 0], [-1, 0, 30], [0, 0, 1.0]]) @ matrix
         order = rng.permutation(len(drawn))[:3]
         out = np.zeros((4, 20, 24), np.uint8)
-        example.draw_masks(out, runs, order, matrix)
+        matrices = np.tile(matrix, (len(order), 1, 1))
+        example.draw_masks(out, runs, order, matrices)
         for got, i in zip(out, order, strict=False):
             shades = drawn[i].astype(np.uint8) * 255
             moved = augment.move_pixels(shades, matrix, (20, 24), fill=0)
@@ -115,7 +116,7 @@ def test_the_masks_of_an_image_are_what_they_are_one_by_one():
     [
         ([b"\x7f"], "not a run-length code"),
         ([b"0o"], "cut off"),
-        ([b"00", b"oooooooooo0"], "not a run-length code"),
+        ([b"00", b"ooooooo0"], "more than 7 characters"),
         ([b"\x3c", b"N"], "from 0 up"),
         ([b"\x3c", b"\x3b"], "a mask of 11 pixels in an image of 12"),
     ],

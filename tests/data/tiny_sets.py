@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import sys
 
 import cv2
 import numpy as np
@@ -93,3 +94,22 @@ def write_labelmaps(folder: pathlib.Path, maps: dict[str, np.ndarray]) -> pathli
         write_image(folder / "images" / f"{stem}.png")
         assert cv2.imwrite(str(folder / "labels" / f"{stem}.png"), labels)
     return folder
+
+
+# A script as a shell starts it, whatever runs the tests, and with files of a size at
+# most. JAX's threads forbid that a child does this between fork and exec.
+_STARTER = """
+import resource, runpy, signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)
+limit = int(sys.argv[1])
+if limit:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+sys.argv = sys.argv[2:]
+sys.path[0] = "scripts"
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+def starting(script, *flags, limit: int = 0) -> list[str]:
+    """The command that runs a script; its files have `limit` bytes at most."""
+    return [sys.executable, "-c", _STARTER, *map(str, (limit, script, *flags))]
