@@ -41,6 +41,7 @@ class Objects:
     valid: Array  # [n] bool: a real object, crowds included
     crowd: Array  # [n] bool: a region that no loss may count for or against
     masks: Array | None = None  # [n mh mw] uint8 in {0, 1}
+    box_masks: Array | None = None  # [n r r] uint8: the same, on a grid in each box
     keypoints: Array | None = None  # [n k 3] float32: x, y, visibility 0/1/2
 
 
@@ -74,11 +75,12 @@ class Batch:
 
     images: Array  # [b h w 3] uint8 RGB
     objects: Objects  # leading axis b
-    ids: Array  # [b] int32: the image's id in its data set
+    index: Array  # [b] int32: the record's place in its split
     affine: Array  # [b 2 3] float32: original pixel (x, y, 1) -> network pixel
     sizes: Array  # [b 2] int32: original height and width
     valid: Array  # [b] bool: False for images that only fill up a last batch
     cut: Array  # [b] int32: objects beyond n, which were left out
+    small: Array  # [b] int32: objects under the least size, which were left out
     # [b] int32: index of the unreadable record that this one stands in for, else -1
     skipped: Array | None = None
     proposals: Proposals | None = None  # leading axis b: of detectors that make none

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 from detjax.data import builder, loader, plan
 from detjax.data.prepare import prepare as prepare_files
 from detjax.data.records import Record
+from detjax.errors import UserError
 
 
 class Data(NamedTuple):
@@ -16,7 +17,10 @@ class Data(NamedTuple):
     train: Iterable  # endless batches; its iterator has get_state and set_state
     evaluation: Callable[[], Iterable]  # every evaluation image once
     once: Callable[[], Iterable]  # every training image once, as evaluation prepares it
-    truth: Sequence[Record]  # the records of the evaluation split
+    truth: Sequence[Record]  # the records of the evaluation split, without images
+    pictures: Sequence[Record]  # the same with their images
+    image_ids: Sequence[int | str]  # theirs, without reading them
+    skip: bool  # whether records that cannot be read are passed over
 
 
 def make(
@@ -35,6 +39,8 @@ def make(
     eval_batch_size: int | None = None,
     max_objects: int = 100,
     mask_stride: int | None = 4,
+    mask_size: int | None = None,
+    min_size: float = 1.0,
     keypoints: bool = False,
     max_proposals: int | None = None,
     augment: Mapping[str, Any] | None = None,
@@ -53,7 +59,7 @@ def make(
     `loader.Prepare` for what is done to an image. `keypoints` says whether objects have
     theirs, `max_proposals` how many of the data set's an image has: all if None.
 
-    Raises ValueError for what does not go together.
+    Raises UserError for what does not go together.
     """
     sizes = plan.sizes(
         size=size,
@@ -66,13 +72,15 @@ def make(
         prepare_files(name, data_dir, **prepare)
     info = builder.info(name, data_dir)
     if keypoints and not info.keypoints:
-        raise ValueError(
+        raise UserError(
             f"the data set {name!r} has no keypoints; set data.keypoints=False"
         )
     steps = loader.Prepare(
         size=sizes.buckets[0],
         max_objects=max_objects,
         mask_stride=mask_stride,
+        mask_size=mask_size,
+        min_size=min_size,
         letterbox=sizes.letterbox,
         augment=augment or {},
         keypoints=info.keypoints if keypoints else (),
@@ -98,7 +106,7 @@ def make(
     def split(name_of: str):
         return builder.source(name, data_dir, name_of, on_error), images(name_of)
 
-    learnt, truth = split(train_split), split(eval_split)
+    learnt, judged = split(train_split), split(eval_split)
     return Data(
         info=info,
         train=loader.train_loader(
@@ -114,8 +122,11 @@ def make(
             max_skipped=max_skipped,
             split=train_split,
         ),
-        evaluation=functools.partial(once, eval_split, *truth),
+        evaluation=functools.partial(once, eval_split, *judged),
         # What is solved needs all images in one place.
         once=functools.partial(once, train_split, *learnt, process=0, processes=1),
-        truth=truth[0],
+        truth=builder.source(name, data_dir, eval_split, on_error, images=False),
+        pictures=judged[0],
+        image_ids=builder.listing(name, data_dir, eval_split).ids,
+        skip=on_error == "skip",
     )

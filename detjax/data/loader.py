@@ -1,26 +1,24 @@
-"""Streams of batches, with grain: what training reads without end, evaluation once.
+"""Streams of batches: what training reads without end, evaluation once.
 
-A batch is a function of (seed, its number) alone: `plan` says which records are in it,
-and an example's generator is made of the seed and its place. So the number of threads,
-workers and processes changes nothing, and a checkpoint of the position is a checkpoint
-of the loader.
+A batch is a function of the seed and its place in the stream alone: `plan` says which
+records are in it, and an example's generator is made of the seed and its place. So the
+number of threads, workers and processes changes nothing, and a checkpoint of the
+position is a checkpoint of the loader.
 """
 
 import dataclasses
-import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import cv2
-import grain
 import jax
 import numpy as np
-from absl import flags
 
-from detjax.data import augment, lint, plan
+from detjax.data import ahead, augment, lint, plan
 from detjax.data.example import Prepare, decode
 from detjax.data.records import Record, Unreadable
+from detjax.errors import UserError
 from detjax.types import Batch
 
 __all__ = ["Prepare", "decode", "eval_loader", "train_loader"]
@@ -47,11 +45,11 @@ def train_loader(
     `batch_size` counts the images of all processes; together they see the batches that
     one would. `sizes` declares the inputs' sizes, where that is not `prepare.size`, and
     `images` [n 2] are the records' (h, w), which are looked up where they are needed
-    and not given. `threads` decode in this process, one a core if None; `workers`,
+    and not given. `threads` fill rows in this process, one a core if None; `workers`,
     where set, are processes that do it instead.
 
-    With `on_error` "fail" a record that cannot be read is a ValueError; with "skip" the
-    next one stands in, up to `max_skipped` records. Raises ValueError for what does not
+    With `on_error` "fail" a record that cannot be read is a UserError; with "skip" the
+    next one stands in, up to `max_skipped` records. Raises UserError for what does not
     go together.
     """
     lint.check_choice(on_error)
@@ -81,16 +79,17 @@ def eval_loader(
     split: str = "val",
     process: int | None = None,
     processes: int | None = None,
-) -> grain.IterDataset:
+) -> "EvalStream":
     """Every image once, in order of buckets, the last batch of each filled up.
 
-    All processes see as many batches, of the same shapes: where `batch_size` does not
-    divide among them it is rounded up. With `on_error` "skip" an image that cannot be
-    read is told of and shown grey, and is not `valid`. See `train_loader` for the rest.
+    Batches hold no masks: predicting reads none. All processes see as many batches, of
+    the same shapes: where `batch_size` does not divide among them it is rounded up.
+    With `on_error` "skip" an image that cannot be read is told of and shown grey, and
+    is not `valid`. See `train_loader` for the rest.
     """
     lint.check_choice(on_error)
     sizes = sizes or plan.Sizes((prepare.size,), prepare.letterbox)
-    plain = dataclasses.replace(prepare, augment=None)
+    plain = dataclasses.replace(prepare, augment=None, mask_stride=None, mask_size=None)
     process, processes = place_of(process, processes)
     batch_size += -batch_size % processes
     batches = EvalBatches(
@@ -100,7 +99,7 @@ def eval_loader(
         part(batch_size, process, processes),
         skip=on_error == "skip",
     )
-    return grain.MapDataset.source(batches).to_iter_dataset(reading(threads))
+    return EvalStream(batches, threads)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,30 +111,34 @@ class Examples:
     sizes: plan.Sizes
     split: str
 
-    def batch(self, places: Sequence[plan.Place]) -> Batch:
-        """An empty batch for `places`, which share a bucket."""
-        # OpenCV's own threads would be in the way of those that prepare batches, and
-        # what it prints about broken files is said in sentences here.
+    def empty(self, bucket: int, rows: int) -> Batch:
+        """An empty batch of so many rows for images of a bucket."""
+        # OpenCV's own threads would be in the way of those that fill rows, and what it
+        # prints about broken files is said in sentences here.
         cv2.setNumThreads(1)
         cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
-        size = self.sizes.buckets[places[0].bucket]
-        return self.prepare.empty(len(places), size)
+        return self.prepare.empty(rows, self.sizes.buckets[bucket])
 
     def put(self, batch, row, index, place, rng=None) -> None:
         """Puts record number `index` into a row for `place`.
 
-        Raises Unreadable that names it; of what can be read the id is put there.
+        Raises Unreadable that names it; of what can be read the index is put there.
         """
+        batch.index[row] = index
         record = None
         try:
             record = self.source[index]
-            batch.ids[row] = record.id
             fit = self.sizes.fit(
                 (record.height, record.width), place.bucket, place.short
             )
             self.prepare.fill(batch, row, record, fit, rng)
         except Unreadable as error:
             raise Unreadable(f"{self._name(index, record)}: {error}") from None
+        except MemoryError as error:
+            raise UserError(
+                f"there is not enough memory for {self._name(index, record)}; set "
+                "data.batch_size, data.workers or data.threads lower, or drop it"
+            ) from error
 
     def name(self, index: int) -> str:
         """What a sentence calls record number `index`, as far as it can be read."""
@@ -154,8 +157,8 @@ class TrainBatches:
     """This process's rows of the batches of a run, by number.
 
     tries  how many records in a row are looked at for one that can be read, before it
-           is a ValueError
-    first  the number that counting begins at
+           is a UserError
+    first  images of the stream, of all processes, before the first batch
     """
 
     examples: Examples
@@ -167,43 +170,46 @@ class TrainBatches:
     first: int = 0
 
     def __len__(self) -> int:
-        return sys.maxsize // self.batch_size - self.first
+        return (sys.maxsize - self.first) // self.batch_size
 
-    def __getitem__(self, number: int) -> Batch:
-        first = (self.first + number) * self.batch_size
-        positions = range(first, first + self.batch_size)[self.part]
-        places = [self.plan[position] for position in positions]
-        batch = self.examples.batch(places)
-        for row, (position, place) in enumerate(zip(positions, places, strict=True)):
-            self._fill(batch, row, position, place)
-        return batch
+    @property
+    def rows(self) -> int:
+        return self.part.stop - self.part.start
 
-    def _fill(self, batch: Batch, row: int, position: int, place: plan.Place) -> None:
-        """Puts the record of `place` into a row, or the next that can be read.
+    def empty(self, number: int, rows: int) -> Batch:
+        return self.examples.empty(self.plan[self._position(number, 0)].bucket, rows)
 
-        Raises ValueError that names the last one tried.
+    def fill(self, batch: Batch, at: int, number: int, row: int) -> None:
+        """Puts the record of a row's place there, or the next that can be read.
+
+        Raises UserError that names the last one tried.
         """
+        position = self._position(number, row)
+        place = self.plan[position]
         for further in range(self.tries):
             index = (place.record + further) % len(self.examples.source)
             # The plan draws from seeds of two numbers, so that these are others.
             rng = np.random.default_rng([self.seed, position, 1])
             try:
-                return self.examples.put(batch, row, index, place, rng)
+                return self.examples.put(batch, at, index, place, rng)
             except Unreadable as error:
-                batch.skipped[row] = place.record
+                batch.skipped[at] = place.record
                 why = str(error)
-        raise ValueError(
+        raise UserError(
             f"{why}; set data.on_error='skip' to go on without it"
             if self.tries == 1
             else f"{self.tries} records in a row cannot be read, the last {why}"
         )
+
+    def _position(self, number: int, row: int) -> int:
+        return self.first + number * self.batch_size + self.part.start + row
 
 
 @dataclasses.dataclass(frozen=True)
 class EvalBatches:
     """This process's rows of the batches of an evaluation, by number.
 
-    skip  whether an image that cannot be read is left grey instead of a ValueError
+    skip  whether an image that cannot be read is left grey instead of a UserError
     """
 
     examples: Examples
@@ -215,30 +221,45 @@ class EvalBatches:
     def __len__(self) -> int:
         return len(self.places) // self.batch_size
 
-    def __getitem__(self, number: int) -> Batch:
-        first = number * self.batch_size
-        places = self.places[first : first + self.batch_size][self.part]
-        batch = self.examples.batch(places)
-        for row, place in enumerate(places):
-            try:
-                self.examples.put(batch, row, place.record, place)
-            except Unreadable as error:
-                self._leave(batch, row, place, error)
-            batch.valid[row] &= place.valid
-        return batch
+    @property
+    def rows(self) -> int:
+        return self.part.stop - self.part.start
 
-    def _leave(
-        self, batch: Batch, row: int, place: plan.Place, error: Unreadable
-    ) -> None:
-        """Leaves a row as it is, and says so; raises ValueError without `skip`."""
-        if not self.skip:
-            raise ValueError(
-                f"{error}; set data.on_error='skip' to count its objects as missed"
-            )
-        batch.images[row] = augment.FILL
-        batch.skipped[row] = place.record
-        if place.valid:  # repeats that fill up were told of
-            print(f"warning: {error}; its objects count as missed", file=sys.stderr)
+    def empty(self, number: int, rows: int) -> Batch:
+        return self.examples.empty(self._place(number, 0).bucket, rows)
+
+    def fill(self, batch: Batch, at: int, number: int, row: int) -> None:
+        """Puts the record of a row's place there; without `skip` raises UserError."""
+        place = self._place(number, row)
+        try:
+            self.examples.put(batch, at, place.record, place)
+        except Unreadable as error:
+            if not self.skip:
+                raise UserError(
+                    f"{error}; set data.on_error='skip' to count its objects as missed"
+                ) from None
+            batch.images[at] = augment.FILL
+            batch.skipped[at] = place.record
+            if place.valid:  # repeats that fill up were told of
+                print(f"warning: {error}; its objects count as missed", file=sys.stderr)
+        batch.valid[at] &= place.valid
+
+    def _place(self, number: int, row: int) -> plan.Place:
+        return self.places[number * self.batch_size + self.part.start + row]
+
+
+@dataclasses.dataclass(frozen=True)
+class EvalStream:
+    """Batches of every image once; can be gone through again and again."""
+
+    batches: EvalBatches
+    threads: int | None
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __iter__(self) -> Iterator[Batch]:
+        return ahead.by_threads(self.batches, self.threads)
 
 
 class TrainStream:
@@ -251,32 +272,26 @@ class TrainStream:
         self._threads, self._workers = threads, workers
 
     def __iter__(self) -> "TrainIterator":
-        return TrainIterator(self.begin, self._batches.examples, self._limit)
+        return TrainIterator(self._begin, self._batches, self._limit)
 
-    def begin(self, number: int) -> grain.DatasetIterator:
-        """The batches from a `number` on, read ahead by threads or workers."""
-        batches = dataclasses.replace(self._batches, first=number)
-        read = grain.MapDataset.source(batches).to_iter_dataset(reading(self._threads))
+    def _begin(self, first: int) -> Any:
+        """The batches behind the `first` images, made ahead."""
+        batches = dataclasses.replace(self._batches, first=first)
         if self._workers:
-            # grain asks absl's flags, which a notebook has not parsed.
-            if not flags.FLAGS.is_parsed():
-                flags.FLAGS.mark_as_parsed()
-            options = grain.MultiprocessingOptions(
-                self._workers, per_worker_buffer_size=2
-            )
-            read = read.mp_prefetch(options)
-        return iter(read)
+            return ahead.Workers(batches, self._workers)
+        return ahead.by_threads(batches, self._threads)
 
 
 class TrainIterator(Iterator[Batch]):
     """Batches, and a count of the records that could not be read.
 
-    Each of those is told of once. Raises ValueError when there are more than `limit`.
+    Each of those is told of once. Raises UserError when there are more than `limit`.
     """
 
-    def __init__(self, begin: Callable[[int], Any], examples: Examples, limit: int):
-        self._begin, self._examples, self._limit = begin, examples, limit
-        self._taken = 0  # batches; the only position, whoever reads ahead
+    def __init__(self, begin: Callable[[int], Any], batches: TrainBatches, limit: int):
+        self._begin, self._examples, self._limit = begin, batches.examples, limit
+        self._batch_size = batches.batch_size
+        self._taken = 0  # images of all processes; the only position
         self._batches: Any = None  # from there on, begun when the first is asked for
         self.skipped: set[int] = set()  # their indices
         self._told: set[int] = set()  # not taken back where the position is
@@ -285,23 +300,28 @@ class TrainIterator(Iterator[Batch]):
         if self._batches is None:
             self._batches = self._begin(self._taken)
         batch = next(self._batches)
-        self._taken += 1
         new = set(batch.skipped[batch.skipped >= 0].tolist()) - self.skipped
         for index in sorted(new - self._told):
             print(
                 f"warning: {self._examples.name(index)} cannot be read and is skipped",
                 file=sys.stderr,
             )
-        self.skipped |= new
         self._told |= new
-        if len(self.skipped) > self._limit:
-            raise ValueError(
-                f"{len(self.skipped)} records of split {self._examples.split!r} cannot "
-                f"be read, the last {self._examples.name(max(new or self.skipped))}; "
+        skipped = self.skipped | new
+        if len(skipped) > self._limit:
+            raise UserError(
+                f"{len(skipped)} records of split {self._examples.split!r} cannot "
+                f"be read, the last {self._examples.name(max(new or skipped))}; "
                 f"data.max_skipped={self._limit} allows no more: mend the data set or "
                 "raise it"
             )
+        self._taken += self._batch_size
+        self.skipped = skipped
         return batch
+
+    def names(self, batch: Batch) -> list[str]:
+        """What sentences call the images of a batch of this process."""
+        return [self._examples.name(index) for index in batch.index.tolist()]
 
     def close(self) -> None:
         """Lets go of threads and worker processes, when what they do is done."""
@@ -310,14 +330,20 @@ class TrainIterator(Iterator[Batch]):
             self._batches = None
 
     def get_state(self) -> dict[str, Any]:
-        """The position, and what was skipped up to it, as JSON holds it."""
-        return {"batches": self._taken, "skipped": sorted(self.skipped)}
+        """The position in images, and what was skipped up to it, as JSON holds it."""
+        return {"images": self._taken, "skipped": sorted(self.skipped)}
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Goes on from where `get_state` was asked, with any threads or workers."""
+        """Goes on from where `get_state` was asked, with any threads or workers.
+
+        Raises UserError where `state` is not what it returned.
+        """
+        taken, skipped = state.get("images"), state.get("skipped")
+        if not (isinstance(taken, int) and taken >= 0 and isinstance(skipped, list)):
+            raise UserError(f"{state} is not the position of a loader")
         self.close()
-        self._taken = state["batches"]
-        self.skipped = set(state["skipped"])
+        self._taken = taken
+        self.skipped = set(skipped)
         self._told |= self.skipped
 
 
@@ -336,12 +362,6 @@ def known_sizes(source, sizes: plan.Sizes, images: np.ndarray | None) -> np.ndar
     return np.ones((len(source), 2), np.int32)
 
 
-def reading(threads: int | None) -> grain.ReadOptions:
-    """Options for as many threads, or one a core, and two batches ahead for each."""
-    threads = threads or len(os.sched_getaffinity(0))
-    return grain.ReadOptions(num_threads=threads, prefetch_buffer_size=2 * threads)
-
-
 def place_of(process: int | None, processes: int | None) -> tuple[int, int]:
     """This process's number and how many there are, where a call does not say."""
     return (
@@ -353,10 +373,10 @@ def place_of(process: int | None, processes: int | None) -> tuple[int, int]:
 def part(batch_size: int, process: int, processes: int) -> slice:
     """The part of a global batch that is this process's.
 
-    Raises ValueError where the batch does not divide among the processes.
+    Raises UserError where the batch does not divide among the processes.
     """
     if batch_size % processes:
-        raise ValueError(
+        raise UserError(
             f"data.batch_size={batch_size} does not divide among {processes} "
             "processes; make it a multiple"
         )

@@ -11,6 +11,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from detjax.errors import UserError
+
+# What of a config's data section decides how pictures are brought into the input.
+KEYWORDS = ("size", "buckets", "short_side", "long_side", "letterbox")
 # Padding shares that differ by less are taken to be equal.
 TOLERANCE = 0.01
 # Small data sets are planned some epochs at a time: as many as show this many images.
@@ -116,33 +120,33 @@ def sizes(
 ) -> Sizes:
     """What these keywords of a config's data section declare.
 
-    Raises ValueError where they contradict one another or hold no sizes.
+    Raises UserError where they contradict one another or hold no sizes.
     """
     if (size is None) == (buckets is None):
-        raise ValueError(
+        raise UserError(
             f"data.size is {_shown(size)} and data.buckets is {_shown(buckets)}; set "
             "one of them, the other to None"
         )
     declared = [size] if buckets is None else list(buckets)
     if not declared:
-        raise ValueError("data.buckets is empty; declare at least one (height, width)")
+        raise UserError("data.buckets is empty; declare at least one (height, width)")
     for one in declared:
         if not _whole(one, 2):
-            raise ValueError(
+            raise UserError(
                 f"{_shown(one)} in data.{'size' if buckets is None else 'buckets'} is "
                 "not a (height, width) of whole numbers above 0"
             )
     pairs = tuple((int(h), int(w)) for h, w in declared)
     if len(set(pairs)) < len(pairs):
-        raise ValueError(f"data.buckets names a size twice: {_shown(pairs)}")
+        raise UserError(f"data.buckets names a size twice: {_shown(pairs)}")
     if short_side is None and long_side is not None:
-        raise ValueError(
+        raise UserError(
             f"data.long_side={long_side} limits data.short_side, which is None; set it"
         )
     sides = [short_side] if isinstance(short_side, int) else list(short_side or ())
     for side in sides if long_side is None else [*sides, long_side]:
         if not _whole([side], 1):
-            raise ValueError(
+            raise UserError(
                 f"{side!r} in data.short_side or data.long_side is not a whole number "
                 "above 0"
             )
@@ -229,7 +233,7 @@ class Plan:
 
     def __init__(self, images: np.ndarray, sizes: Sizes, *, batch_size: int, seed: int):
         if not len(images):
-            raise ValueError("there is no image to train on")
+            raise UserError("there is no image to train on")
         self._batch, self._seed = batch_size, seed
         self._buckets, self._shorts = len(sizes.buckets), len(sizes.short_sides)
         self._options, self._counts = sizes.options(images)

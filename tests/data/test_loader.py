@@ -5,6 +5,7 @@ import jax
 import numpy as np
 import pytest
 
+from detjax import config
 from detjax.data import loader
 from detjax.data.records import Annotation, Record
 from detjax.ops import masks
@@ -111,8 +112,8 @@ def test_a_stream_is_a_function_of_its_seed():
 def test_each_epoch_shows_each_image_once():
     batches = iter(stream())
     for _ in range(3):
-        ids = np.concatenate([next(batches).ids, next(batches).ids])
-        assert sorted(ids) == list(range(1, 9))
+        ids = np.concatenate([next(batches).index, next(batches).index])
+        assert sorted(ids) == list(range(8))
 
 
 def test_a_stream_goes_on_where_it_was():
@@ -136,7 +137,7 @@ def test_worker_processes_change_nothing():
 def test_evaluation_shows_each_image_once_and_fills_up():
     records = [record(i) for i in range(1, 6)]
     batches = list(loader.eval_loader(records, prepare(), batch_size=2))
-    assert [b.ids.tolist() for b in batches] == [[1, 2], [3, 4], [5, 5]]
+    assert [b.index.tolist() for b in batches] == [[0, 1], [2, 3], [4, 4]]
     assert [b.valid.tolist() for b in batches] == [[True] * 2] * 2 + [[True, False]]
 
 
@@ -230,11 +231,10 @@ def test_proposals_and_keypoints_are_stacked_into_batches():
 def test_the_papers_recipe_reads_coco(data_dir, tmp_path):
     """Real photographs through the COCO config's own section, at its full size."""
     from configs import yolact_r101_coco
-    from detjax import cli
     from detjax.data import dataset
 
     folder = data_dir / "coco_cc"
-    section = cli.plain(yolact_r101_coco.get_config().data)
+    section = config.plain(yolact_r101_coco.get_config().data)
     labels = folder / "annotations" / "instances_train2017.json"
     section |= {
         "name": "coco_cc",

@@ -1,0 +1,168 @@
+"""Batches made ahead of the one that is asked for, by threads or worker processes.
+
+What is under way is counted in batches and not in threads or workers, so that memory
+does not grow with the number of cores: threads fill the rows of `AHEAD` batches side by
+side, and of worker processes, each of which holds some rows, no more are started than
+twice as many batches need.
+"""
+
+import dataclasses
+import os
+import signal
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Iterator
+from concurrent import futures
+from typing import Protocol
+
+import grain
+import jax
+import numpy as np
+from absl import flags
+
+from detjax.errors import UserError
+from detjax.types import Batch
+
+AHEAD = 2  # batches beside the one that is handed out
+# Rows that grain holds of a worker process that it is asked to buffer one of; of n it
+# holds 2 n + 3.
+HELD = 5
+
+
+class Batches(Protocol):
+    """Batches by number, whose rows can be filled one by one and in any order."""
+
+    @property
+    def rows(self) -> int:
+        """How many rows of each batch are this process's."""
+
+    def __len__(self) -> int:
+        """How many batches there are."""
+
+    def empty(self, number: int, rows: int) -> Batch:
+        """Room for `rows` rows of a batch."""
+
+    def fill(self, batch: Batch, at: int, number: int, row: int) -> None:
+        """Puts a `row` of batch `number` into row `at` of `batch`."""
+
+
+def by_threads(batches: Batches, threads: int | None) -> "Threads":
+    """The batches in order, whose rows `threads` threads fill; one a core if None."""
+    return Threads(batches, threads or len(os.sched_getaffinity(0)))
+
+
+class Threads(Iterator[Batch]):
+    """Batches in order; threads fill the rows of the next ones in place."""
+
+    def __init__(self, batches: Batches, threads: int):
+        self._batches, self._next = batches, 0
+        self._pool = futures.ThreadPoolExecutor(threads, thread_name_prefix="rows")
+        self._started: deque[tuple[Batch, list[futures.Future]]] = deque()
+
+    def __next__(self) -> Batch:
+        while len(self._started) <= AHEAD and self._next < len(self._batches):
+            self._start(self._next)
+            self._next += 1
+        if not self._started:
+            self.close()
+            raise StopIteration
+        batch, rows = self._started.popleft()
+        for row in rows:
+            row.result()
+        return batch
+
+    def _start(self, number: int) -> None:
+        rows = self._batches.rows
+        batch = self._batches.empty(number, rows)
+        fill = self._batches.fill
+        tasks = [
+            self._pool.submit(fill, batch, row, number, row) for row in range(rows)
+        ]
+        self._started.append((batch, tasks))
+
+    def close(self) -> None:
+        """Drops what is not begun and waits for the rest."""
+        self._pool.shutdown(wait=True, cancel_futures=True)
+        self._started.clear()
+
+
+class Workers(Iterator[Batch]):
+    """Batches in order; up to `workers` processes make the rows of the next ones.
+
+    Raises UserError where a process is gone, such as one that was killed for memory.
+    """
+
+    def __init__(self, batches: Batches, workers: int):
+        # grain asks absl's flags, which a notebook has not parsed.
+        if not flags.FLAGS.is_parsed():
+            flags.FLAGS.mark_as_parsed()
+        most = 2 * AHEAD * batches.rows
+        workers = max(1, min(workers, most // HELD))
+        self._batches, self._next, self._workers = batches, 0, workers
+        rows = grain.MapDataset.source(_Rows(batches))
+        each = max(1, (most // workers - 3) // 2)
+        self._rows = iter(
+            rows.to_iter_dataset(
+                grain.ReadOptions(num_threads=1, prefetch_buffer_size=1)
+            ).mp_prefetch(
+                grain.MultiprocessingOptions(workers, per_worker_buffer_size=each),
+                worker_init_fn=_follow_the_parent,
+            )
+        )
+
+    def __next__(self) -> Batch:
+        if self._next >= len(self._batches):
+            self.close()
+            raise StopIteration
+        self._next += 1
+        try:
+            rows = [next(self._rows) for _ in range(self._batches.rows)]
+        except RuntimeError as error:
+            if "terminated unexpectedly" not in str(error):
+                raise
+            raise UserError(
+                f"one of data.workers={self._workers} worker processes has ended "
+                f"({str(error).split('. ')[0]}); where memory is short, set "
+                "data.workers lower, and start the same command again"
+            ) from error
+        return jax.tree.map(lambda *x: np.stack(x), *rows)
+
+    def close(self) -> None:
+        """Ends the processes."""
+        self._rows.close()  # type: ignore[attr-defined]  # grain's iterators have it
+
+
+@dataclasses.dataclass(frozen=True)
+class _Rows:
+    """The rows of all batches, one after the other."""
+
+    batches: Batches
+
+    def __len__(self) -> int:
+        rows = self.batches.rows
+        return min(len(self.batches), sys.maxsize // rows) * rows
+
+    def __getitem__(self, index: int) -> Batch:
+        number, row = divmod(index, self.batches.rows)
+        batch = self.batches.empty(number, 1)
+        self.batches.fill(batch, 0, number, row)
+        return jax.tree.map(lambda x: x[0], batch)
+
+
+def _follow_the_parent(*_) -> None:
+    """Ends this process with its parent, and not with signals to all of a group.
+
+    Those let the parent finish its step first.
+    """
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    parent = os.getppid()
+
+    def look() -> None:
+        while os.getppid() == parent:
+            time.sleep(1)
+        os._exit(1)
+
+    threading.Thread(target=look, daemon=True).start()

@@ -1,0 +1,202 @@
+"""Reading ahead: how much is under way, whoever fills it, and what goes wrong."""
+
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import numpy as np
+import pytest
+from test_loader import prepare, record
+
+from detjax.data import ahead, loader
+from detjax.errors import UserError
+
+ROOT = pathlib.Path(__file__).parents[2]
+
+
+class Counted:
+    """Batches that count how many of them are under way, and who fills rows."""
+
+    rows = 4
+
+    def __init__(self, count=50, pause=0.0):
+        self.count, self.pause = count, pause
+        self.made, self.fillers = 0, set()
+        self.steps = prepare(mask_stride=None)
+
+    def __len__(self):
+        return self.count
+
+    def empty(self, number, rows):
+        self.made += 1
+        return self.steps.empty(rows, (8, 8))
+
+    def fill(self, batch, at, number, row):
+        time.sleep(self.pause)
+        self.fillers.add(threading.get_ident())
+        batch.index[at] = number * self.rows + row
+
+
+@pytest.mark.parametrize("threads", [1, 3, 64])
+def test_what_is_under_way_does_not_grow_with_the_threads(threads):
+    batches = Counted(pause=0.002)
+    stream = ahead.by_threads(batches, threads)
+    for taken in range(1, 20):
+        batch = next(stream)
+        # The rows are in their places, whoever came first.
+        expected = np.arange(4 * (taken - 1), 4 * taken)
+        np.testing.assert_array_equal(batch.index, expected)
+        assert batches.made <= taken + ahead.AHEAD
+    assert len(batches.fillers) <= threads
+    assert len(batches.fillers) > 1 or threads == 1
+    stream.close()
+
+
+def test_a_stream_ends_after_its_last_batch():
+    assert len(list(ahead.by_threads(Counted(count=5), 2))) == 5
+
+
+def test_an_error_in_a_row_comes_with_its_batch():
+    batches = Counted()
+
+    def fill(batch, at, number, row):
+        if (number, row) == (2, 3):
+            raise UserError("row 3 of batch 2")
+
+    batches.fill = fill
+    stream = ahead.by_threads(batches, 2)
+    next(stream), next(stream)
+    with pytest.raises(UserError, match="row 3 of batch 2"):
+        next(stream)
+    stream.close()
+
+
+def test_a_worker_that_is_killed_is_a_sentence(monkeypatch):
+    """As the system does where memory is short."""
+    import multiprocessing
+
+    records = [record(i) for i in range(8)]
+    stream = iter(loader.train_loader(records, prepare(), batch_size=2, workers=1))
+    next(stream)
+    (worker,) = multiprocessing.active_children()
+    os.kill(worker.pid, signal.SIGKILL)
+    with pytest.raises(UserError, match=r"data\.workers=1 worker processes has ended"):
+        for _ in range(50):
+            next(stream)
+    stream.close()
+
+
+class Rows(Counted):
+    """Batches whose rows leave a file each, wherever they are made."""
+
+    def __init__(self, folder, rows):
+        super().__init__(count=1000)
+        self.folder, self.rows = folder, rows
+
+    def fill(self, batch, at, number, row):
+        (self.folder / f"{number}-{row}").touch()
+        batch.index[at] = number * self.rows + row
+
+
+@pytest.mark.parametrize("workers, rows", [(2, 16), (6, 2)])
+def test_what_worker_processes_hold_does_not_grow_with_them(tmp_path, workers, rows):
+    stream = ahead.Workers(Rows(tmp_path, rows), workers)
+    for taken in range(1, 4):
+        batch = next(stream)
+        expected = np.arange(rows * (taken - 1), rows * taken)
+        np.testing.assert_array_equal(batch.index, expected)
+        time.sleep(1)
+        made = len(list(tmp_path.iterdir()))
+        # Four batches ahead, and never less than what one process holds.
+        assert made <= rows * taken + max(2 * ahead.AHEAD * rows, ahead.HELD)
+    stream.close()
+
+
+def test_worker_processes_end_with_their_parent(tmp_path):
+    """Also where it leaves at once, as after a second Ctrl-C."""
+    code = f"""
+import os, sys, multiprocessing, time
+sys.path[:0] = {[str(ROOT), str(ROOT / "tests"), str(ROOT / "tests" / "data")]!r}
+if __name__ == "__main__":
+    from test_loader import prepare, record
+    from detjax.data import loader
+    records = [record(i) for i in range(8)]
+    stream = iter(loader.train_loader(records, prepare(), batch_size=2, workers=1))
+    next(stream)
+    print(multiprocessing.active_children()[0].pid, flush=True)
+    os._exit(1)
+"""
+    script = tmp_path / "leave.py"
+    script.write_text(code)
+    command = [sys.executable, str(script)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 1, done.stderr
+    worker = pathlib.Path(f"/proc/{int(done.stdout)}")
+    end = time.time() + 10
+    while worker.exists() and time.time() < end:
+        time.sleep(0.1)
+    assert not worker.exists()
+
+
+def test_evaluation_draws_no_masks():
+    records = [record(i) for i in range(3)]
+    (batch,) = loader.eval_loader(records, prepare(mask_size=7), batch_size=3)
+    assert batch.objects.masks is None
+    assert batch.objects.box_masks is None
+
+
+def test_masks_on_boxes_are_the_masks_in_their_boxes():
+    some = record(size=(64, 96))
+    for a in some.annotations[:1]:
+        # Half of the box: its left part.
+        mask = np.zeros((64, 96), bool)
+        x1, y1, x2, y2 = map(int, a.box)
+        mask[y1:y2, x1 : (x1 + x2) // 2] = True
+        from detjax.ops import masks
+
+        a.rle = masks.encode_rle(mask)["counts"].encode()
+    got = prepare(mask_stride=None, mask_size=20)(some).objects
+    assert got.masks is None
+    assert got.box_masks.shape == (4, 20, 20)
+    np.testing.assert_array_equal(got.box_masks[0, :, :9], 1)
+    np.testing.assert_array_equal(got.box_masks[0, :, 11:], 0)
+    np.testing.assert_array_equal(got.box_masks[1:3], 1)
+    assert not got.box_masks[3].any()
+    # A box that reaches out of the input keeps what is in it.
+    some.annotations[1].box = (-4.0, 8.0, 12.0, 20.0)
+    mask = np.zeros((64, 96), bool)
+    mask[8:20, :12] = True
+    some.annotations[1].rle = masks.encode_rle(mask)["counts"].encode()
+    got = prepare(mask_stride=None, mask_size=20)(some).objects
+    np.testing.assert_array_equal(got.boxes[1][[0, 2]], [0, 6])
+    np.testing.assert_array_equal(got.box_masks[1], 1)
+
+
+def test_bytes_of_a_batch():
+    """What COCO's Mask R-CNN config holds in memory, at its full size."""
+    from configs import mask_rcnn_r50_coco
+    from detjax import config
+
+    section = config.plain(mask_rcnn_r50_coco.get_config().data)
+    steps = prepare(
+        size=section["buckets"][2],
+        max_objects=100,
+        mask_stride=section["mask_stride"],
+        mask_size=section["mask_size"],
+    )
+    batch = steps.empty(section["batch_size"], section["buckets"][2])
+    assert batch.images.nbytes == 16 * 800 * 1344 * 3
+    assert batch.objects.box_masks.nbytes < 21e6
+
+
+def test_small_objects_are_left_out_and_counted():
+    got = prepare(min_size=6)(record())
+    # 10, 11 and 12 pixels wide of 90, which become 48: 5.3, 5.9 and 6.4.
+    assert got.small == 2
+    assert got.objects.valid.tolist() == [True, False, False, False]
+    assert got.objects.labels[0] == 2
+    assert prepare()(record()).small == 0
