@@ -9,6 +9,7 @@ from flax import traverse_util
 
 from detjax import backbones, goldens, models
 from detjax.goldens import Golden, relative, summary_error
+from detjax.nn.images import NORMALIZED
 from detjax.ops import masks
 from detjax.types import Batch, Model, Objects
 from detjax.weights import convert
@@ -32,7 +33,7 @@ class Certificate(NamedTuple):
 def _model(golden: Golden) -> tuple[Model, str]:
     """The model behind a golden, and the name of its weights' source."""
     name = golden.facts["model"].removesuffix("_config")
-    return models.make(name), "yolact"
+    return models.make(name, pixels=NORMALIZED), "yolact"
 
 
 def certify_classifier(path: str | pathlib.Path) -> Certificate:
@@ -117,11 +118,12 @@ def draw_batch(images: np.ndarray, targets: list[dict[str, Any]]) -> Batch:
     return Batch(
         images=images,
         objects=objects,
-        ids=np.arange(b, dtype=np.int32),
+        index=np.arange(b, dtype=np.int32),
         affine=np.tile(np.eye(3, dtype=np.float32)[:2], (b, 1, 1)),
         sizes=np.tile(np.array([h, w], np.int32), (b, 1)),
         valid=np.ones(b, bool),
         cut=np.zeros(b, np.int32),
+        small=np.zeros(b, np.int32),
     )
 
 

@@ -126,6 +126,12 @@ def variables(name, seed=0):
     return jax.jit(model(name).init)(jax.random.key(seed, impl="rbg"), images)
 
 
+def forget():
+    """Lets go of models and of what was compiled of them."""
+    for cached in (model, loss_and_gradient, predict, variables):
+        cached.cache_clear()
+
+
 def has_masks(name):
     """Whether the tiny model `name` predicts masks."""
     made = model(name).net
@@ -172,11 +178,12 @@ def batch(count=2, objects=3, padding=6, seed=0) -> Batch:
             masks=masks,
             keypoints=np.concatenate([places, seen], axis=-1).astype(np.float32),
         ),
-        ids=np.arange(count, dtype=np.int32),
+        index=np.arange(count, dtype=np.int32),
         affine=np.tile(np.eye(3, dtype=np.float32)[:2], (count, 1, 1)),
         sizes=np.full((count, 2), SIDE, np.int32),
         valid=np.ones(count, bool),
         cut=np.zeros(count, np.int32),
+        small=np.zeros(count, np.int32),
         proposals=Proposals(
             boxes=np.concatenate([near, far], axis=1).astype(np.float32),
             valid=np.ones((count, padding + 2), bool),

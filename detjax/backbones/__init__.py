@@ -6,6 +6,7 @@ from typing import Any
 from flax import linen
 
 from detjax.backbones import alexnet, darknet, resnet, vgg
+from detjax.errors import UserError
 
 FAMILIES: dict[str, Callable[..., linen.Module]] = {
     **{name: resnet.resnet for name in resnet.SPECS},
@@ -18,8 +19,8 @@ FAMILIES: dict[str, Callable[..., linen.Module]] = {
 def make(name: str, /, **kwargs: Any) -> linen.Module:
     """The backbone called `name`: images [b h w 3] -> features, finest first.
 
-    Keywords are those of the family's module. Raises ValueError for an unknown name.
+    Keywords are those of the family's module. Raises UserError for an unknown name.
     """
     if name not in FAMILIES:
-        raise ValueError(f"no backbone is called {name!r}; choose one of {[*FAMILIES]}")
+        raise UserError(f"no backbone is called {name!r}; choose one of {[*FAMILIES]}")
     return FAMILIES[name](name, **kwargs)

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen
 
+from detjax.errors import UserError
 from detjax.nn.deform import DeformableConv
 from detjax.nn.norm import norm
 
@@ -185,8 +186,8 @@ def conv(channels, kernel, stride, groups, name, dtype):
 def resnet(name: str, /, **kwargs: Any) -> ResNet:
     """The member called `name` of `SPECS`; keywords as in `ResNet`.
 
-    Raises ValueError for an unknown name.
+    Raises UserError for an unknown name.
     """
     if name not in SPECS:
-        raise ValueError(f"no ResNet is called {name!r}; choose one of {list(SPECS)}")
+        raise UserError(f"no ResNet is called {name!r}; choose one of {list(SPECS)}")
     return ResNet(spec=SPECS[name], **kwargs)

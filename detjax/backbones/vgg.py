@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen
 
+from detjax.errors import UserError
 from detjax.nn.norm import norm
 
 kaiming = jax.nn.initializers.variance_scaling(2.0, "fan_out", "normal")
@@ -40,6 +41,7 @@ class VGG(linen.Module):
     norm: str = "batch"
     norm_eps: float = 1e-5
     num_classes: int | None = None
+    dropout: float = 0.5  # after both hidden layers of the classifier, in training
     dtype: Any = jnp.float32
 
     @linen.compact
@@ -60,6 +62,7 @@ class VGG(linen.Module):
         for name in ("classifier.0", "classifier.3"):
             x = linen.Dense(4096, dtype=self.dtype, name=name)(x)
             x = linen.relu(x)
+            x = linen.Dropout(self.dropout, deterministic=not train)(x)
         return linen.Dense(self.num_classes, name="classifier.6")(x)
 
     def _conv(self, x, layer, channels, train):
@@ -99,9 +102,9 @@ def mean_pool(x, side: int):
 def vgg(name: str, /, **kwargs: Any) -> VGG:
     """The member called `name` of `NAMES`; keywords as in `VGG`.
 
-    Raises ValueError for an unknown name.
+    Raises UserError for an unknown name.
     """
     if name not in NAMES:
-        raise ValueError(f"no VGG is called {name!r}; choose one of {NAMES}")
+        raise UserError(f"no VGG is called {name!r}; choose one of {NAMES}")
     plain = name.removesuffix("_bn")
     return VGG(groups=SPECS[plain], normed=plain != name, **kwargs)

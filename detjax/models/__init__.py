@@ -4,6 +4,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+from detjax.errors import UserError
 from detjax.models import rcnn, rcnn2014, yolact
 from detjax.types import Model
 
@@ -39,8 +40,8 @@ LETTERBOXED = {name: 1088 for name in rcnn.ORIGINALS}
 def make(name: str, **kwargs: Any) -> Model:
     """The model called `name`; keywords are those of its constructor.
 
-    Raises ValueError for an unknown name.
+    Raises UserError for an unknown name.
     """
     if name not in MODELS:
-        raise ValueError(f"no model is called {name!r}; choose one of {sorted(MODELS)}")
+        raise UserError(f"no model is called {name!r}; choose one of {sorted(MODELS)}")
     return MODELS[name](**kwargs)

@@ -22,6 +22,7 @@ from flax import linen
 
 from detjax import backbones
 from detjax.backbones import resnet
+from detjax.errors import UserError
 from detjax.nn import roi_heads, rpn, second_stage
 from detjax.nn.fpn import FPN
 from detjax.nn.two_stage import (
@@ -34,7 +35,7 @@ from detjax.nn.two_stage import (
     Reader,
     RoIHeads,
 )
-from detjax.ops import boxes, heatmaps
+from detjax.ops import assign, boxes, heatmaps
 from detjax.types import Array, Batch, Detections, Model, Objects, Proposals
 
 
@@ -119,7 +120,7 @@ def two_stage(
     `mask_samples` bounds the regions an image that masks and keypoints learn from; the
     default is all the positives that `samples` and `fraction` admit.
 
-    Raises ValueError where the settings do not fit each other, and at the first loss
+    Raises UserError where the settings do not fit each other, and at the first loss
     where the batch lacks what is to be learnt.
     """
     settings = {**locals(), "dtype": jnp.dtype(dtype)}
@@ -130,7 +131,7 @@ def two_stage(
 
     def propose(outputs: Outputs, windows, given, train: bool) -> Proposals:
         if not proposals and given is None:
-            raise ValueError(
+            raise UserError(
                 "this detector makes no proposals and was given none; give batches "
                 "that hold some, or take faster_rcnn"
             )
@@ -140,7 +141,7 @@ def two_stage(
         def one(logits, deltas, objects, window, key):
             match = rpn.targets(
                 objects,
-                second_stage.learnt(objects),
+                assign.learnable(objects),
                 outputs.priors,
                 positive=rpn_positive,
                 negative=rpn_negative,
@@ -415,54 +416,55 @@ def _roi_heads(
 
 
 def _check(levels, fpn, proposals, sizes, pooling, masks, mask_iou):
-    """Raises ValueError where the settings of `two_stage` do not fit each other."""
+    """Raises UserError where the settings of `two_stage` do not fit each other."""
     maps = len(levels) + fpn
     if proposals and (len(sizes) != maps or len({len(s) for s in sizes}) != 1):
-        raise ValueError(
+        raise UserError(
             f"sizes={sizes} must hold one tuple of equal length for each of the {maps} "
             "levels that boxes are proposed on"
         )
     if list(levels) != list(range(min(levels), max(levels) + 1)):
-        raise ValueError(f"levels={levels} must follow one another, the finest first")
+        raise UserError(f"levels={levels} must follow one another, the finest first")
     if pooling not in ("align", "max"):
-        raise ValueError(f"pooling={pooling!r} is not known; choose 'align' or 'max'")
+        raise UserError(f"pooling={pooling!r} is not known; choose 'align' or 'max'")
     if len(levels) > 1 and (pooling == "max" or not fpn):
-        raise ValueError(
+        raise UserError(
             f"levels={levels} need fpn=True and pooling='align'; give one level else"
         )
     if mask_iou and not masks:
-        raise ValueError("mask_iou=True judges masks; set masks=True")
+        raise UserError("mask_iou=True judges masks; set masks=True")
 
 
 def _check_head(box_head, backbone, levels, norm):
-    """Raises ValueError where the head on boxes is unknown or fits nothing."""
+    """Raises UserError where the head on boxes is unknown or fits nothing."""
     if box_head not in _HEADS:
-        raise ValueError(f"box_head={box_head!r} is not known; choose one of {_HEADS}")
+        raise UserError(f"box_head={box_head!r} is not known; choose one of {_HEADS}")
     if box_head != "last_stage":
         return
     if backbone not in resnet.SPECS or max(levels) > 4:
-        raise ValueError(
+        raise UserError(
             "box_head='last_stage' takes the last stage of a ResNet, which must not be "
             f"among the features: backbone={backbone!r}, levels={levels}"
         )
     if norm == "batch":
-        raise ValueError(
+        raise UserError(
             "box_head='last_stage' would take batch statistics of padding too; "
             "set norm='frozen' or norm='group'"
         )
 
 
 def _check_batch(batch: Batch, masks: bool, keypoints: int):
-    """Raises ValueError where the batch lacks what is to be learnt."""
-    if masks and batch.objects.masks is None:
-        raise ValueError(
+    """Raises UserError where the batch lacks what is to be learnt."""
+    objects = batch.objects
+    if masks and objects.masks is None and objects.box_masks is None:
+        raise UserError(
             "this detector learns masks but the batch has none; "
             "set model.name=faster_rcnn to learn boxes only"
         )
     given = batch.objects.keypoints
     if keypoints and (given is None or given.shape[2] != keypoints):
         held = "none" if given is None else f"{given.shape[2]} an object"
-        raise ValueError(
+        raise UserError(
             f"this detector learns {keypoints} keypoints but the batch has {held}; "
             "set model.keypoints to their number, or choose another model"
         )

@@ -22,9 +22,10 @@ from flax import linen
 from jax import lax
 
 from detjax import backbones, losses
+from detjax.errors import UserError
 from detjax.nn.images import normalize
 from detjax.nn.regions import Seen, gathered, solve
-from detjax.ops import boxes, nms
+from detjax.ops import assign, boxes, nms
 from detjax.ops.warp import warp
 from detjax.types import Array, Batch, Detections, Model, Objects, Proposals
 
@@ -82,17 +83,11 @@ def whole(images: Array) -> Array:
     return jnp.tile(jnp.array([0.0, 0.0, w, h]), (b, 1))
 
 
-def learnt(objects: Objects) -> Array:
-    """The objects [n] bool that are learnt: no crowds, none under a pixel."""
-    sides = objects.boxes[:, 2:] - objects.boxes[:, :2]
-    return objects.valid & ~objects.crowd & (sides >= 1).all(axis=-1)
-
-
 def candidates(proposals: Proposals, objects: Objects) -> Proposals:
     """The proposals and the objects that are learnt, [q]."""
     return Proposals(
         jnp.concatenate([proposals.boxes, objects.boxes]),
-        jnp.concatenate([proposals.valid, learnt(objects)]),
+        jnp.concatenate([proposals.valid, assign.learnable(objects)]),
     )
 
 
@@ -110,7 +105,9 @@ def judge(
     `positive` on. Below `negative` it is background; those between, and background that
     lies in a crowd for the most part, are not learnt.
     """
-    overlap = jnp.where(learnt(objects), boxes.iou(found.boxes, objects.boxes), 0.0)
+    overlap = jnp.where(
+        assign.learnable(objects), boxes.iou(found.boxes, objects.boxes), 0.0
+    )
     best = overlap.max(axis=1)
     hit = best >= positive
     labels = jnp.where(hit, objects.labels[overlap.argmax(axis=1)], num_classes)
@@ -219,7 +216,7 @@ def seen(found: Proposals, objects: Objects, *, num_classes: int) -> Seen:
     blurred = jnp.where(objects.crowd, jnp.maximum(iou, crowd), iou)
     classes = jnp.arange(num_classes)
     member = (objects.labels[:, None] == classes) & objects.valid[:, None]
-    own = jnp.where(learnt(objects), iou, 0.0)
+    own = jnp.where(assign.learnable(objects), iou, 0.0)
     nearest = own.argmax(axis=1)
     proposed = jnp.full(len(found.valid) - len(objects.labels), -1)
     return Seen(
@@ -268,11 +265,11 @@ def rcnn(
     parameters "svm" and "ridge" are 0 until then; they get no gradient and weight decay
     leaves 0 at 0.
 
-    Raises ValueError where `padding` fills the crop, and at the first loss or
+    Raises UserError where `padding` fills the crop, and at the first loss or
     prediction without proposals.
     """
     if 2 * padding >= crop:
-        raise ValueError(f"padding={padding} leaves nothing of a crop of {crop} pixels")
+        raise UserError(f"padding={padding} leaves nothing of a crop of {crop} pixels")
     net = Net(
         num_classes=num_classes,
         backbone=backbone,
@@ -412,9 +409,9 @@ def rcnn(
 
 
 def _given(proposals: Proposals | None) -> Proposals:
-    """The proposals; raises ValueError where there are none."""
+    """The proposals; raises UserError where there are none."""
     if proposals is None:
-        raise ValueError(
+        raise UserError(
             "R-CNN classifies boxes that something else proposes, and none are given; "
             "make the data set with prepare.proposals={'method': 'selective_search'}"
         )

@@ -18,6 +18,7 @@ import numpy as np
 from flax import linen
 
 from detjax import backbones, losses
+from detjax.errors import UserError
 from detjax.nn.fpn import FPN
 from detjax.nn.images import normalize
 from detjax.nn.mask_iou import MaskIoU, mask_iou
@@ -156,15 +157,6 @@ class Targets(NamedTuple):
     negative: Array  # [p] bool; neither of the two: neutral
 
 
-def trainable(objects: Objects, min_size: float) -> Array:
-    """The objects [n] bool that are learnt: no crowds, no side under `min_size` pixels.
-
-    The original drops boxes under 4 of its 550 pixels.
-    """
-    sides = objects.boxes[:, 2:] - objects.boxes[:, :2]
-    return objects.valid & ~objects.crowd & (sides >= min_size).all(axis=-1)
-
-
 def targets(
     objects: Objects,
     priors: Array,
@@ -173,10 +165,9 @@ def targets(
     positive: float,
     negative: float,
     crowd_threshold: float,
-    min_size: float,
 ) -> Targets:
     """Targets of one image: SSD's matching, with priors on crowds left neutral."""
-    real = trainable(objects, min_size)
+    real = assign.learnable(objects)
     truth = jnp.where(real[:, None], objects.boxes, priors[:1])
     match = assign.match(
         boxes.iou(truth, priors),
@@ -273,10 +264,10 @@ def rescore_loss(sample: MaskSample, guesses: Array, min_area: float) -> Array:
     return jnp.sum(jnp.where(some, losses.smooth_l1(guess, fits), 0.0))
 
 
-def semantic_loss(logits: Array, objects: Objects, min_size: float) -> Array:
+def semantic_loss(logits: Array, objects: Objects) -> Array:
     """Cross entropy [], summed over classes, of the union of each class's masks."""
     shape = logits.shape[:2]
-    real = trainable(objects, min_size)
+    real = assign.learnable(objects)
     each = masks.resize(objects.masks.astype(jnp.float32), shape) > 0.5
     labels = jax.nn.one_hot(objects.labels, logits.shape[-1]) * real[:, None]
     truth = jnp.einsum("nhw,nc->hwc", each.astype(jnp.float32), labels) > 0
@@ -342,7 +333,6 @@ def yolact(
     negative: float = 0.4,
     crowd_threshold: float = 0.7,
     negative_ratio: float = 3,
-    min_size: float = 4,
     masks_to_train: int = 100,
     box_weight: float = 1.5,
     class_weight: float = 1.0,
@@ -365,11 +355,11 @@ def yolact(
     `masks=False` there is no mask branch, and data without masks can be learnt.
     `deform_every` and `rescoring` are YOLACT++'s; `ORIGINALS` has the authors' sets.
 
-    Raises ValueError where `sizes` does not fit the levels, and at the first loss where
+    Raises UserError where `sizes` does not fit the levels, and at the first loss where
     masks are asked of a batch without any.
     """
     if len(sizes) != len(levels) + extra_levels or len({len(s) for s in sizes}) != 1:
-        raise ValueError(
+        raise UserError(
             f"sizes={sizes} must hold one tuple of equal length for each of the "
             f"{len(levels)} levels and {extra_levels} extra levels"
         )
@@ -417,7 +407,6 @@ def yolact(
             positive=positive,
             negative=negative,
             crowd_threshold=crowd_threshold,
-            min_size=min_size,
         )
         distance = losses.smooth_l1(outputs.deltas, target.deltas).sum(axis=-1)
         parts = {
@@ -431,14 +420,12 @@ def yolact(
             outputs, objects, target, key, size=size, limit=masks_to_train
         )
         parts["mask"] = mask_weight * mask_loss(sample, positives)
-        parts["semantic"] = semantic_weight * semantic_loss(
-            outputs.semantic, objects, min_size
-        )
+        parts["semantic"] = semantic_weight * semantic_loss(outputs.semantic, objects)
         return parts, positives, sample
 
     def loss(params, state, batch: Batch, key):
         if masks and batch.objects.masks is None:
-            raise ValueError(
+            raise UserError(
                 "this YOLACT learns masks but the batch has none; "
                 "set model.masks=False to learn boxes only"
             )

@@ -4,6 +4,7 @@ from typing import Any
 
 import jax.numpy as jnp
 
+from detjax.errors import UserError
 from detjax.types import Array
 
 # (mean, std) on a 0..255 scale, by the kind of weights that were trained with them:
@@ -13,18 +14,32 @@ STATISTICS = {
     "yolact": ((123.68, 116.78, 103.94), (58.40, 57.12, 57.38)),
     "unit": ((0.0, 0.0, 0.0), (255.0, 255.0, 255.0)),
 }
+# The kind whose images are floats that are normalised already.
+NORMALIZED = "normalized"
 
 
 def normalize(images: Array, kind: str = "imagenet", dtype: Any = jnp.float32):
-    """(images - mean) / std in `dtype`; float images pass, they are normalised already.
+    """(images - mean) / std in `dtype`, or the images as they are if `NORMALIZED`.
 
-    `kind` is a key of `STATISTICS`, else there is a ValueError.
     `images` [... 3] RGB; uint8 arrives on the device as it is and is turned into floats
     here, which is a quarter of the bytes to move.
+
+    Raises UserError where `kind` is neither that nor a key of `STATISTICS`, and for
+    float images of another kind, whose scale nobody could tell.
     """
-    if jnp.issubdtype(images.dtype, jnp.floating):
+    floats = jnp.issubdtype(images.dtype, jnp.floating)
+    if kind != NORMALIZED and kind not in STATISTICS:
+        raise UserError(
+            f"model.pixels={kind!r} is not known; choose one of "
+            f"{[*STATISTICS, NORMALIZED]}"
+        )
+    if floats != (kind == NORMALIZED):
+        raise UserError(
+            f"images are {images.dtype} and the model was made with pixels={kind!r}; "
+            "give uint8 images in 0..255, or make the model with "
+            f"pixels={NORMALIZED!r} for floats that are normalised already"
+        )
+    if floats:
         return jnp.asarray(images, dtype)
-    if kind not in STATISTICS:
-        raise ValueError(f"pixels={kind!r} is not known; choose one of {[*STATISTICS]}")
     mean, std = (jnp.asarray(s, jnp.float32) for s in STATISTICS[kind])
     return ((images.astype(jnp.float32) - mean) / std).astype(dtype)

@@ -4,6 +4,8 @@ import jax
 import jax.numpy as jnp
 from flax import linen
 
+from detjax.errors import UserError
+
 
 class MaskIoU(linen.Module):
     """Masks [n mh mw] in 0..1 -> the IoU [n c] each would have as each of c classes.
@@ -17,7 +19,7 @@ class MaskIoU(linen.Module):
     @linen.compact
     def __call__(self, masks):
         if min(masks.shape[1:]) < 63:
-            raise ValueError(
+            raise UserError(
                 f"masks of {masks.shape[1:]} cells are too small to be rescored; 63 a "
                 "side are needed, so give larger images or finer levels"
             )

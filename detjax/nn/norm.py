@@ -7,6 +7,8 @@ import jax
 import jax.numpy as jnp
 from flax import linen
 
+from detjax.errors import UserError
+
 KINDS = ("batch", "frozen", "group")
 
 
@@ -29,10 +31,10 @@ def norm(
     group    32 groups (fewer where channels do not divide), no running statistics.
 
     Statistics are float32 whatever `dtype` is. Ioffe and Szegedy 2015; Wu and He 2018.
-    Raises ValueError for any other kind.
+    Raises UserError for any other kind.
     """
     if kind not in KINDS:
-        raise ValueError(f"norm={kind!r} is not known; choose one of {KINDS}")
+        raise UserError(f"norm={kind!r} is not known; choose one of {KINDS}")
     if kind == "group":
         groups = next(g for g in (32, 16, 8, 4, 2, 1) if channels % g == 0)
         return linen.GroupNorm(

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from detjax.errors import UserError
 from detjax.nn import linear
 from detjax.types import Array, Batch
 
@@ -64,7 +65,7 @@ def gathered(
         labels.append(known.labels[close])
         deltas.append(known.deltas[close])
     if not sum(len(x) for x in truths):
-        raise ValueError("there is no proposal and no object to fit R-CNN's SVMs to")
+        raise UserError("there is no proposal and no object to fit R-CNN's SVMs to")
     truth, label = np.concatenate(truths), np.concatenate(labels)
     return Examples(
         _stored(files[0], len(truth), widths[0]),

@@ -36,12 +36,6 @@ class Regions(NamedTuple):
         return Regions(*(x[:count] for x in self))
 
 
-def learnt(objects: Objects) -> Array:
-    """The objects [n] bool that are learnt: no crowds, none without an area."""
-    sides = objects.boxes[:, 2:] - objects.boxes[:, :2]
-    return objects.valid & ~objects.crowd & (sides > 0).all(axis=-1)
-
-
 def sample(
     proposals: Proposals,
     objects: Objects,
@@ -60,7 +54,7 @@ def sample(
     A region is positive from IoU `positive` up, a negative from `background` up and
     below `negative`; those between, and those on crowds, are left out.
     """
-    real = learnt(objects)
+    real = assign.learnable(objects)
     truth = jnp.where(real[:, None], objects.boxes, 0.0)
     everything = lax.stop_gradient(jnp.concatenate([proposals.boxes, truth]))
     valid = jnp.concatenate([proposals.valid, real])
@@ -114,7 +108,21 @@ def mask_targets(
     size: tuple[int, int],
     aligned: bool = False,
 ) -> Array:
-    """The masks of the regions' objects, cut out to [k bins bins], in 0..1."""
+    """The masks of the regions' objects, cut out to [k bins bins], in 0..1.
+
+    They are read from `box_masks` where the objects have those, else from `masks`.
+    """
+    if objects.box_masks is not None:
+        frames = objects.boxes[regions.object]
+        return roi.align_box_masks(
+            objects.box_masks[regions.object],
+            frames,
+            # Others may lie anywhere, and the largest in its frame's cells sets the
+            # time.
+            jnp.where(regions.positive[:, None], regions.boxes, frames),
+            bins=bins,
+            aligned=aligned,
+        )
     h, w = objects.masks.shape[1:]
     return roi.align_masks(
         objects.masks[regions.object],
@@ -154,16 +162,25 @@ def mask_fit(
     What of an object lies outside its region counts as missed. Huang et al. 2019
     (Mask Scoring R-CNN), section 3.3.
     """
-    h, w = objects.masks.shape[1:]
     cell = boxes.area(regions.boxes) / (truth.shape[1] * truth.shape[2])
-    pixel = (size[0] / h) * (size[1] / w)
-    whole = objects.masks.astype(jnp.float32).sum(axis=(1, 2))[regions.object] * pixel
+    whole = mask_areas(objects, size)[regions.object]
     cut, real = probs > 0.5, truth >= 0.5
     inter = jnp.sum(cut & real, axis=(1, 2))
     inside = jnp.sum(real, axis=(1, 2))
     total = jnp.maximum(whole / jnp.maximum(cell, 1e-6), inside)
     union = jnp.sum(cut, axis=(1, 2)) + total - inter
     return inter / jnp.maximum(union, 1)
+
+
+def mask_areas(objects: Objects, size: tuple[int, int]) -> Array:
+    """The area [n] of each object's mask, in pixels of an input of `size` (h, w)."""
+    if objects.box_masks is not None:
+        cells = objects.box_masks.shape[1] * objects.box_masks.shape[2]
+        filled = objects.box_masks.astype(jnp.float32).sum(axis=(1, 2))
+        return filled * boxes.area(objects.boxes) / cells
+    h, w = objects.masks.shape[1:]
+    filled = objects.masks.astype(jnp.float32).sum(axis=(1, 2))
+    return filled * ((size[0] / h) * (size[1] / w))
 
 
 def fit_loss(guesses: Array, fits: Array, regions: Regions) -> tuple[Array, Array]:

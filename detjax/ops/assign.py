@@ -15,7 +15,7 @@ from jax import lax
 from jax.typing import ArrayLike
 from jaxtyping import Bool, Float, Int
 
-from detjax.types import Array
+from detjax.types import Array, Objects
 
 
 class Match(NamedTuple):
@@ -24,6 +24,12 @@ class Match(NamedTuple):
     index: Array  # [p] int32, in 0..m-1; means something where positive
     positive: Array  # [p] bool
     negative: Array  # [p] bool
+
+
+def learnable(objects: Objects) -> Bool[Array, "n"]:
+    """The objects [n] that are learnt: real ones, no crowds, none without an area."""
+    sides = objects.boxes[:, 2:] - objects.boxes[:, :2]
+    return objects.valid & ~objects.crowd & (sides > 0).all(axis=-1)
 
 
 def match(
@@ -50,7 +56,8 @@ def match(
     force: each valid object also gets a prior of its own, by `bipartite`, whatever
         their IoU (SSD, YOLACT).
     low_quality: each valid object's best priors, all ties, are positive too; they
-        stay with the object that they themselves overlap most (Faster R-CNN).
+        stay with the object that they themselves overlap most (Faster R-CNN). An object
+        that no prior overlaps has none.
 
     Liu et al. 2016 (SSD), section 2.2; Ren et al. 2015 (Faster R-CNN), section 3.1.2;
     the crowd rule and the one-to-one forcing are those of YOLACT's code.
@@ -64,7 +71,9 @@ def match(
     is_negative = (best < negative) & (jnp.maximum(best, 0) >= background)
     if low_quality:
         of_object = iou.max(1, keepdims=True)
-        is_positive |= jnp.any((iou == of_object) & valid[:, None], 0)
+        # Of an object that overlaps nothing every prior would be the best.
+        touched = valid[:, None] & (of_object > 0)
+        is_positive |= jnp.any((iou == of_object) & touched, 0)
     if force:
         prior, matched = bipartite(iou, valid)
         owner = jnp.full((p,), -1, jnp.int32)

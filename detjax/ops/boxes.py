@@ -168,9 +168,14 @@ def decode(
     deltas: Float[Array, "p 4"],
     priors: Float[Array, "p 4"],
     variances: Sequence[int | float] = (0.1, 0.2),
+    max_log: int | float = MAX_LOG,
 ) -> Float[Array, "p 4"]:
-    """Boxes of deltas that were made by `encode`; xyxy pixels like the priors."""
-    return _moved(priors, deltas[:, :2] * variances[0], deltas[:, 2:] * variances[1])
+    """Boxes of deltas that were made by `encode`; xyxy pixels like the priors.
+
+    log(w / w_prior) is cut at `max_log`, so an untrained net yields no infinite box.
+    """
+    scale = jnp.minimum(deltas[:, 2:] * variances[1], max_log)
+    return _moved(priors, deltas[:, :2] * variances[0], scale)
 
 
 def encode_rcnn(
@@ -253,7 +258,7 @@ def _offsets(boxes: Array, priors: Array) -> tuple[jax.Array, jax.Array]:
     return (boxes[:, :2] - priors[:, :2]) / prior_size, jnp.log(size / prior_size)
 
 
-def _moved(priors: Array, shift: jax.Array, scale: jax.Array) -> jax.Array:
+def _moved(priors: Array, shift: Array, scale: Array) -> jax.Array:
     priors = xyxy_to_cxcywh(priors)
     centre = priors[:, :2] + shift * priors[:, 2:]
     size = priors[:, 2:] * jnp.exp(scale)

@@ -48,8 +48,8 @@ def greedy(
 
     From the highest score down (ties: lower index first), a box is kept unless its IoU
     with a box kept before it, and of the same label where labels are given, is greater
-    than `threshold`. Invalid boxes are not kept and suppress nothing. Carries no
-    gradient.
+    than `threshold`. Invalid boxes, and those with a number that is not finite, are not
+    kept and suppress nothing. Carries no gradient.
 
     Exact: a tile of boxes is first compared with all boxes kept so far, then solved
     by iterating keep[j] = not any(keep[i] and overlap[i, j], i < j). The first t boxes
@@ -60,7 +60,8 @@ def greedy(
     n = boxes.shape[0]
     if n == 0:
         return jnp.zeros((0,), bool)
-    valid = jnp.ones((n,), bool) if valid is None else jnp.asarray(valid)
+    sound = _sound(boxes, scores)
+    valid = sound if valid is None else jnp.asarray(valid) & sound
     boxes = lax.stop_gradient(jnp.where(valid[:, None], boxes, 0))
     scores = lax.stop_gradient(jnp.where(valid, scores, -jnp.inf))
     order = jnp.argsort(-scores, stable=True)
@@ -93,8 +94,9 @@ def fast(
     to the scores only.
 
     A box takes part, with all its classes, if its best class scores more than
-    `score_threshold`. Of each class the `top_k` best stay; one is dropped when its IoU
-    with any better one of its class, dropped or not, is greater than `threshold`.
+    `score_threshold` and all its numbers are finite. Of each class the `top_k` best
+    stay; one is dropped when its IoU with any better one of its class, dropped or not,
+    is greater than `threshold`.
 
     Bolya et al. 2019 (YOLACT), section 3.3, with the order of steps of the authors'
     code.
@@ -104,7 +106,7 @@ def fast(
     if num_classes == 0 or n == 0:
         nothing = jnp.zeros((max_detections,), jnp.int32)
         return nothing, nothing, nothing.astype(scores.dtype), nothing.astype(bool)
-    candidate = scores.max(0) > score_threshold
+    candidate = (scores.max(0) > score_threshold) & _sound(boxes, scores.sum(0))
     if valid is not None:
         candidate &= valid
     index, taken = _top_k(lax.stop_gradient(scores), candidate, min(top_k, n))
@@ -129,6 +131,11 @@ def fast(
         jnp.where(keep, score, 0),
         keep,
     )
+
+
+def _sound(boxes: Array, scores: Array) -> jax.Array:
+    """Boxes [n] without a NaN or an infinity, which would overlap nothing."""
+    return jnp.isfinite(boxes).all(-1) & ~jnp.isnan(scores)
 
 
 def _overlapping(a: _Columns, b: _Columns, threshold: ArrayLike) -> jax.Array:

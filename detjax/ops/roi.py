@@ -189,6 +189,36 @@ def align_masks(
     return lax.stop_gradient(exact("nsw,ntw->nst", part, columns))
 
 
+def align_box_masks(
+    masks: Shaped[Array, "n r r"],
+    frames: Float[Array, "n 4"],
+    boxes: Float[Array, "n 4"],
+    *,
+    bins: int,
+    aligned: bool = False,
+) -> Float[Array, "n s s"]:
+    """`align_masks` of masks that are stored on a grid in a box of their own each.
+
+    Mask i spans `frames[i]`, outside of which it is 0, and is read by `boxes[i]`; both
+    are pixels of the network's input.
+    """
+    r = masks.shape[1]
+    corner, side = frames[:, :2], frames[:, 2:] - frames[:, :2]
+    scale = r / jnp.maximum(side, 1e-6)
+    # What is read without `aligned` lies half a pixel of the input further.
+    shift = 0.0 if aligned else 0.5
+    ends = (boxes.reshape(-1, 2, 2) + shift - corner[:, None]) * scale[:, None]
+    # A ring of zeros, which is what lies beside the frame.
+    padded = jnp.pad(masks, ((0, 0), (1, 1), (1, 1)))
+    return align_masks(
+        padded,
+        ends.reshape(-1, 4) + 1,
+        bins=bins,
+        scale=(1.0, 1.0),
+        aligned=True,
+    )
+
+
 def _pair(scale: float | tuple[float, float]) -> tuple[float, float]:
     return scale if isinstance(scale, tuple) else (scale, scale)
 

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from flax import linen
 
+from detjax.errors import UserError
 from detjax.nn.fpn import FPN
-from detjax.nn.images import STATISTICS, normalize
+from detjax.nn.images import NORMALIZED, STATISTICS, normalize
 from detjax.nn.norm import MaskedBatchNorm, norm
 
 
@@ -88,11 +89,15 @@ def test_pyramid_levels_halve(upsample):
     assert "extra_blocks.p7" in variables["params"]
 
 
-def test_normalize_takes_bytes_and_lets_floats_pass():
+def test_normalize_takes_bytes_and_floats_only_where_they_are_normalized():
     image = np.full((1, 2, 2, 3), 128, np.uint8)
     mean, std = STATISTICS["imagenet"]
     expected = (128 - np.float32(mean)) / np.float32(std)
     np.testing.assert_allclose(normalize(image)[0, 0, 0], expected, rtol=1e-6)
     floats = np.full((1, 2, 2, 3), 0.5, np.float32)
-    np.testing.assert_array_equal(normalize(floats), floats)
+    np.testing.assert_array_equal(normalize(floats, NORMALIZED), floats)
+    with pytest.raises(UserError, match=r"float32 .* pixels='imagenet'; give uint8"):
+        normalize(floats)
+    with pytest.raises(UserError, match=r"uint8 .* pixels='normalized'"):
+        normalize(image, NORMALIZED)
     assert normalize(image, dtype=jnp.bfloat16).dtype == jnp.bfloat16

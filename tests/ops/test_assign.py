@@ -194,3 +194,13 @@ def test_every_prior_is_drawn_as_often():
         drawn[second] += 1
     assert (drawn[:10] > 15).all()
     assert (drawn[10:] > 4).all()
+
+
+def test_an_object_that_no_prior_overlaps_makes_none_of_them_positive():
+    iou = np.array([[0.0, 0.0, 0.0, 0.0], [0.2, 0.6, 0.0, 0.1]], np.float32)
+    found = match(iou, np.ones(2, bool), 0.7, 0.3, force=False, low_quality=True)
+    assert states(found).tolist() == [0, 1, 0, 0]
+    # Priors that may not be used count as overlapping nothing either.
+    unusable = np.where([True, False, True, True], -1.0, iou).astype(np.float32)
+    found = match(unusable, np.ones(2, bool), 0.7, 0.3, force=False, low_quality=True)
+    assert found.positive.tolist() == [False, True, False, False]

@@ -183,3 +183,11 @@ def test_signatures_are_checked():
         boxes.area(np.zeros((3, 5), np.float32))
     with pytest.raises(TypeCheckError):
         jax.jit(boxes.area)(np.zeros((3, 5), np.float32))
+
+
+def test_decoded_boxes_are_finite_whatever_the_deltas():
+    priors = np.float32([[10, 10, 20, 30]])
+    for decode in (boxes.decode, boxes.decode_rcnn):
+        found = np.asarray(decode(np.float32([[0, 0, 1e4, 1e4]]), priors))[0]
+        assert np.isfinite(found).all()
+        np.testing.assert_allclose(found[2:] - found[:2], [625, 1250], rtol=1e-5)

@@ -188,3 +188,20 @@ def test_fast_under_vmap_and_eagerly(low):
 
 def test_fast_with_many_classes():
     check_fast(dense_boxes(20), random_scores((130, 20)), 0.4, 5, 12)
+
+
+def test_boxes_with_numbers_that_are_not_finite_are_not_kept():
+    boxes = dense_boxes(40, 3)
+    scores = random_scores(40, 3)
+    sound = np.ones(40, bool)
+    spoilt, unsure = boxes.copy(), scores.copy()
+    for i, value in ((2, np.nan), (7, np.inf), (11, -np.inf)):
+        spoilt[i, i % 4] = value
+        sound[i] = False
+    unsure[20], sound[20] = np.nan, False
+    expected = np.zeros(40, bool)
+    expected[sound] = reference.greedy_nms(boxes[sound], scores[sound], 0.4)
+    np.testing.assert_array_equal(greedy(spoilt, unsure, 0.4), expected)
+    index, _, score, keep = fast(spoilt, unsure[None], 0.4, 40, 40)
+    assert set(index[keep].tolist()) <= set(np.flatnonzero(sound).tolist())
+    assert np.isfinite(score).all()

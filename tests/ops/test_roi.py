@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from detjax.ops import paste, roi
+from detjax.ops import paste, patches, roi
 from tests import reference_roi as reference
 
 H, W, C, SCALE = 9, 13, 3, 0.25
@@ -148,6 +148,48 @@ def test_aligned_masks_come_back_where_they_were(stride):
         )
         identity = np.eye(2, 3, dtype=np.float32)
         args = np.asarray(cut), box[None], identity, (256, 256)
-        again = paste.paste_boxes(*args, aligned=True)[0]
+        again = patches.whole(next(paste.paste_boxes(*args, aligned=True)))
         overlaps.append((again & whole).sum() / (again | whole).sum())
     assert np.mean(overlaps) > {1: 0.97, 2: 0.89, 4: 0.85}[stride]
+
+
+@pytest.mark.parametrize("aligned", [False, True])
+def test_masks_on_boxes_are_read_as_masks_of_the_whole_input(aligned):
+    """Discs, stored at a size or on a grid in their box, are cut out alike."""
+    side, r, n = 96, 112, 12
+    rng = np.random.default_rng(0)
+    radius = rng.uniform(12, 30, n)
+    centre = rng.uniform(radius[:, None], side - radius[:, None], (n, 2))
+    frames = np.concatenate([centre - radius[:, None], centre + radius[:, None]], 1)
+    y, x = np.mgrid[:side, :side] + 0.5
+    whole = np.hypot(x - centre[:, :1, None], y - centre[:, 1:, None])
+    whole = (whole < radius[:, None, None]).astype(np.uint8)
+    v, u = (np.mgrid[:r, :r] + 0.5) * 2 / r - 1
+    grids = np.broadcast_to(np.hypot(u, v) < 1, (n, r, r)).astype(np.uint8)
+    near = (frames + rng.uniform(-8, 8, frames.shape)).astype(np.float32)
+    options = {"bins": 28, "aligned": aligned}
+    got = roi.align_box_masks(grids, frames.astype(np.float32), near, **options)
+    expected = roi.align_masks(whole, near, scale=(1.0, 1.0), **options)
+    assert got.shape == (n, 28, 28)
+    # A disc's edge is a pixel's stairs in one of them.
+    assert np.abs(np.asarray(got) - expected).mean() < 0.02
+    inside = (np.asarray(got) > 0.5) != (np.asarray(expected) > 0.5)
+    assert inside.mean() < 0.02
+    # Half a pixel that only one of them saw would be seen.
+    other = roi.align_box_masks(
+        grids, frames.astype(np.float32), near, bins=28, aligned=not aligned
+    )
+    assert (
+        np.abs(np.asarray(other) - expected).mean()
+        > 1.3 * np.abs(np.asarray(got) - expected).mean()
+    )
+
+
+def test_a_box_beside_its_mask_reads_nothing():
+    mask = np.ones((1, 16, 16), np.uint8)
+    frame = np.float32([[10, 10, 26, 26]])
+    beside = np.float32([[40, 10, 56, 26]])
+    got = roi.align_box_masks(mask, frame, beside, bins=7, aligned=True)
+    np.testing.assert_array_equal(got, np.zeros((1, 7, 7)))
+    got = roi.align_box_masks(mask, frame, frame, bins=7, aligned=True)
+    np.testing.assert_array_equal(np.asarray(got)[0, 1:-1, 1:-1], np.ones((5, 5)))
