@@ -14,8 +14,8 @@ from flax import linen
 
 from detjax import goldens, models
 from detjax.goldens import known_error, summary_error
-from detjax.nn.images import STATISTICS
-from detjax.ops import paste, resize
+from detjax.nn.images import NORMALIZED, STATISTICS
+from detjax.ops import paste, patches, resize
 from detjax.parity import Certificate, training
 from detjax.types import Batch, Model, Objects
 from detjax.weights import convert
@@ -46,7 +46,7 @@ class Padded(NamedTuple):
 
 def settings_of(facts: dict[str, Any]) -> dict[str, Any]:
     """The keywords of the model that a golden was made with."""
-    known = dict(SETTINGS)
+    known = {**SETTINGS, "pixels": NORMALIZED}
     for part in ("fpn_norm", "head_norm"):
         if models.rcnn.ORIGINALS[GOLDENS[facts["model"]]].get(part):
             known[part] = "frozen"
@@ -108,11 +108,12 @@ def draw_batch(padded: Padded, targets: list[dict[str, Any]]) -> Batch:
     return Batch(
         images=padded.images,
         objects=objects,
-        ids=np.arange(b, dtype=np.int32),
+        index=np.arange(b, dtype=np.int32),
         affine=padded.affine,
         sizes=padded.sizes,
         valid=np.ones(b, bool),
         cut=np.zeros(b, np.int32),
+        small=np.zeros(b, np.int32),
     )
 
 
@@ -335,7 +336,8 @@ def _drawn(found, i: int, match, padded: Padded, expected) -> dict[str, float]:
         drawn = np.full((len(match), 1, *size), np.nan)
         for j in np.flatnonzero(some):
             box = found.boxes[i][match[j]] / scale
-            drawn[j, 0] = paste.drawn(found.box_masks[i][match[j]], box, size)
+            mask = paste.drawn(found.box_masks[i][match[j]], box, size)
+            drawn[j, 0] = patches.whole(mask)
         errors[f"masks.{i}"] = known_error(drawn, expected["masks"])
     if "keypoints" in expected:
         ours = found.keypoints[i][match].copy()

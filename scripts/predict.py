@@ -4,7 +4,8 @@ import sys
 
 from absl import flags
 
-from detjax import cli, experiment
+from detjax import cli, predict_files
+from detjax.errors import UserError
 
 WORKDIR, BEST = cli.workdir_flag(), cli.best_flag()
 OUT = flags.DEFINE_string("out", None, "Where pictures go.", required=True)
@@ -13,8 +14,8 @@ MIN_SCORE = flags.DEFINE_float("min_score", 0.3, "Leave out detections below thi
 
 def main(paths):
     if not paths:
-        raise ValueError("no images were given; name files or folders after the flags")
-    complaints = experiment.predict(
+        raise UserError("no images were given; name files or folders after the flags")
+    complaints = predict_files.predict(
         WORKDIR.value, OUT.value, paths, min_score=MIN_SCORE.value, best=BEST.value
     )
     for complaint in complaints:

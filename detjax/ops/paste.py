@@ -1,11 +1,17 @@
-"""Masks of the network's grid as binary masks of the original image; on the host."""
+"""Masks of the network's grid as binary masks of the original image; on the host.
+
+Only the part of the image that a mask's box can reach is computed and kept.
+"""
+
+from collections.abc import Iterator
 
 import cv2
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 
 from detjax.ops import masks as mask_ops
 from detjax.ops import resize
+from detjax.ops.patches import Patch, nothing
 from detjax.types import Array
 
 
@@ -16,8 +22,10 @@ def paste(
     size: tuple[int, int],
     network_size: tuple[int, int],
     threshold: int | float = 0.5,
-) -> list[Bool[np.ndarray, "h w"]]:
-    """For each mask its pixels in the original image, a bool array of `size` (h, w).
+) -> Iterator[Patch]:
+    """For each mask its pixels in the original image of `size` (h, w), bool.
+
+    One is computed when it is asked for: an image's masks together may be large.
 
     masks: foreground probabilities on a grid that spans the network's input.
     boxes: pixels of the network's input; a mask counts only inside its box, by the
@@ -25,8 +33,6 @@ def paste(
     affine: original pixel (x, y, 1) -> pixel of a network input of `network_size`
         (h, w), in coordinates whose pixel centres are at half-integers.
     threshold: what a foreground pixel's interpolated probability exceeds, 0 or more.
-
-    Only the pixels that a box can reach are computed; the others would be 0 anyway.
     """
     if threshold < 0:
         raise ValueError(f"threshold is {threshold}: expected 0 or more")
@@ -37,10 +43,10 @@ def paste(
         cells = tuple(np.ones((n, cells), bool) for cells in mask_size)
     else:
         cells = mask_ops.crop_cells(boxes, network_size, tuple(mask_size))
-    return [
+    return (
         _paste_one(mask, rows, columns, to_grid, size, threshold)
         for mask, rows, columns in zip(masks, *map(np.asarray, cells), strict=True)
-    ]
+    )
 
 
 def paste_boxes(
@@ -50,8 +56,10 @@ def paste_boxes(
     size: tuple[int, int],
     threshold: int | float = 0.5,
     aligned: bool = False,
-) -> list[Bool[np.ndarray, "h w"]]:
-    """For each mask its pixels in the original image, a bool array of `size` (h, w).
+) -> Iterator[Patch]:
+    """For each mask its pixels in the original image of `size` (h, w), bool.
+
+    One is computed when it is asked for: an image's masks together may be large.
 
     aligned: cells lie where they lie; else boxes are rounded to whole pixels, as
         torchvision's are.
@@ -73,27 +81,26 @@ def paste_boxes(
     upright = np.asarray(masks)[:, order[1], order[0]]
     corners = np.concatenate([ends.min(axis=1), ends.max(axis=1)], axis=1)
     draw = drawn_aligned if aligned else drawn
-    return [
-        draw(mask, box, size) > threshold
-        for mask, box in zip(upright, corners, strict=True)
-    ]
+    drawings = (
+        draw(mask, box, size) for mask, box in zip(upright, corners, strict=True)
+    )
+    return (d._replace(pixels=d.pixels > threshold) for d in drawings)
 
 
 def drawn_aligned(
     mask: Float[Array, "r r"], box: Float[Array, "4"], size: tuple[int, int]
-) -> Float[np.ndarray, "h w"]:
+) -> Patch:
     """The probabilities of a mask that spans `box`, on an image of `size` (h, w).
 
     Bilinear between the centres of its cells; nothing beyond the box.
     """
-    image = np.zeros(size, np.float32)
     side = np.maximum(box[2:] - box[:2], 1e-6)
     # Pixels whose centres the box holds.
     x1, y1, x2, y2 = np.ceil(box - 0.5).astype(int)
     x1, x2 = np.clip([x1, x2], 0, size[1])
     y1, y2 = np.clip([y1, y2], 0, size[0])
     if x1 >= x2 or y1 >= y2:
-        return image
+        return nothing(size, np.float32)
     step = side / len(mask)
     to_pixels = np.array(
         [
@@ -101,19 +108,19 @@ def drawn_aligned(
             [0, step[1], box[1] + step[1] / 2 - 0.5 - y1],
         ]
     )
-    image[y1:y2, x1:x2] = cv2.warpAffine(
+    probability = cv2.warpAffine(
         np.asarray(mask, np.float32),
         to_pixels,
         (int(x2 - x1), int(y2 - y1)),
         flags=cv2.INTER_LINEAR,
         borderMode=cv2.BORDER_REPLICATE,
     )
-    return image
+    return Patch(int(x1), int(y1), probability, size)
 
 
 def drawn(
     mask: Float[Array, "r r"], box: Float[Array, "4"], size: tuple[int, int]
-) -> Float[np.ndarray, "h w"]:
+) -> Patch:
     """The probabilities of a mask that spans `box`, on an image of `size` (h, w).
 
     The mask gets an edge of zeros one cell wide, the box grows by as much and is cut to
@@ -128,15 +135,11 @@ def drawn(
     sides = np.maximum(high - low + 1, 1)
     first = np.clip(low, 0, size[::-1])
     last = np.clip(high + 1, first, size[::-1])
-    (columns, x), (rows, y) = (
-        (_between(r + 2, int(side))[begin:end], slice(start, stop))
-        for side, begin, end, start, stop in zip(
-            sides, first - low, last - low, first, last, strict=True
-        )
+    columns, rows = (
+        _between(r + 2, int(side))[begin:end]
+        for side, begin, end in zip(sides, first - low, last - low, strict=True)
     )
-    image = np.zeros(size, np.float32)
-    image[y, x] = rows @ padded @ columns.T
-    return image
+    return Patch(int(first[0]), int(first[1]), rows @ padded @ columns.T, size)
 
 
 def _between(cells: int, size: int) -> np.ndarray:
@@ -161,14 +164,13 @@ def _pixel_to_cell(affine, mask_size, network_size) -> np.ndarray:
     return affine
 
 
-def _paste_one(mask, rows, columns, to_grid, size, threshold) -> np.ndarray:
-    pasted = np.zeros(size, bool)
+def _paste_one(mask, rows, columns, to_grid, size, threshold) -> Patch:
     if not rows.any() or not columns.any():
-        return pasted
+        return nothing(size)
     x, y = np.flatnonzero(columns), np.flatnonzero(rows)
     x1, y1, x2, y2 = _reach(x[0], y[0], x[-1], y[-1], mask.shape, to_grid, size)
     if x1 >= x2 or y1 >= y2:
-        return pasted
+        return nothing(size)
     shifted = to_grid.copy()
     shifted[:, 2] += to_grid[:, :2] @ (x1, y1)
     probability = cv2.warpAffine(
@@ -178,8 +180,7 @@ def _paste_one(mask, rows, columns, to_grid, size, threshold) -> np.ndarray:
         flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
         borderMode=cv2.BORDER_REPLICATE,
     )
-    pasted[y1:y2, x1:x2] = probability > threshold
-    return pasted
+    return Patch(x1, y1, probability > threshold, size)
 
 
 def _reach(left, top, right, bottom, mask_size, to_grid, size) -> tuple[int, ...]:

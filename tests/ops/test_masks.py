@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from detjax.ops import masks, paste
+from detjax.ops import masks, paste, patches
 from tests import reference
 
 
@@ -112,7 +112,7 @@ AFFINES = {
 def test_paste_reads_the_grid_at_pixel_centres(name):
     affine = np.array(AFFINES[name], np.float32)
     size, network, x = (40, 40), (64, 80), blobs(3, 16, 20)
-    got = paste.paste(x, None, affine, size, network)
+    got = map(patches.whole, paste.paste(x, None, affine, size, network))
     for mask, pasted in zip(x, got, strict=True):
         probability = reference.warp(mask, affine, size, network)
         sure = np.abs(probability - 0.5) > 1e-3
@@ -129,12 +129,13 @@ def test_paste_of_a_box_is_paste_of_the_cropped_mask(name):
     for threshold in (0.5, 0.0):
         got = paste.paste(x, boxes, affine, size, network, threshold)
         expected = paste.paste(cropped, None, affine, size, network, threshold)
-        np.testing.assert_array_equal(got, expected)
+        for one, other in zip(got, expected, strict=True):
+            np.testing.assert_array_equal(patches.whole(one), patches.whole(other))
 
 
 def test_paste_is_resize_for_a_stretched_image():
     x, affine = blobs(2, 16, 16), np.array([[2, 0, 0], [0, 2, 0]], np.float32)
-    got = paste.paste(x, None, affine, (32, 32), (64, 64))
+    got = [*map(patches.whole, paste.paste(x, None, affine, (32, 32), (64, 64)))]
     probability = masks.resize(x, (32, 32))
     sure = np.abs(probability - 0.5) > 1e-3
     np.testing.assert_array_equal(np.array(got)[sure], (probability > 0.5)[sure])
@@ -143,10 +144,11 @@ def test_paste_is_resize_for_a_stretched_image():
 def test_paste_of_nothing():
     affine = np.array([[1, 0, 0], [0, 1, 0]], np.float32)
     none = np.zeros((0, 4, 4), np.float32)
-    assert paste.paste(none, None, affine, (8, 8), (8, 8)) == []
+    assert [*paste.paste(none, None, affine, (8, 8), (8, 8))] == []
     outside = np.array([[90, 90, 99, 99]], np.float32)
     ones = np.ones((1, 4, 4), np.float32)
-    assert not paste.paste(ones, outside, affine, (8, 8), (8, 8))[0].any()
+    (patch,) = paste.paste(ones, outside, affine, (8, 8), (8, 8))
+    assert not patches.whole(patch).any()
     with pytest.raises(ValueError, match="threshold is -1"):
         paste.paste(ones, None, affine, (8, 8), (8, 8), -1.0)
 
@@ -189,14 +191,16 @@ BOXES = np.float32(
 def test_masks_on_boxes_are_painted_into_the_image():
     x = blobs(5, 7, 7)
     for mask, box in zip(x, BOXES, strict=True):
-        got = paste.drawn(mask, box, (32, 40))
+        got = patches.whole(paste.drawn(mask, box, (32, 40)))
         np.testing.assert_allclose(got, painted(mask, box, (32, 40)), atol=1e-5)
 
 
 def test_masks_on_boxes_follow_the_image_back():
     x, network = blobs(5, 7, 7), BOXES * [2, 0.5, 2, 0.5] + [3, 1, 3, 1]
     affine = np.float32([[2, 0, 3], [0, 0.5, 1]])
-    got = paste.paste_boxes(x, network.astype("f"), affine, (32, 40))
+    got = map(
+        patches.whole, paste.paste_boxes(x, network.astype("f"), affine, (32, 40))
+    )
     for mask, box, pasted in zip(x, BOXES, got, strict=True):
         probability = painted(mask, box, (32, 40))
         sure = np.abs(probability - 0.5) > 1e-3
@@ -204,14 +208,14 @@ def test_masks_on_boxes_follow_the_image_back():
     # Turned over, a symmetric window gives the mirrored picture.
     mirror = np.float32([[-1, 0, 40], [0, 1, 0]])
     box = np.float32([[8, 6, 33, 27]])
-    flipped = paste.paste_boxes(x[:1], box, mirror, (32, 40))[0]
-    straight = paste.paste_boxes(
+    (flipped,) = paste.paste_boxes(x[:1], box, mirror, (32, 40))
+    (straight,) = paste.paste_boxes(
         x[:1, :, ::-1],
         40 - box[:, [2, 1, 0, 3]] * [1, -1, 1, -1] + [0, -40, 0, -40],
         np.eye(3)[:2],
         (32, 40),
-    )[0]
-    np.testing.assert_array_equal(flipped, straight)
+    )
+    np.testing.assert_array_equal(patches.whole(flipped), patches.whole(straight))
 
 
 def test_masks_on_boxes_cannot_be_turned():

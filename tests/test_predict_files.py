@@ -1,0 +1,196 @@
+"""Folders of pictures in, drawings out: nothing of the user's is lost."""
+
+import json
+import os
+
+import cv2
+import numpy as np
+import pytest
+
+from detjax import draw, predict, predict_files
+from detjax.errors import UserError
+from detjax.ops import masks
+from detjax.predict import Found
+
+
+class Run:
+    """A trained model that finds one thing in every picture."""
+
+    classes = ("thing",)
+    category_ids = (7,)
+
+    def predictor(self):
+        return self
+
+    def __call__(self, image, min_score):
+        size = image.shape[:2]
+        if size == (13, 13):
+            raise MemoryError
+        if size == (14, 14):
+            cv2.resize(image[:0], (4, 4))
+        full = masks.encode_rle(np.ones(size))
+        box = np.float32([[0, 0, *size[::-1]]])
+        one = np.array([0.9]), np.array([0]), [full]
+        return Found(box, *one, size=size)
+
+
+@pytest.fixture(autouse=True)
+def run(monkeypatch):
+    monkeypatch.setattr(predict, "load", lambda workdir, best: Run())
+
+
+def picture(path, h=20, w=30):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    cv2.imwrite(str(path), np.full((h, w, 3), 90, np.uint8))
+    return path
+
+
+def go(out, *paths):
+    return predict_files.predict("run", out, paths)
+
+
+def drawings(folder):
+    return sorted(p.name for p in folder.iterdir())
+
+
+def contents(folder):
+    return {p: p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+def test_drawings_and_their_index(tmp_path):
+    picture(tmp_path / "in" / "a.jpg")
+    picture(tmp_path / "in" / "b.png")
+    assert go(tmp_path / "out", tmp_path / "in") == []
+    assert drawings(tmp_path / "out") == ["a.png", "b.png", "predictions.json"]
+    rows = json.loads((tmp_path / "out" / "predictions.json").read_text())
+    assert [row["image_id"] for row in rows] == [1, 2]
+    assert [row["drawing"] for row in rows] == ["a.png", "b.png"]
+    assert rows[0]["file_name"] == str(tmp_path / "in" / "a.jpg")
+    assert (rows[0]["category"], rows[0]["category_id"]) == ("thing", 7)
+    assert rows[0]["segmentation"]["size"] == [20, 30]
+
+
+@pytest.mark.parametrize("kind", ["absolute", "relative", "dots", "link", "hard link"])
+def test_a_picture_is_never_replaced_by_its_drawing(kind, tmp_path, monkeypatch):
+    photo = picture(tmp_path / "photos" / "a.png")
+    (tmp_path / "x").mkdir()
+    monkeypatch.chdir(photo.parent)
+    out = {
+        "absolute": photo.parent,
+        "relative": ".",
+        "dots": tmp_path / "x" / ".." / "photos",
+        "link": tmp_path / "link",
+        "hard link": tmp_path / "x",
+    }[kind]
+    (tmp_path / "link").symlink_to(photo.parent)
+    if kind == "hard link":
+        os.link(photo, tmp_path / "x" / "a.png")
+    before = contents(tmp_path)
+    with pytest.raises(UserError, match=r"a\.png, which is that picture"):
+        go(out, photo.parent if kind != "relative" else "a.png")
+    assert contents(tmp_path) == before
+
+
+def test_other_files_of_the_user_are_never_replaced(tmp_path):
+    photo = picture(tmp_path / "in" / "a.jpg")
+    other = picture(tmp_path / "out" / "a.png", 9, 9)
+    before = contents(tmp_path)
+    with pytest.raises(UserError, match="not a drawing of an earlier prediction"):
+        go(tmp_path / "out", photo)
+    other.unlink()
+    other.symlink_to(tmp_path / "nowhere")
+    with pytest.raises(UserError, match="not a drawing"):
+        go(tmp_path / "out", photo)
+    other.unlink()
+    (tmp_path / "out" / "predictions.json").write_text('{"mine": 1}')
+    with pytest.raises(UserError, match=r"predictions\.json is there"):
+        go(tmp_path / "out", photo)
+    (tmp_path / "out" / "predictions.json").unlink()
+    before.pop(other)
+    assert contents(tmp_path) == before
+
+
+def test_a_second_time_is_the_first_again(tmp_path, monkeypatch):
+    """Also where drawings go beside the pictures, or below them."""
+    monkeypatch.chdir(tmp_path)
+    picture(tmp_path / "photos" / "a.png")
+    picture(tmp_path / "photos" / "b.jpg")
+    for _ in range(2):
+        assert go("photos/drawn", "photos") == []
+        assert drawings(tmp_path / "photos" / "drawn") == [
+            "a.png",
+            "b.png",
+            "predictions.json",
+        ]
+        assert go("photos", "photos/b.jpg") == []
+        assert go("photos", "photos/b.jpg") == []
+        assert draw.is_drawing(tmp_path / "photos" / "b.png")
+    with pytest.raises(UserError, match="there is no image"):
+        go("other", "photos/drawn")
+    # What a user names is a picture, whoever drew it.
+    assert go("other", "photos/drawn/a.png") == []
+
+
+def test_pictures_with_one_name_have_a_drawing_each(tmp_path):
+    places = ["a-2.png", "a.jpg", "a.png", "sub/a.png", "sub/A.png"]
+    for i, place in enumerate(places):
+        picture(tmp_path / "in" / place, 20 + i)
+    assert go(tmp_path / "out", tmp_path / "in") == []
+    rows = json.loads((tmp_path / "out" / "predictions.json").read_text())
+    names = [row["drawing"] for row in rows]
+    assert len({name.lower() for name in names}) == len(places)
+    assert sorted([*names, "predictions.json"]) == drawings(tmp_path / "out")
+    told = {
+        os.path.relpath(r["file_name"], tmp_path / "in"): r["drawing"] for r in rows
+    }
+    assert told["a-2.png"] == "a-2.png"
+    assert told["a.jpg"] == "a.png"
+
+
+def test_what_is_no_picture_is_named_and_passed_over(tmp_path):
+    place = tmp_path / "in"
+    picture(place / "good.png")
+    os.mkfifo(place / "fifo.png")
+    (place / "folder.png").mkdir()
+    (place / "link.png").symlink_to("nowhere")
+    (place / "text.png").write_text("no picture")
+    (place / "notes.txt").write_text("no picture either")
+    picture(place / "large.png", 13, 13)
+    picture(place / "refused.png", 14, 14)
+    complaints = go(tmp_path / "out", place, tmp_path / "absent.png")
+    for name, said in {
+        "fifo": "FIFO",
+        "folder": "a directory",
+        "link": "does not exist",
+        "text": "is not an image",
+        "large": "too large for the memory",
+        "refused": "cannot be processed",
+        "absent": "does not exist",
+    }.items():
+        assert sum(f"{name}.png" in c and said in c for c in complaints) == 1, name
+    assert len(complaints) == 7
+    assert drawings(tmp_path / "out") == ["good.png", "predictions.json"]
+
+
+def test_a_picture_given_twice_is_one(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    photo = picture(tmp_path / "in" / "a.png")
+    assert go("out", "in", photo, "in/a.png") == []
+    assert drawings(tmp_path / "out") == ["a.png", "predictions.json"]
+
+
+def test_out_is_named_where_it_cannot_be_a_folder(tmp_path):
+    photo = picture(tmp_path / "in" / "a.png")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="file is a file; choose a folder"):
+        go(tmp_path / "file", photo)
+    assert (tmp_path / "file").read_text() == ""
+
+
+def test_images_below_a_folder_are_found(tmp_path):
+    (tmp_path / "b").mkdir()
+    for name in ("b/2.png", "1.JPG"):
+        cv2.imwrite(str(tmp_path / name), np.zeros((4, 4, 3), np.uint8))
+    (tmp_path / "notes.txt").write_text("")
+    found = predict_files.image_files([tmp_path])
+    assert [p.name for p in found] == ["1.JPG", "2.png"]
