@@ -11,7 +11,8 @@ as config.train.init_from.
 
 from absl import flags
 
-from detjax import cli, experiment
+from detjax import cli, import_weights
+from detjax.errors import UserError
 
 SOURCE = flags.DEFINE_string("source", None, "Who wrote the file.", required=True)
 MODEL = flags.DEFINE_string("model", None, "The model or backbone.", required=True)
@@ -22,8 +23,8 @@ CLASSES = flags.DEFINE_list("classes", None, "Names of classes, if not COCO's.")
 
 def main(paths):
     if len(paths) != 1:
-        raise ValueError(f"give one weight file; {len(paths)} were given")
-    report = experiment.import_weights(
+        raise UserError(f"give one weight file; {len(paths)} were given")
+    report = import_weights.import_weights(
         paths[0],
         source=SOURCE.value,
         model=MODEL.value,

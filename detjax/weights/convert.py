@@ -1,7 +1,6 @@
 """State dicts of torch models <-> variables, name by name, strict both ways."""
 
-import pathlib
-import pickle
+import math
 import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -11,7 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 from flax import traverse_util
 
+from detjax.errors import UserError
 from detjax.weights.names import LEFTOVERS, modern, spell
+from detjax.weights.read import finite, matches, shown
 
 StateDict = Mapping[str, np.ndarray]
 
@@ -39,53 +40,20 @@ class Report(NamedTuple):
     unused: list[str]  # keys of the source that nothing takes
 
 
-def read(path: str | pathlib.Path) -> dict[str, np.ndarray]:
-    """The arrays of a .safetensors, .pth or .pt file by name.
-
-    torch is needed for the latter two only. Raises ValueError where the file holds no
-    state dict, ImportError where torch is needed and absent.
-    """
-    path = pathlib.Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"{path} does not exist")
-    if path.suffix == ".safetensors":
-        from safetensors import SafetensorError
-        from safetensors.numpy import load_file
-
-        try:
-            return load_file(path)
-        except SafetensorError as error:
-            raise ValueError(f"{path} is no safetensors file: {error}") from None
-    try:
-        import torch
-    except ImportError as error:
-        raise ImportError(
-            f"{path} is a torch file and torch is not installed; install torch, or "
-            "convert the file to .safetensors"
-        ) from error
-    try:
-        held = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, pickle.UnpicklingError, EOFError) as error:
-        why = (str(error) or "it is empty").splitlines()[0]
-        raise ValueError(f"{path} is no torch file of weights: {why}") from None
-    if not isinstance(held, Mapping):
-        raise ValueError(f"{path} holds a {type(held).__name__}, not a state dict")
-    for wrapper in ("state_dict", "model"):
-        held = held.get(wrapper, held)
-    return {
-        name: value.numpy() for name, value in held.items() if hasattr(value, "numpy")
-    }
-
-
 def to_ours(value: np.ndarray, key: str, source: str, classes: int | None):
     """`value` in our layout: kernels [h w in out], dense [in out], background last."""
     value = shift_background(value, key, source, classes, -1)
-    if value.ndim == 4:
-        return value.transpose(2, 3, 1, 0)
     side = flattened(key, source)
     if side and value.ndim == 2 and value.shape[1] % side**2 == 0:
         value = value.reshape(len(value), -1, side, side).transpose(0, 2, 3, 1)
         value = value.reshape(len(value), -1)
+    return turned(value)
+
+
+def turned(value: np.ndarray) -> np.ndarray:
+    """A view of `value` with its axes in our order."""
+    if value.ndim == 4:
+        return value.transpose(2, 3, 1, 0)
     return value.T if value.ndim == 2 else value
 
 
@@ -132,45 +100,85 @@ def load(
 
     `classes` is the model's number of classes, without background, where its head is
     imported. `allow` is a regular expression over source keys that may be missing, left
-    over, or of another shape: those parameters stay as they are, which takes arrays.
+    over, of another shape, or not finite: those parameters stay as they are, which
+    takes arrays.
 
-    Raises ValueError with the two-sided difference where names or shapes do not fit.
+    Raises UserError with the two-sided difference where names or shapes do not fit,
+    and where an array is not finite, or `allow` is no such expression or allows none.
     """
-    state_dict = {modern(key, source): value for key, value in state_dict.items()}
+    allowed = matches(allow, "--allow")
+    state_dict = renamed(state_dict, source)
     variables = traverse_util.flatten_dict({"params": params, **state}, sep=None)
+    keys = {path: spell(".".join(path[1:]), source) for path in variables}
+    if allow is not None and not any(map(allowed, {*keys.values(), *state_dict})):
+        raise UserError(
+            f"--allow={allow} matches no name of the file or the model; leave it out, "
+            f"or write it like {next(iter(keys.values()))}"
+        )
     filled, taken, left, wrong = {}, [], [], []
     for path, old in variables.items():
-        key = spell(".".join(path[1:]), source)
-        value = state_dict.get(key)
-        if value is not None:
-            value = to_ours(np.asarray(value), key, source, classes_of(value, classes))
-        if value is not None and value.shape == old.shape:
-            filled[path] = jnp.asarray(value, old.dtype)
+        key = keys[path]
+        value, why = fitted(state_dict.get(key), old, key, source, classes)
+        if why is None:
+            filled[path] = value
             taken.append(key)
-        elif allow and re.search(allow, key):
+        elif allowed(key):
             filled[path] = old
             left.append(key)
-        elif value is None:
-            wrong.append(f"only in the model: {key} {old.shape}")
         else:
-            wrong.append(f"{key}: {value.shape} in the file, {old.shape} in the model")
+            wrong.append((key, why))
     dead = LEFTOVERS.get(source, r"^$") + r"|num_batches_tracked$"
     rest = {key for key in state_dict if not re.search(dead, key)} - set(taken)
-    unused = sorted(k for k in rest if allow and re.search(allow, k))
-    shaped_wrong = {row.split(":")[0] for row in wrong}
+    unused = sorted(filter(allowed, rest))
     wrong += [
-        f"only in the file: {k} {tuple(state_dict[k].shape)}"
-        for k in sorted(rest - set(unused) - shaped_wrong)
+        (key, f"only in the file: {shown(key)} {state_dict[key].shape}")
+        for key in sorted(rest - set(unused) - {key for key, _ in wrong})
     ]
     if wrong:
-        listed = "\n  ".join(wrong[:30])
-        raise ValueError(
+        rows = [why for _, why in wrong[:20]]
+        rows += [f"and {len(wrong) - 20} more"] * (len(wrong) > 20)
+        listed = "\n  ".join(rows)
+        raise UserError(
             f"the file does not fit the model in {len(wrong)} places; name what may "
             f"differ with --allow=REGEX:\n  {listed}"
         )
     variables = traverse_util.unflatten_dict(filled)
     params = variables.pop("params")
     return params, variables, Report(taken, left, unused)
+
+
+def renamed(state_dict: StateDict, source: str) -> dict[str, np.ndarray]:
+    """`state_dict` by the names that `source` has today.
+
+    Raises UserError where two arrays have the same.
+    """
+    held: dict[str, np.ndarray] = {}
+    for former, value in state_dict.items():
+        key = modern(former, source)
+        if key in held:
+            raise UserError(
+                f"the file has {shown(key)} twice, under a former name too; remove one"
+            )
+        held[key] = np.asarray(value)
+    return held
+
+
+def fitted(
+    value: np.ndarray | None, old: Any, key: str, source: str, classes: int | None
+) -> tuple[jax.Array | None, str | None]:
+    """`value`, of `source`'s `key`, in the place of `old`; else why it does not fit."""
+    if value is None:
+        return None, f"only in the model: {key} {old.shape}"
+    # Sizes first: another layout of what does not fit may be a copy of any size.
+    same = value.size == math.prod(old.shape)
+    if same:
+        value = to_ours(value, key, source, classes_of(value, classes))
+    if not same or value.shape != old.shape:
+        shape = value.shape if same else turned(value).shape
+        return None, f"{key}: {shape} in the file, {old.shape} in the model"
+    if not finite(value, old.dtype):
+        return None, f"{key}: NaN or infinity in the file"
+    return jnp.asarray(value, old.dtype), None
 
 
 def classes_of(value: np.ndarray, classes: int | None) -> int | None:

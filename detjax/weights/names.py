@@ -8,6 +8,8 @@ replacement) pairs that turn our spelling into theirs, tried in order, all appli
 import re
 from collections.abc import Callable
 
+from detjax.errors import UserError
+
 LEAVES = {
     "kernel": "weight",
     "scale": "weight",
@@ -63,10 +65,10 @@ SOURCES: dict[str, list[Rename]] = {"torchvision": [], "yolact": YOLACT}
 def spell(path: str, source: str) -> str:
     """The key of `source` for our dotted `path`, as 'backbone.conv1.kernel'.
 
-    Raises ValueError for an unknown source.
+    Raises UserError for an unknown source.
     """
     if source not in SOURCES:
-        raise ValueError(f"no source is called {source!r}; choose one of {[*SOURCES]}")
+        raise UserError(f"no source is called {source!r}; choose one of {[*SOURCES]}")
     stem, _, leaf = path.rpartition(".")
     key = f"{stem}.{LEAVES.get(leaf, leaf)}"
     for pattern, replacement in SOURCES[source]:

@@ -8,7 +8,8 @@ import jax.numpy as jnp
 
 from detjax import backbones, models
 from detjax.checkpoint import Checkpoints, TrainState
-from detjax.weights import convert
+from detjax.errors import UserError
+from detjax.weights import convert, names, read
 from detjax.weights.convert import Report
 
 
@@ -24,9 +25,10 @@ def load(
 
     `kwargs` are the constructor's, such as another `num_classes`. What `allow` (a
     regular expression over the file's names) leaves out is freshly initialised and
-    listed in the report. Raises ValueError where the file does not fit.
+    listed in the report. Raises UserError, which names the file, where it does not fit.
     """
-    state_dict = convert.read(path)
+    check_names(source, model)
+    state_dict = read.state_dict(path)
     image = jnp.zeros((1, 64, 64, 3), jnp.uint8)
     classes = None
     if model in models.MODELS:
@@ -35,16 +37,39 @@ def load(
         image = jnp.zeros((1, 256, 256, 3), jnp.uint8)
         init = made.init
     else:
-        net = backbones.make(model, **{"num_classes": 1000, **kwargs})
+        net = backbones.make(model)
+        if hasattr(net, "num_classes"):
+            net = backbones.make(model, **{"num_classes": 1000, **kwargs})
+        elif "num_classes" in kwargs:
+            raise UserError(f"{model} has no classes; leave out --classes")
 
         def init(key, image):
             variables = net.init(key, image.astype(jnp.float32))
             return variables.pop("params"), variables
 
+    # Before anything is drawn, which takes long.
+    read.matches(allow, "--allow")
     key = jax.random.key(0, impl="rbg")
     # Nothing is drawn where nothing may be left at its initialisation.
     fresh = jax.jit(init)(key, image) if allow else jax.eval_shape(init, key, image)
-    return convert.load(state_dict, *fresh, source=source, classes=classes, allow=allow)
+    kind = {"source": source, "classes": classes, "allow": allow}
+    try:
+        return convert.load(state_dict, *fresh, **kind)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
+
+
+def check_names(source: str, model: str) -> None:
+    """Raises UserError where there is no such source, or no such model or backbone."""
+    known = [*models.MODELS, *backbones.FAMILIES]
+    for kind, given, choices in (
+        ("source", source, [*names.SOURCES]),
+        ("model or backbone", model, known),
+    ):
+        if given not in choices:
+            raise UserError(
+                f"no {kind} is called {given!r}; choose one of {', '.join(choices)}"
+            )
 
 
 def save(out: str | pathlib.Path, params: Any, state: Any) -> None:

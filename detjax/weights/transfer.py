@@ -1,13 +1,14 @@
 """Starting a run from weights: of a whole model, or of a backbone for a detector."""
 
 import pathlib
-import re
 from typing import Any
 
 from flax import traverse_util
 
 from detjax.checkpoint import Checkpoints, TrainState
+from detjax.errors import UserError
 from detjax.weights.convert import Report
+from detjax.weights.read import matches
 
 # What a detector has and a classifier's file cannot: all but the backbone, a pyramid
 # inside it, and what makes one of its convolutions deformable.
@@ -29,8 +30,9 @@ def start(
     Otherwise all have to fit but what `allow`, a regular expression over our dotted
     names, lets stay at its initialisation.
 
-    Raises ValueError with the two-sided difference where they do not.
+    Raises UserError with the two-sided difference where they do not.
     """
+    allowed, expected = matches(allow, "train.init_allow"), matches(None, "")
     checkpoints = Checkpoints(init_from, read_only=True)
     _, params, state = checkpoints.restore_weights()
     checkpoints.close()
@@ -39,7 +41,7 @@ def start(
     if not any(path[1] == "backbone" for path in theirs):
         homes = {path: _home(path, ours) for path in theirs}
         theirs = {homes[p]: value for p, value in theirs.items() if homes[p]}
-        allow = "|".join(filter(None, (NOT_OF_A_BACKBONE, allow)))
+        expected = matches(NOT_OF_A_BACKBONE, "")
     filled, taken, left, wrong = {}, [], [], []
     for path, old in ours.items():
         name, value = ".".join(path[1:]), theirs.get(path)
@@ -49,18 +51,18 @@ def start(
             continue
         filled[path] = old
         left.append(name)
-        if not (allow and re.search(allow, name)):
+        if not (allowed(name) or expected(name)):
             held = "nothing" if value is None else value.shape
             wrong.append(f"{name}: {held} in the file, {old.shape} in the model")
     unused = sorted(".".join(path[1:]) for path in theirs.keys() - ours.keys())
     wrong += [
         f"only in the file: {name}"
         for name in unused
-        if not (allow and re.search(allow, name))
+        if not (allowed(name) or expected(name))
     ]
     if wrong:
         listed = "\n  ".join(wrong[:30])
-        raise ValueError(
+        raise UserError(
             f"{init_from} does not fit the model in {len(wrong)} places; set "
             f"train.init_allow to a regular expression of what may differ:\n  {listed}"
         )

@@ -9,11 +9,11 @@ import pytest
 from families import TINY, YOLACT, batch, predict, variables
 from safetensors.numpy import save_file
 
-from detjax import checkpoint, experiment, models, optim, train
+from detjax import models, optim, train
 from detjax import predict as prediction
-from detjax.data import classes
+from detjax.errors import UserError
 from detjax.models import rcnn
-from detjax.weights import convert, names, published, transfer
+from detjax.weights import convert, names, published, read, transfer
 
 
 def equal(a, b):
@@ -128,10 +128,10 @@ def test_safetensors_need_no_torch(tmp_path, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "torch", None)
     held = exported()
     save_file(held, tmp_path / "w.safetensors")
-    equal(convert.read(tmp_path / "w.safetensors"), held)
+    equal(read.state_dict(tmp_path / "w.safetensors"), held)
     (tmp_path / "w.pth").write_bytes(b"")
-    with pytest.raises(ImportError, match="torch is not installed"):
-        convert.read(tmp_path / "w.pth")
+    with pytest.raises(UserError, match="torch is not installed"):
+        read.state_dict(tmp_path / "w.pth")
 
 
 def test_pth_files_are_read(tmp_path):
@@ -140,7 +140,7 @@ def test_pth_files_are_read(tmp_path):
     tensors = {name: torch.from_numpy(value.copy()) for name, value in held.items()}
     for wrapped in (tensors, {"state_dict": tensors, "epoch": 3}):
         torch.save(wrapped, tmp_path / "w.pth")
-        equal(convert.read(tmp_path / "w.pth"), held)
+        equal(read.state_dict(tmp_path / "w.pth"), held)
 
 
 def test_unknown_sources_are_errors():
@@ -216,25 +216,6 @@ def test_a_backbone_starts_a_detector(tmp_path):
     assert all(not name.startswith("backbone") for name in report.left)
 
 
-def test_scripts_function_writes_a_folder_for_named_classes(tmp_path):
-    net = models.make("yolact_resnet50", num_classes=2)
-    shapes = jax.eval_shape(net.init, jax.random.key(0), batch().images)
-    params, state = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), shapes)
-    held = convert.export(params, state, source="yolact", classes=2)
-    save_file(held, tmp_path / "w.safetensors")
-    report = experiment.import_weights(
-        tmp_path / "w.safetensors",
-        source="yolact",
-        model="yolact_resnet50",
-        out=tmp_path / "out",
-        classes=["cat", "dog"],
-    )
-    assert len(report.loaded) == len(held)
-    config = json.loads((tmp_path / "out" / "config.json").read_text())
-    assert config["classes"] == ["cat", "dog"]
-    assert checkpoint.Checkpoints(tmp_path / "out").latest() == 0
-
-
 def former(key):
     """What torchvision called `key` when it trained its first detectors."""
     key = re.sub(r"_blocks\.(\d)\.0\.", r"_blocks.\1.", key)
@@ -304,24 +285,3 @@ def test_a_head_goes_on_with_a_classifiers_last_layers(tmp_path, name, backbone,
         head = head[word]
     assert all((x == 0.5).all() for x in jax.tree.leaves(head))
     assert not any(x.startswith("roi_heads.box_head") for x in report.left)
-
-
-def test_torchvisions_classes_have_cocos_numbers(tmp_path):
-    net = models.make("keypoint_rcnn_r50_fpn")
-    shapes = jax.eval_shape(net.init, jax.random.key(0), batch().images)
-    zeros = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), shapes)
-    save_file(
-        convert.export(*zeros, source="torchvision", classes=1),
-        tmp_path / "w.safetensors",
-    )
-    experiment.import_weights(
-        tmp_path / "w.safetensors",
-        source="torchvision",
-        model="keypoint_rcnn_r50_fpn",
-        out=tmp_path / "out",
-    )
-    config = json.loads((tmp_path / "out" / "config.json").read_text())
-    assert (config["classes"], config["category_ids"]) == (["person"], [1])
-    assert config["data"] == {"size": [1088, 1088], "letterbox": True}
-    assert classes.names_for(90)[26 - 1] == "N/A"
-    assert classes.names_for(90)[90 - 1] == "toothbrush"

@@ -1,0 +1,188 @@
+"""Arrays of weight files that anybody may have written, by name.
+
+Nothing in a file is run: torch reads arrays and plain containers only, a safetensors
+file holds nothing else.
+"""
+
+import io
+import pathlib
+import re
+import warnings
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from detjax import files
+from detjax.errors import UserError, reason
+
+# What a safetensors file calls the types that weights come in.
+TYPES: dict[str, Any] = {
+    "F64": np.float64,
+    "F32": np.float32,
+    "F16": np.float16,
+    "BF16": jnp.dtype(jnp.bfloat16),
+    "I64": np.int64,
+    "I32": np.int32,
+    "I16": np.int16,
+    "I8": np.int8,
+    "U64": np.uint64,
+    "U32": np.uint32,
+    "U16": np.uint16,
+    "U8": np.uint8,
+    "BOOL": np.bool_,
+}
+# The keys under which training programs keep a model's state dict.
+WRAPPERS = ("state_dict", "model")
+
+
+def state_dict(path: str | pathlib.Path) -> dict[str, np.ndarray]:
+    """The arrays of a .safetensors, .pth or .pt file by name; bfloat16 as float32.
+
+    torch is needed for the latter two only. Raises UserError that names the file, and
+    the array, where it is something else or torch is not installed.
+    """
+    data = files.read_bytes(path)
+    if pathlib.Path(path).suffix.lower() == ".safetensors":
+        return _of_safetensors(path, data)
+    return _of_torch(path, data)
+
+
+def _of_safetensors(path, data: bytes) -> dict[str, np.ndarray]:
+    import safetensors
+
+    try:
+        held = safetensors.deserialize(data)
+    except safetensors.SafetensorError as error:
+        raise UserError(
+            f"{path} is no safetensors file ({reason(error)}); get it again"
+        ) from None
+    arrays = {}
+    for name, described in held:
+        kind = TYPES.get(described["dtype"])
+        if kind is None:
+            raise UserError(
+                f"{path}: {shown(name)} is of type {described['dtype']}; save it as "
+                "float32"
+            )
+        array = np.frombuffer(described["data"], kind).reshape(described["shape"])
+        arrays[name] = (
+            array.astype(np.float32) if described["dtype"] == "BF16" else array
+        )
+    return _some(path, arrays)
+
+
+def _of_torch(path, data: bytes) -> dict[str, np.ndarray]:
+    try:
+        import torch
+    except ImportError as error:
+        raise UserError(
+            f"{path} is a torch file and torch is not installed; install torch, or "
+            "convert the file to .safetensors"
+        ) from error
+    try:
+        with warnings.catch_warnings():
+            # Of sparse arrays, which are refused below, and of old files.
+            warnings.simplefilter("ignore")
+            held = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+    except Exception as error:
+        # A reader of whatever a file holds raises whatever there is.
+        raise UserError(f"{path} is no torch file of weights: {_why(error)}") from None
+    for wrapper in WRAPPERS:
+        if isinstance(held, Mapping) and wrapper in held:
+            held = _mapping(held[wrapper], f"{path}: its {wrapper!r}")
+    held = _mapping(held, path)
+    arrays = {}
+    for name, value in held.items():
+        if not isinstance(value, torch.Tensor):
+            continue
+        if not isinstance(name, str):
+            raise UserError(
+                f"{path} names an array {shown(repr(name))}, which is not text; save a "
+                "state dict"
+            )
+        arrays[name] = _array(value, f"{path}: {shown(name)}", len(data))
+    return _some(path, arrays)
+
+
+def _mapping(held: Any, whose: Any) -> Mapping:
+    """`held`, where it is a dict. Raises UserError."""
+    if isinstance(held, Mapping):
+        return held
+    raise UserError(
+        f"{whose} holds a {type(held).__name__}, not a state dict; save what "
+        "model.state_dict() returns"
+    )
+
+
+def _array(tensor: Any, whose: str, most: int) -> np.ndarray:
+    """A torch tensor as an array, of no more bytes than the `most` of its file.
+
+    A view of one number can claim any size. Raises UserError.
+    """
+    advice = "; save dense arrays of float32"
+    if str(tensor.layout) != "torch.strided" or tensor.is_quantized:
+        raise UserError(f"{whose} is a sparse or quantised array{advice}")
+    if tensor.is_complex() or tensor.device.type != "cpu":
+        raise UserError(f"{whose} is a complex array, or has no values{advice}")
+    if tensor.numel() * tensor.element_size() > most:
+        shape = tuple(tensor.shape)
+        raise UserError(f"{whose} has shape {shape}, more than the file holds{advice}")
+    try:
+        tensor = tensor.detach()
+        if str(tensor.dtype) == "torch.bfloat16":
+            tensor = tensor.float()
+        return tensor.numpy()
+    except (RuntimeError, TypeError, ValueError) as error:
+        raise UserError(f"{whose} cannot be read ({reason(error)}){advice}") from None
+
+
+def _some(path, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """`arrays`, where there are any. Raises UserError."""
+    if not arrays:
+        raise UserError(f"{path} holds no arrays by name; save a state dict")
+    return arrays
+
+
+def _why(error: Exception) -> str:
+    """What torch says of a file that it did not read."""
+    code = re.search(
+        r"Unsupported (?:global|class|operand)[^\n]*?([\w.]+) ", str(error)
+    )
+    code = re.search(r"GLOBAL ([\w.]+)", str(error)) or code
+    if code:
+        return (
+            f"it holds {code[1]} beside arrays, which may be code and is not run; save "
+            "the state dict alone"
+        )
+    return reason(error) if str(error).strip() else "it is empty or cut off"
+
+
+def shown(name: str, most: int = 120) -> str:
+    """`name` as it can stand in a line."""
+    name = name if name.isprintable() else repr(name)
+    return name if len(name) <= most else f"{name[: most - 1]}…"
+
+
+def finite(array: np.ndarray, kind: Any = np.float32) -> bool:
+    """Whether all of `array` are finite numbers in the type `kind`."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        return bool(np.isfinite(array.astype(kind)).all())
+
+
+def matches(allow: str | None, name: str) -> Callable[[str], bool]:
+    """Whether the regular expression `allow`, given by `name`, is found in a text.
+
+    None is found nowhere. Raises UserError where it is none.
+    """
+    if allow is None:
+        return lambda _: False
+    try:
+        compiled = re.compile(allow)
+    except (re.error, RecursionError, OverflowError) as error:
+        raise UserError(
+            f"{name}={allow} is no regular expression ({reason(error)}); dots are "
+            r"written \., alternatives a|b"
+        ) from None
+    return lambda text: compiled.search(text) is not None
