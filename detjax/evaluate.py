@@ -5,45 +5,125 @@ import functools
 import json
 import pathlib
 import sys
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 import tqdm
 
 from detjax import cluster, files, sharding
-from detjax.data.records import Record
+from detjax.data import rle
+from detjax.data.records import Record, Unreadable
+from detjax.errors import UserError
 from detjax.eval import coco
 from detjax.ops import boxes
-from detjax.predict import in_original, to_results
+from detjax.predict import fitting, in_original, to_results
 from detjax.preemption import Interrupted
 from detjax.sharding import Layout
 from detjax.types import Batch, Detections, Model
 
 
-def truths_of(records: Iterable[Record]) -> coco.Truths:
-    """What `records` hold, as the metric wants it; it ignores difficult objects."""
-    rows, rles, points = [], [], []
-    for record in records:
-        size = [record.height, record.width]
-        for a in record.annotations:
+class Truth(NamedTuple):
+    """What an evaluation compares with: the readable images of a split."""
+
+    columns: coco.Truths  # their image_ids are ranks
+    # [n] of every record of the split: its place among the ids in rising order, which
+    # decides between equal scores; -1 of a record that cannot be read
+    ranks: np.ndarray
+    masked: np.ndarray  # [m] bool: objects whose mask is known
+
+
+def truth_of(records: Sequence[Record], skip: bool = False) -> Truth:
+    """What `records` hold, as the metric wants it; it ignores difficult objects.
+
+    An object without a mask in a set with masks is there with its box as a mask, so
+    that detections of it count neither way where masks are judged. With `skip` records
+    and masks that cannot be read are passed over; else they are a UserError.
+    """
+    ids: dict[int, int | str] = {}
+    rows, sizes, rles, points = [], [], [], []
+    for place, record in readable(records, skip):
+        ids[place] = record.id
+        size = (record.height, record.width)
+        for a, code in zip(
+            record.annotations, masks_of(place, record, skip), strict=True
+        ):
             x1, y1, x2, y2 = a.box
             box = (x1, y1, x2 - x1, y2 - y1)
-            rows.append((record.id, a.label, *box, a.area, a.crowd, a.difficult))
-            rles.append({"size": size, "counts": a.rle} if a.rle else None)
+            rows.append((place, a.label, *box, a.area, a.crowd, a.difficult))
+            sizes.append(size)
+            rles.append(code)
             points.append(a.keypoints)
+    ranks = np.full(len(records), -1)
+    ranks[sorted(ids, key=lambda place: ids[place])] = np.arange(len(ids))
     table = np.array(rows, np.float64).reshape(-1, 9)
-    return coco.Truths(
-        image_ids=table[:, 0].astype(np.int64),
-        labels=table[:, 1].astype(np.int64),
-        boxes=table[:, 2:6],
-        areas=table[:, 6],
-        crowd=table[:, 7].astype(bool),
-        rles=complete(rles),
-        ignore=table[:, 8].astype(bool),
-        keypoints=points_of(points),
+    masked = np.array([code is not None for code in rles], bool)
+    return Truth(
+        coco.Truths(
+            image_ids=ranks[table[:, 0].astype(np.int64)],
+            labels=table[:, 1].astype(np.int64),
+            boxes=table[:, 2:6],
+            areas=table[:, 6],
+            crowd=table[:, 7].astype(bool),
+            rles=complete(rles, sizes, table[:, 2:6]) if masked.any() else None,
+            ignore=table[:, 8].astype(bool),
+            keypoints=points_of(points),
+        ),
+        ranks,
+        masked,
     )
+
+
+def readable(records: Sequence[Record], skip: bool) -> Iterator[tuple[int, Record]]:
+    """The records with their places; those that cannot be read only if not `skip`.
+
+    Those are a UserError.
+    """
+    for place in range(len(records)):
+        try:
+            yield place, records[place]
+        except Unreadable as error:
+            if not skip:
+                raise UserError(f"record {place}: {error}") from None
+
+
+def masks_of(place: int, record: Record, skip: bool) -> list[bytes | None]:
+    """The masks of a record's annotations; with `skip` none where one is broken.
+
+    pycocotools reads memory that was never set where a code is too short.
+    """
+    codes = [a.rle for a in record.annotations]
+    try:
+        rle.runs_of_all([c or b"" for c in codes], (record.height, record.width))
+    except ValueError as error:
+        if not skip:
+            raise UserError(
+                f"record {place} ({record.file_name}, image {record.id}): an "
+                f"annotation {error}; set data.on_error='skip' to judge its boxes only"
+            ) from None
+        return [None] * len(codes)
+    return codes
+
+
+def complete(
+    codes: Sequence[bytes | None], sizes: Sequence[tuple[int, int]], boxes: np.ndarray
+) -> list[dict[str, Any]]:
+    """The masks of all objects, of `boxes` [m 4] xywh; said aloud if some are boxes."""
+    missing = sum(code is None for code in codes)
+    if missing:
+        print(
+            f"warning: {missing} of {len(codes)} annotations have no mask; detections "
+            "of these count neither way where masks are judged",
+            file=sys.stderr,
+        )
+    found = []
+    for code, size, (x, y, w, h) in zip(codes, sizes, boxes.tolist(), strict=True):
+        if code is None:
+            corners = [x, y, x + w, y, x + w, y + h, x, y + h]
+            code = rle.from_polygons([corners], size)
+        found.append({"size": list(size), "counts": code})
+    return found
 
 
 def points_of(keypoints: list[np.ndarray | None]) -> np.ndarray | None:
@@ -56,33 +136,31 @@ def points_of(keypoints: list[np.ndarray | None]) -> np.ndarray | None:
     return np.array(rows, np.float64)
 
 
-def complete(rles: list) -> list | None:
-    """`rles` if every object has one; None, said aloud where only some have."""
-    have = sum(r is not None for r in rles)
-    if have == len(rles):
-        return rles or None
-    if have:
-        print(
-            f"warning: {len(rles) - have} of {len(rles)} annotations have no mask, so "
-            "masks are not evaluated",
-            file=sys.stderr,
-        )
-    return None
+class Found(NamedTuple):
+    """What was detected in a split, an entry of COCO's results files each."""
+
+    places: list[int]  # of each entry's image in the split
+    rows: list[dict[str, Any]]
 
 
 def results_of(
-    rows: Sequence[dict[str, Any]], category_ids: Sequence[int], kind: str = "bbox"
+    found: Found,
+    ranks: np.ndarray,
+    category_ids: Sequence[int],
+    kind: str = "bbox",
 ) -> coco.Results:
-    """COCO results entries as the metric wants them; labels count `category_ids`.
+    """What was found as the metric wants it; labels count `category_ids`.
 
-    Masks (`kind` "segm") rank by their `mask_score` where they have one.
+    `ranks` are those of `Truth`. Masks (`kind` "segm") rank by their `mask_score` where
+    they have one.
     """
+    rows = found.rows
     score = (
         "mask_score" if kind == "segm" and rows and "mask_score" in rows[0] else "score"
     )
     label = {number: i for i, number in enumerate(category_ids)}
     return coco.Results(
-        image_ids=np.array([r["image_id"] for r in rows], np.int64),
+        image_ids=ranks[np.array(found.places, np.int64)],
         labels=np.array([label[r["category_id"]] for r in rows], np.int64),
         scores=np.array([r[score] for r in rows], np.float64),
         boxes=np.array([r["bbox"] for r in rows], np.float64).reshape(-1, 4),
@@ -103,19 +181,21 @@ def detect_all(
     state: Any,
     loader: Iterable,
     *,
+    image_ids: Sequence[int | str],
     category_ids: Sequence[int],
     layout: Layout | None = None,
     stop: Callable[[], bool] = lambda: False,
     progress: bool = True,
-) -> list[dict[str, Any]]:
-    """COCO results entries of every valid image; `category_ids` are those of labels.
+) -> Found:
+    """What is detected in every valid image.
 
-    Every process reads its share of the images and returns the entries of all. Raises
+    `image_ids` are those of the split's records, `category_ids` those of labels. Every
+    process reads its share of the images and returns the entries of all. Raises
     Interrupted as soon as `stop()` holds.
     """
     layout = layout or sharding.make()
     params, state = layout.keep((params, state))
-    rows: list[dict[str, Any]] = []
+    rows: list[list[Any]] = []
 
     predict = predictor(model.predict, layout)
     quiet = not progress or not cluster.primary()
@@ -123,7 +203,8 @@ def detect_all(
         if stop():
             raise Interrupted
         seen = filled_up(dataclasses.replace(batch, objects=None), layout.local_shares)
-        found = layout.local(predict(params, state, layout.put(seen)))
+        with fitting():
+            found = layout.local(predict(params, state, layout.put(seen)))
         for i in np.flatnonzero(batch.valid):
             one = in_original(
                 jax.tree.map(lambda x, i=i: x[i], found),
@@ -131,8 +212,11 @@ def detect_all(
                 tuple(batch.sizes[i].tolist()),
                 batch.images.shape[1:3],
             )
-            rows += to_results(one, int(batch.ids[i]), category_ids)
-    return cluster.gather(rows)
+            place = int(batch.index[i])
+            entries = to_results(one, image_ids[place], category_ids)
+            rows += [[place, entry] for entry in entries]
+    rows = cluster.gather(rows)
+    return Found([place for place, _ in rows], [row for _, row in rows])
 
 
 @functools.lru_cache(maxsize=8)
@@ -158,31 +242,31 @@ def predictor(
 
 def filled_up(batch: Batch, shares: int) -> Batch:
     """`batch` with the last image repeated, until images divide among `shares`."""
-    missing = -len(batch.ids) % shares
+    missing = -len(batch.index) % shares
     return jax.tree.map(
         lambda x: np.concatenate([x, np.repeat(x[-1:], missing, axis=0)]), batch
     )
 
 
 def evaluate(
-    rows: Sequence[dict[str, Any]],
-    records: Sequence[Record],
+    found: Found,
+    truth: Truth,
     *,
     classes: Sequence[str],
     category_ids: Sequence[int],
     max_detections: Sequence[int] = (1, 10, 100),
     sigmas: Sequence[float] = coco.COCO_SIGMAS,
 ) -> dict[str, float]:
-    """Flat COCO metrics of results `rows` on `records`: 'bbox/AP', 'segm/AP50', ...
+    """Flat COCO metrics of what was `found`: 'bbox/AP', 'segm/AP50', ...
 
-    Masks and keypoints are evaluated where both sides have them, no `rows` being all
-    kinds; keypoints need as many `sigmas`, and at most 20 detections of an image and
-    class count there.
+    Masks and keypoints are evaluated where both sides have them, nothing found being
+    all kinds; keypoints need as many `sigmas`, and at most 20 detections of an image
+    and class count there.
     'bbox/AP/<class>' follows for each class of more than one. Undefined numbers are -1,
     as COCO has it.
     """
-    truths = truths_of(records)
-    ids = [record.id for record in records]
+    truths, rows = truth.columns, found.rows
+    images = truth.ranks[truth.ranks >= 0]
     kinds = ["bbox"]
     if truths.rles is not None and (not rows or "segmentation" in rows[0]):
         kinds.append("segm")
@@ -190,19 +274,22 @@ def evaluate(
         kinds.append("keypoints")
     metrics: dict[str, float] = {}
     for kind in kinds:
-        results = results_of(rows, category_ids, kind)
+        results = results_of(found, truth.ranks, category_ids, kind)
+        judged = truths
+        if kind == "segm":
+            judged = truths._replace(ignore=truths.ignore | ~truth.masked)
         asked: dict[str, Any] = {
-            "image_ids": ids,
+            "image_ids": images,
             "num_classes": len(classes),
             "kind": kind,
             "max_detections": tuple(max_detections),
         }
         if kind == "keypoints":
             asked |= {"max_detections": None, "sigmas": tuple(sigmas)}
-        summary = coco.evaluate(truths, results, **asked)
+        summary = coco.evaluate(judged, results, **asked)
         metrics |= {f"{kind}/{name}": value for name, value in summary.items()}
         if len(classes) > 1:
-            each = coco.per_class(truths, results, **asked)
+            each = coco.per_class(judged, results, **asked)
             metrics |= {
                 f"{kind}/AP/{name}": -1.0 if np.isnan(ap) else float(ap)
                 for name, ap in zip(classes, each, strict=True)
@@ -218,9 +305,9 @@ def write(workdir: str | pathlib.Path, metrics: dict, rows: Sequence[dict]) -> N
     """
     workdir = pathlib.Path(workdir)
     text = json.dumps(metrics, indent=1, allow_nan=False)
-    files.write(workdir / "results.json", json.dumps(list(rows)))
+    files.write_text(workdir / "results.json", json.dumps(list(rows)))
     if rows and "mask_score" in rows[0]:
         own = [{**row, "score": row["mask_score"]} for row in rows]
-        files.write(workdir / "results_segm.json", json.dumps(own))
+        files.write_text(workdir / "results_segm.json", json.dumps(own))
     # Last, so that who finds the metrics finds what they were made of.
-    files.write(workdir / "eval.json", text + "\n")
+    files.write_text(workdir / "eval.json", text + "\n")
