@@ -3,20 +3,29 @@
 import contextlib
 import copy
 import errno
-import itertools
+import json
 import pathlib
 import re
 import sys
+import threading
 from collections.abc import Iterator
 from concurrent import futures
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
 import orbax.checkpoint as ocp
 from flax import struct
 
-from detjax import cluster
+from detjax import cluster, files
+from detjax.errors import MissingFileError, UserError, reason
+from detjax.integrity import (
+    CHECKSUMS,
+    OtherArchitecture,
+    check_same,
+    check_whole,
+    checksums,
+)
 
 # What says, in an error without a number of its own, that the machine is at fault.
 MACHINE = re.compile(
@@ -46,8 +55,13 @@ class Checkpoints:
     """The checkpoints in `workdir`/`folder`, of which the newest `keep`, or all, stay.
 
     With `read_only` nothing is made or cleaned up, so that the run that writes them
-    may be under way. Raises FileNotFoundError then, where there is no such folder.
+    may be under way. Raises MissingFileError then, where there is no such folder.
     """
+
+    # Orbax numbers its saves in one counter for all managers of a process, in which two
+    # at once lose their own number: each then waits for signals of the other.
+    _one_at_a_time = threading.Lock()
+    _saving: ClassVar["Checkpoints | None"] = None  # among several processes
 
     def __init__(
         self,
@@ -60,6 +74,8 @@ class Checkpoints:
         self.directory = pathlib.Path(workdir).absolute() / folder
         if read_only and not self.directory.is_dir():
             raise self._nothing()
+        self._read_only = read_only
+        self._unsealed: set[int] = set()  # steps that were written without checksums
         self._worker = futures.ThreadPoolExecutor(max_workers=1)
         self._writing: futures.Future | None = None
         self._state = ocp.StandardCheckpointHandler()
@@ -82,6 +98,10 @@ class Checkpoints:
         here or in a later call or `close`, where a checkpoint could not be written.
         """
         self._wait()
+        if jax.process_count() > 1:
+            with self._told():
+                (Checkpoints._saving or self)._seal()
+            Checkpoints._saving = self
         args = ocp.args.Composite(
             state=ocp.args.StandardSave(_copy(state)),
             loader=ocp.args.JsonSave(copy.deepcopy(position)),
@@ -95,10 +115,25 @@ class Checkpoints:
             self._writing = self._worker.submit(self._write, step, args)
 
     def _write(self, step: int, args: ocp.args.Composite) -> None:
-        with self._told():
+        with self._told(), self._one_at_a_time:
             if step not in self._manager.all_steps():
                 # Left to itself orbax passes over a step below the newest one.
                 self._manager.save(step, args=args, force=True)
+                self._unsealed.add(step)
+            if jax.process_count() == 1:
+                self._seal()
+
+    def _seal(self) -> None:
+        """Adds checksums to the checkpoints that this process has written.
+
+        Those of another one that was killed are left: who knows what they hold.
+        """
+        self._manager.wait_until_finished()
+        for step in self._unsealed if cluster.primary() else ():
+            folder = self.directory / str(step)
+            if folder.is_dir():  # and not one of those that go again
+                files.write_text(folder / CHECKSUMS, json.dumps(checksums(folder)))
+        self._unsealed.clear()
 
     def _wait(self) -> None:
         """Waits for the checkpoint that is being written, and raises what it raised."""
@@ -133,20 +168,18 @@ class Checkpoints:
     def position(self, step: int) -> Any:
         """What was saved beside the state of `step`: the loader's position.
 
-        Raises ValueError where it cannot be read.
+        Raises UserError where it cannot be read.
         """
         folder = self.directory / str(step) / "loader"
-        try:
+        with files.reading(folder):
             return self._loader.restore(folder, args=ocp.args.JsonRestore())
-        except (OSError, ValueError) as error:
-            raise ValueError(f"{folder} cannot be read ({reason(error)})") from error
 
     def restore(self, like: TrainState) -> tuple[TrainState, Any]:
         """The newest state and loader position, with the shardings of `like`.
 
         Checkpoints that cannot be read are told of and set aside, once one before them
         was read by every process; without one all stay as they are. Raises
-        FileNotFoundError where there is none, ValueError where none can be read,
+        MissingFileError where there is none, UserError where none can be read,
         OtherArchitecture with the difference of names and shapes where it does not fit,
         OSError where not the checkpoint is at fault but the machine.
         """
@@ -160,7 +193,7 @@ class Checkpoints:
             damaged[step] = wrong
         if damaged:
             told = "; ".join(f"{step}: {wrong}" for step, wrong in damaged.items())
-            raise ValueError(
+            raise UserError(
                 f"no checkpoint in {self.directory} can be read ({told}); put a copy "
                 "of one back, or remove that folder to begin anew"
             )
@@ -173,6 +206,7 @@ class Checkpoints:
         # which one that could not read would never come.
         folder = self.directory / str(step) / "state"
         try:
+            check_whole(self.directory / str(step))
             check_same(self._state.metadata(folder).tree, like)
             state = self._state.restore(folder, args=ocp.args.StandardRestore(like))
             found = state, self.position(step)
@@ -193,7 +227,9 @@ class Checkpoints:
         """Renames damaged checkpoints, so that nothing is lost, and says so."""
         if cluster.primary():
             for step, wrong in damaged.items():
-                aside = unused(self.directory.parent / f"damaged-checkpoint-{step}")
+                aside = files.unused(
+                    self.directory.parent / f"damaged-checkpoint-{step}"
+                )
                 (self.directory / str(step)).rename(aside)
                 print(
                     f"warning: checkpoint {step} cannot be read ({wrong}); it is now "
@@ -206,7 +242,7 @@ class Checkpoints:
     def restore_weights(self) -> tuple[int, Any, Any]:
         """The newest step, parameters and model state, on one device.
 
-        Raises FileNotFoundError where there is no checkpoint.
+        Raises MissingFileError where there is no checkpoint.
         """
         step, saved = self.restore_state()
         return step, saved["params"], saved["state"] or {}
@@ -214,23 +250,29 @@ class Checkpoints:
     def restore_state(self) -> tuple[int, dict[str, Any]]:
         """The newest step and the fields of its `TrainState`, on one device.
 
-        Raises FileNotFoundError where there is no checkpoint, ValueError where it
+        Raises MissingFileError where there is no checkpoint, ValueError where it
         cannot be read.
         """
         step = self._latest_or_raise()
         folder = self.directory / str(step) / "state"
         sharding = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
         try:
+            check_whole(folder.parent)
             like = jax.tree.map(
                 lambda m: jax.ShapeDtypeStruct(m.shape, m.dtype, sharding=sharding),
                 self._state.metadata(folder).tree,
             )
             restored = self._state.restore(folder, args=ocp.args.StandardRestore(like))
         except Exception as error:
-            raise ValueError(
+            advice = "see to that and start the same command again"
+            if is_damage(error):
+                advice = (
+                    "where a run wrote it, train on with the same command, which takes "
+                    "the one before it; else get it again"
+                )
+            raise UserError(
                 f"checkpoint {step} in {self.directory} cannot be read "
-                f"({reason(error)}); train on with the same command, which takes the "
-                "one before it, or remove its folder"
+                f"({reason(error)}); {advice}"
             ) from error
         return step, restored
 
@@ -240,8 +282,8 @@ class Checkpoints:
             raise self._nothing()
         return step
 
-    def _nothing(self) -> FileNotFoundError:
-        return FileNotFoundError(
+    def _nothing(self) -> MissingFileError:
+        return MissingFileError(
             f"no checkpoint in {self.directory}; train with --workdir="
             f"{self.directory.parent} first"
         )
@@ -251,19 +293,20 @@ class Checkpoints:
         self._wait()
         with self._told():
             self._manager.wait_until_finished()
+            if not self._read_only:
+                self._seal()
 
     def close(self) -> None:
         """Like `finish`; nothing can be saved after it."""
         try:
             self.finish()
         finally:
+            if Checkpoints._saving is self:
+                Checkpoints._saving = None
             self._worker.shutdown()
-            self._manager.close()
-
-
-def reason(error: BaseException) -> str:
-    """What `error` says, in one line."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+            # It raises once more what went wrong with writing.
+            with self._told():
+                self._manager.close()
 
 
 def is_damage(error: BaseException) -> bool:
@@ -272,64 +315,3 @@ def is_damage(error: BaseException) -> bool:
         return False
     missing = (None, errno.ENOENT, errno.ENOTDIR, errno.EISDIR)
     return not isinstance(error, OSError) or error.errno in missing
-
-
-def unused(path: pathlib.Path) -> pathlib.Path:
-    """`path`, or the first of path-2, path-3, ... where it is taken."""
-    others = (path.with_name(f"{path.name}-{i}") for i in itertools.count(2))
-    return next(p for p in itertools.chain([path], others) if not p.exists())
-
-
-def places(tree: Any) -> dict[str, tuple[int, ...] | None]:
-    """The shape of every array by its dotted name; None of a part without arrays."""
-
-    def name(entry):
-        return str(getattr(entry, "key", getattr(entry, "name", None) or entry))
-
-    found = jax.tree_util.tree_leaves_with_path(
-        tree, is_leaf=lambda part: not jax.tree.leaves(part)
-    )
-    return {
-        ".".join(name(p) for p in path): tuple(x.shape) if hasattr(x, "shape") else None
-        for path, x in found
-    }
-
-
-def shapes(tree: Any) -> dict[str, tuple[int, ...]]:
-    """The shape of every array by its dotted name."""
-    return {name: shape for name, shape in places(tree).items() if shape is not None}
-
-
-class OtherArchitecture(ValueError):
-    """A checkpoint's names or shapes are not the run's."""
-
-
-def check_same(saved: Any, wanted: TrainState) -> None:
-    """Raises OtherArchitecture where names or shapes of `saved` are not `wanted`'s."""
-    have, want = (
-        {**shapes(params), **shapes(state)}
-        for params, state in (
-            (saved["params"], saved.get("state")),
-            (wanted.params, wanted.state),
-        )
-    )
-    rows = [f"only in the checkpoint: {k} {have[k]}" for k in have.keys() - want]
-    rows += [f"only in the model: {k} {want[k]}" for k in want.keys() - have]
-    rows += [
-        f"{k}: {have[k]} in the checkpoint, {want[k]} in the model"
-        for k in have.keys() & want
-        if have[k] != want[k]
-    ]
-    if rows:
-        listed = "\n  ".join(sorted(rows)[:20])
-        raise OtherArchitecture(
-            "the checkpoint is of another architecture; choose another --workdir or "
-            f"the config that made it ({len(rows)} differences):\n  {listed}"
-        )
-    # Parts without arrays count too: clipping is nothing but one more of them.
-    if places(saved.get("opt_state")) != places(wanted.opt_state):
-        raise OtherArchitecture(
-            "the checkpoint is of a run with another optimizer, or one with other "
-            "settings (clip_norm and freeze count); choose another --workdir, or set "
-            "train.init_from to take its weights alone"
-        )

@@ -16,6 +16,8 @@ import numpy as np
 from jax._src import distributed
 from jax.experimental import multihost_utils
 
+from detjax.errors import UserError
+
 T = TypeVar("T")
 
 # Milliseconds for which the others wait for a process that prepares data. One that
@@ -41,21 +43,21 @@ def start(spec: str) -> None:
           Kubernetes), else "HOST:PORT,NUMBER_OF_PROCESSES,INDEX", the host being the
           first process's, and INDEX counting from 0.
 
-    Raises ValueError for any other spec, or where no cluster is found.
+    Raises UserError for any other spec, or where no cluster is found.
     """
     if spec == "auto":
         try:
             jax.distributed.initialize()
             listen()
         except (ValueError, RuntimeError) as error:
-            raise ValueError(
+            raise UserError(
                 f"no cluster was found ({str(error).splitlines()[0]}); say who is who: "
                 "--distributed=HOST:PORT,NUMBER_OF_PROCESSES,INDEX"
             ) from None
         return
     found = re.fullmatch(r"([^,]+:\d+),(\d+),(\d+)", spec)
     if not found or int(found[3]) >= int(found[2]):
-        raise ValueError(
+        raise UserError(
             f"--distributed={spec} is neither 'auto' nor "
             "HOST:PORT,NUMBER_OF_PROCESSES,INDEX with an index below the number"
         )

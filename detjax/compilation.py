@@ -37,12 +37,12 @@ def enable_cache() -> str | None:
     if wanted == "off":
         return None
     folder = wanted or os.environ.get("JAX_COMPILATION_CACHE_DIR")
-    if not folder:
-        home = os.environ.get("XDG_CACHE_HOME", "~/.cache")
-        folder = str(pathlib.Path(home).expanduser() / "detjax" / "xla")
     try:
+        if not folder:
+            home = os.environ.get("XDG_CACHE_HOME", "~/.cache")
+            folder = str(pathlib.Path(home).expanduser() / "detjax" / "xla")
         pathlib.Path(folder).mkdir(parents=True, exist_ok=True)
-    except OSError:
+    except (OSError, RuntimeError):  # the latter where there is no home
         return None
     jax.config.update("jax_compilation_cache_dir", folder)
     # Small programs count too: a script compiles dozens of them before it starts.

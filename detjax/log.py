@@ -1,9 +1,12 @@
 """A run's log: means of metrics into metrics.jsonl, TensorBoard and a progress bar."""
 
+import contextlib
 import json
+import os
 import pathlib
 import platform
 import struct
+import sys
 import time
 from collections.abc import Callable
 from typing import IO, Any
@@ -16,22 +19,29 @@ from tensorboardX.record_writer import masked_crc32c
 from tensorboardX.summary import scalar
 
 from detjax import cluster, compilation, files
+from detjax.errors import UserError
 
 
-class NonFiniteLoss(ArithmeticError):
+class NonFiniteLoss(UserError):
     """A loss became infinite or not a number; the last good checkpoint is kept."""
 
 
-def check_finite(step: int, metrics: dict[str, Any], ids: np.ndarray) -> None:
-    """Raises NonFiniteLoss with the step, the losses and the batch's image ids."""
-    if np.isfinite(metrics["loss"]) and np.isfinite(metrics["grad_norm"]):
+# What is said of logs.
+FOREIGN = (
+    "was not written by a run of detjax; move that file away, or choose another "
+    "--workdir"
+)
+ANEW = "there is no checkpoint beside it, so the run begins anew"
+# Counts among the metrics of a step, which are summed and not averaged in the log.
+COUNTS = ("objects", "cut", "small")
+
+
+def check_finite(step: int, metrics: dict[str, Any]) -> None:
+    """Raises NonFiniteLoss with the step and the losses."""
+    if all(np.isfinite(metrics[k]) for k in ("loss", "grad_norm", "update_norm")):
         return
-    parts = ", ".join(f"{k}={float(v):.4g}" for k, v in metrics.items())
-    raise NonFiniteLoss(
-        f"the loss is not finite at step {step}: {parts}; image ids of the batch: "
-        f"{ids.tolist()}; the last good checkpoint is kept: lower the learning rate, "
-        "set optimizer.clip_norm, or look at these images"
-    )
+    parts = ", ".join(f"{k}={v:.4g}" for k, v in metrics.items() if k not in COUNTS)
+    raise NonFiniteLoss(f"the loss is not finite at step {step}: {parts}")
 
 
 class Log:
@@ -67,7 +77,7 @@ class Log:
             unit="step",
             smoothing=0.1,
         )
-        self._cut_told = False
+        self._told: set[str] = set()
         self._step = first
         self._programs = compilation.count()
         self.restart_clock()
@@ -86,10 +96,10 @@ class Log:
         """Leaves the time up to now out of images/s."""
         self._images, self._since = 0, time.perf_counter()
 
-    def add(self, step: int, metrics: dict[str, Any], ids, images: int) -> None:
-        """Counts one step in; raises NonFiniteLoss."""
+    def add(self, step: int, metrics: dict[str, Any], images: int) -> None:
+        """Counts one step of so many images in; raises NonFiniteLoss."""
         metrics = {k: float(v) for k, v in jax.device_get(metrics).items()}
-        check_finite(step, metrics, ids)
+        check_finite(step, metrics)
         for name, value in {**metrics, "steps": 1}.items():
             self.sums[name] = self.sums.get(name, 0) + value
         self._step = step
@@ -110,7 +120,8 @@ class Log:
         """One line of the means since the last."""
         seconds = max(time.perf_counter() - self._since, 1e-9)
         sums, self.sums = self.sums, {}
-        cut, count = sums.pop("cut"), sums.pop("steps")
+        objects, cut, small = (sums.pop(name) for name in COUNTS)
+        count = sums.pop("steps")
         programs, self._programs = self._programs, compilation.count()
         self.put(
             {
@@ -118,22 +129,42 @@ class Log:
                 **{name: value / count for name, value in sums.items()},
                 "lr": float(self._rate(self._step - 1)),
                 "images/s": self._images / seconds,
+                "objects": objects,
                 "objects cut": cut,
+                "objects too small": small,
                 "compilations": self._programs - programs,
             }
         )
-        if cut and not self._cut_told:
-            self._cut_told = True
-            self._bar.write(
-                f"warning: {cut:.0f} objects up to step {self._step} did not fit into "
-                "data.max_objects and were not learnt; raise it to keep them"
+        if cut:
+            self._tell(
+                f"{cut:.0f} objects", "did not fit into data.max_objects", "raise"
             )
+        if small > objects:
+            self._tell("most objects", "are smaller than data.min_size", "lower")
         self.restart_clock()
+
+    def _tell(self, which: str, why: str, change: str) -> None:
+        """Says once that objects were left out, and what to do."""
+        if why not in self._told:
+            self._told.add(why)
+            self._bar.write(
+                f"warning: {which} up to step {self._step} {why} and were not learnt; "
+                f"{change} it to keep them",
+                file=sys.stderr,
+            )
 
 
 def append(file: IO, content: str | bytes) -> None:
-    """Writes `content`, which readers see at once."""
-    with files.told(file.name):
+    """Writes `content`, which readers see at once.
+
+    Raises UserError where the file is there no more.
+    """
+    if not os.fstat(file.fileno()).st_nlink:
+        raise UserError(
+            f"{file.name} was removed while the run wrote to it; start the same "
+            "command again, in a folder that stays"
+        )
+    with files.writing(file.name):
         file.write(content)
         file.flush()
 
@@ -141,7 +172,7 @@ def append(file: IO, content: str | bytes) -> None:
 def finish(file: IO | None) -> None:
     """Closes `file`, if there is one."""
     if file:
-        with files.told(file.name):
+        with files.writing(file.name):
             file.close()
 
 
@@ -169,17 +200,35 @@ def record(**fields: Any) -> bytes:
 def take_back(path: pathlib.Path, step: int) -> list[dict[str, Any]]:
     """The lines of the log at `path` up to `step`; later ones are removed from it.
 
-    A line that a killed process wrote by half goes with them.
+    What a killed process or a power cut left at its end goes with them. Where there is
+    more that cannot be read, and where a run begins anew beside an old log, that is
+    kept as metrics-before.jsonl. Raises UserError for a log that no run wrote.
     """
     rows: list[dict[str, Any]] = []
-    lines = path.read_text().splitlines() if path.exists() else []
-    for line in lines:
-        try:
+    if not (step or cluster.primary()):
+        return rows  # the first process puts the file away meanwhile
+    lines = files.read_bytes(path).split(b"\n") if path.exists() else []
+    broken: list[int] = []
+    for number, line in enumerate(lines, 1):
+        row = None
+        with contextlib.suppress(ValueError):
             row = json.loads(line)
-        except ValueError:
-            continue
-        if row["step"] <= step:
+        if isinstance(row, dict) and isinstance(row.get("step"), int):
             rows.append(row)
+            last = number
+        elif row is not None:
+            raise UserError(f"{path}, line {number}, {FOREIGN}")
+        elif line.strip(b"\0 \r"):
+            broken.append(number)
+    if broken and not rows and len(broken) > 1:
+        raise UserError(f"{path}, line {broken[0]}, {FOREIGN}")
+    inside = [number for number in broken if rows and number < last]
     if cluster.primary():
-        files.write(path, "".join(f"{json.dumps(row)}\n" for row in rows))
-    return rows
+        if (rows and not step) or inside:
+            why = f"its line {inside[0]} cannot be read" if inside else ANEW
+            kept = files.unused(path.with_name("metrics-before.jsonl"))
+            path.rename(kept)
+            print(f"warning: {path}: {why}; it is kept as {kept}", file=sys.stderr)
+        kept_rows = [row for row in rows if row["step"] <= step]
+        files.write_text(path, "".join(f"{json.dumps(row)}\n" for row in kept_rows))
+    return [row for row in rows if row["step"] <= step]

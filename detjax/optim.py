@@ -7,6 +7,8 @@ from typing import Any
 import jax
 import optax
 
+from detjax.errors import UserError
+
 
 def learning_rate(
     *,
@@ -24,7 +26,7 @@ def learning_rate(
     steps      multiplied by `factor` at each of `boundaries`
     constant   as it says
 
-    Raises ValueError for any other `decay`.
+    Raises UserError for any other `decay`.
     """
     if decay == "cosine":
         main = optax.cosine_decay_schedule(peak, max(steps - warmup_steps, 1))
@@ -34,7 +36,7 @@ def learning_rate(
     elif decay == "constant":
         main = optax.constant_schedule(peak)
     else:
-        raise ValueError(f"decay={decay!r} is not 'cosine', 'steps' or 'constant'")
+        raise UserError(f"decay={decay!r} is not 'cosine', 'steps' or 'constant'")
     if not warmup_steps:
         return main
     warmup = optax.linear_schedule(warmup_start, peak, warmup_steps)
@@ -73,7 +75,7 @@ def make(
     and decoupled for AdamW. `no_decay` and `freeze` are regular expressions over dotted
     parameter names. `clip_norm` bounds the global norm of the gradient.
 
-    Raises ValueError for any other `name`.
+    Raises UserError for any other `name`.
     """
     rate = learning_rate(steps=steps, **schedule)
     decay_mask = None
@@ -88,7 +90,7 @@ def make(
     elif name == "adamw":
         parts = [optax.scale_by_adam(b1=momentum, b2=b2), decayed]
     else:
-        raise ValueError(f"optimizer name={name!r} is not 'sgd' or 'adamw'")
+        raise UserError(f"optimizer name={name!r} is not 'sgd' or 'adamw'")
     parts.append(optax.scale_by_learning_rate(rate))
     if clip_norm:
         parts.insert(0, optax.clip_by_global_norm(clip_norm))

@@ -1,22 +1,38 @@
-"""SIGTERM, as a machine that is taken away sends it: save, and go in good time."""
+"""Signals that end a run in good time: save, say so, and go.
+
+SIGTERM is what a machine sends that is taken away, SIGINT is Ctrl-C, and SIGHUP comes
+when a terminal is closed.
+"""
 
 import os
 import signal
 import sys
 import threading
+from typing import Any
 
 import jax
 from jax.experimental import multihost_utils
 
-STATUS = 128 + signal.SIGTERM
+from detjax import cluster
+
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 class Preempted(SystemExit):
-    """The process was told to end, and the run is saved: exit status 143."""
+    """The process was told to end, and the run is saved: exit status 128 + signal.
 
-    def __init__(self, step: int):
-        super().__init__(STATUS)
+    Made where that is so, it says so.
+    """
+
+    def __init__(self, number: int, step: int):
+        super().__init__(128 + number)
         self.step = step
+        if cluster.primary():
+            print(
+                f"{signal.Signals(number).name}: saved at step {step}; the same "
+                "command goes on from there",
+                file=sys.stderr,
+            )
 
 
 class Interrupted(Exception):
@@ -26,30 +42,46 @@ class Interrupted(Exception):
 class Watch:
     """Knows, while it is entered, whether the process has been told to end.
 
-    SIGTERM does not end the process then, but `grace` seconds after it the process
-    ends, saved or not. Among several processes JAX's coordinator listens instead, and
-    has them all stop at the same step. Outside the main thread signals cannot be
-    caught, and nothing is ever told.
+    A signal does not end the process then, but `grace` seconds after it the process
+    ends, saved or not; and it ends at once at the second Ctrl-C. That holds while a
+    program is being compiled too, in which Python's own handlers do not run: a thread
+    hears of signals.
+
+    Among several processes JAX's coordinator listens instead, and has them all stop at
+    the same step. Outside the main thread signals cannot be caught, and nothing is ever
+    told.
     """
 
     def __init__(self, grace: float):
         self._grace = grace
+        self.signal: int = signal.SIGTERM  # the one that came, once one did
         self._told = threading.Event()
         self._timer: threading.Timer | None = None
+        self._before: dict[int, Any] = {}
         alone = jax.process_count() == 1
         main = threading.current_thread() is threading.main_thread()
         self._alone, self._listens = alone, alone and main
 
-    def __enter__(self):
+    def __enter__(self) -> "Watch":
         if self._listens:
-            self._before = signal.signal(signal.SIGTERM, lambda *_: self._tell())
+            receive, self._send = os.pipe()
+            os.set_blocking(self._send, False)
+            self._fd_before = signal.set_wakeup_fd(
+                self._send, warn_on_full_buffer=False
+            )
+            for number in SIGNALS:
+                self._before[number] = signal.signal(number, self._note)
+            threading.Thread(target=self._listen, args=(receive,), daemon=True).start()
         return self
 
-    def __exit__(self, *_):
+    def __exit__(self, *_) -> None:
         if self._timer:
             self._timer.cancel()
         if self._listens:
-            signal.signal(signal.SIGTERM, self._before)
+            signal.set_wakeup_fd(self._fd_before)
+            for number, before in self._before.items():
+                signal.signal(number, before)
+            os.close(self._send)  # which ends the thread
 
     def now(self) -> bool:
         """Whether this process was told; among several it knows only at a step."""
@@ -58,21 +90,41 @@ class Watch:
     def at(self, step: int) -> bool:
         """Whether to stop after `step`; the same answer in every process."""
         if not self._alone and multihost_utils.reached_preemption_sync_point(step):
-            self._tell()
+            self._tell(signal.SIGTERM)
         return self._told.is_set()
 
-    def _tell(self) -> None:
+    def _listen(self, receive: int) -> None:
+        """Hears of signals, a byte each, until the other end of the pipe is closed."""
+        with open(receive, "rb", buffering=0) as pipe:
+            while numbers := pipe.read(1):
+                if numbers[0] in SIGNALS:
+                    self._tell(numbers[0])
+
+    def _note(self, number: int, _: Any = None) -> None:
+        """Remembers the first signal; the main thread does so between two steps."""
         if not self._told.is_set():
+            self.signal = number
             self._told.set()
+
+    def _tell(self, number: int) -> None:
+        """Starts the time that is left to save, or ends it."""
+        self._note(number)
+        if self._timer is None:
             self._timer = threading.Timer(self._grace, self._give_up)
             self._timer.daemon = True
             self._timer.start()
+        elif number == signal.SIGINT:
+            self._leave("interrupted twice")
 
     def _give_up(self) -> None:
+        self._leave(
+            f"told to end, and not saved within train.grace_seconds={self._grace:g}"
+        )
+
+    def _leave(self, why: str) -> None:
         print(
-            f"error: told to end, and not saved within train.grace_seconds="
-            f"{self._grace:g}; the newest complete checkpoint is what there is",
+            f"error: {why}; the newest complete checkpoint is what there is",
             file=sys.stderr,
             flush=True,
         )
-        os._exit(STATUS)
+        os._exit(128 + self.signal)

@@ -18,6 +18,7 @@ import numpy as np
 from flax import linen
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
+from detjax.errors import UserError
 from detjax.types import Batch
 
 DATA, SPACE = "data", "space"
@@ -74,7 +75,7 @@ class Layout(NamedTuple):
     def put(self, batch: Batch) -> Batch:
         """`batch` of this process on its devices, joined to a global one.
 
-        Raises ValueError where it does not divide.
+        Raises UserError where it does not divide.
         """
         target = self.by_image()
         rest = jax.tree.map(
@@ -85,11 +86,11 @@ class Layout(NamedTuple):
     def put_images(self, images: np.ndarray) -> jax.Array:
         """`images` [b h w 3] of this process, split over images and rows.
 
-        Raises ValueError where they do not divide.
+        Raises UserError where they do not divide.
         """
         space, height = self.mesh.shape[SPACE], images.shape[1]
         if height % space:
-            raise ValueError(
+            raise UserError(
                 f"images {height} pixels high do not divide among sharding.space="
                 f"{space} devices; choose a data.size that does"
             )
@@ -137,7 +138,7 @@ class Layout(NamedTuple):
 
     def _join(self, x: np.ndarray, target: NamedSharding) -> jax.Array:
         if len(x) % self.local_shares:
-            raise ValueError(
+            raise UserError(
                 f"a batch of {len(x)} images does not divide among "
                 f"{self.local_shares} devices; set data.batch_size to a multiple of "
                 f"{self.shares}"
@@ -168,14 +169,14 @@ def make(
     params   "replicated", or "fsdp": each device keeps a part of every large array
     space    devices that share an image, each some of its rows
 
-    Raises ValueError where `params` is not known or the devices do not divide.
+    Raises UserError where `params` is not known or the devices do not divide.
     """
     if params not in PARAMS:
-        raise ValueError(f"sharding.params={params!r} is not one of {PARAMS}")
+        raise UserError(f"sharding.params={params!r} is not one of {PARAMS}")
     devices = jax.devices() if devices is None else devices
     local = sum(d.process_index == jax.process_index() for d in devices)
     if space < 1 or local % space:
-        raise ValueError(
+        raise UserError(
             f"sharding.space={space} does not divide the {local} devices of a process"
         )
     mesh = jax.make_mesh(

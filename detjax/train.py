@@ -12,8 +12,9 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from detjax import replay, sharding
+from detjax import files, replay, sharding
 from detjax.checkpoint import Checkpoints, TrainState
+from detjax.errors import UserError, mended_by
 from detjax.log import Log, NonFiniteLoss
 from detjax.preemption import Interrupted, Preempted, Watch
 from detjax.sharding import Layout
@@ -44,8 +45,8 @@ def make_step(
 ) -> Callable[[TrainState, Batch, Any], tuple[TrainState, dict[str, jax.Array]]]:
     """One step, for the caller to jit: (run, batch, its number) -> (run, metrics).
 
-    A step whose loss or gradient is not finite changes nothing, nor does any after it:
-    the run stays at the number before, as it was when that happened.
+    A step whose loss, gradient or update is not finite changes nothing, nor does any
+    after it: the run stays at the number before, as it was when that happened.
     """
 
     def step(run: TrainState, batch: Batch, number: Any):
@@ -60,11 +61,19 @@ def make_step(
         )
         updates, opt_state = optimizer.update(gradients, run.opt_state, run.params)
         norm = optax.tree.norm(gradients)
+        # The last update of a run has no loss after it that would show it.
+        moved = optax.tree.norm(updates)
+        # Of batch statistics, too, the last ones are in no loss.
+        sound = [value, norm, moved, optax.tree.norm(state) if state else 0.0]
+        finite = jnp.isfinite(jnp.stack([jnp.float32(x) for x in sound])).all()
         metrics = {
             "loss": value,
             **metrics,
             "grad_norm": norm,
+            "update_norm": jnp.where(finite, moved, jnp.nan),
+            "objects": jnp.sum(batch.objects.valid & batch.valid[:, None]),
             "cut": jnp.sum(batch.cut),
+            "small": jnp.sum(batch.small),
         }
         after = dataclasses.replace(
             run,
@@ -73,7 +82,7 @@ def make_step(
             state=state,
             opt_state=opt_state,
         )
-        good = jnp.isfinite(value) & jnp.isfinite(norm) & (run.step == number - 1)
+        good = finite & (run.step == number - 1)
         return jax.tree.map(lambda a, b: jnp.where(good, a, b), after, run), metrics
 
     return step
@@ -98,13 +107,20 @@ def begin(
     """The run to go on with and the log's sums; `stream` is put where it was."""
     start = stream.get_state()
     images = next(stream).images
-    run = jax.jit(
+    made = jax.jit(
         create, static_argnums=(0, 1, 2, 3), out_shardings=layout.replicated()
-    )(model, optimizer, jax.ShapeDtypeStruct(images.shape, images.dtype), seed)
+    )
+    shape = jax.ShapeDtypeStruct(images.shape, images.dtype)
+    # A network that cannot be traced at this size is one of odd settings.
+    see = "see model and data.size in the config, and --debug for the trace"
+    with mended_by(see, (TypeError, ValueError)):
+        run = made(model, optimizer, shape, seed)
     if checkpoints.latest() is not None:
         run, position = checkpoints.restore(layout.keep(run))
-        stream.set_state(position["loader"])
-        return run, position["log"]
+        where = checkpoints.directory / str(int(run.step)) / "loader"
+        with files.reading(where, "put a copy of the checkpoint back"):
+            stream.set_state(position["loader"])
+            return run, position["log"]
     stream.set_state(start)
     if init_from:
         run, report = transfer.start(run, init_from, init_allow)
@@ -133,6 +149,7 @@ def fit(
     evaluate_every: int = 0,
     best: str | None = None,
     layout: Layout | None = None,
+    begun: Callable[[], Any] = lambda: None,
     profile: int = 0,
     progress: bool = True,
 ) -> TrainState:
@@ -143,8 +160,9 @@ def fit(
     by the padding and programs compiled; and what `evaluate`, called with the run and a
     function that says whether to leave off, says every `evaluate_every` steps, where
     that is set. The newest `keep` checkpoints stay, and in `workdir`/best the one with
-    the highest of these metrics by the name of `best`. The `profile`-th step from the
-    start is traced by jax.profiler into `workdir`/profile.
+    the highest of these metrics by the name of `best`. `begun` is called once it is
+    known what the run goes on from. The `profile`-th step from the start is traced by
+    jax.profiler into `workdir`/profile.
 
     A new run begins with the weights of the folder `init_from`, where that is set; see
     `weights.transfer.start` for it and `init_allow`. A run that was stopped goes on as
@@ -152,14 +170,15 @@ def fit(
 
     Raises NonFiniteLoss, with the batch and the state before it in
     `workdir`/failed-<step> (see `replay`), what was saved before staying; and Preempted
-    after SIGTERM, with the run saved, if that takes at most `grace_seconds`.
+    after SIGTERM, Ctrl-C or SIGHUP, with the run saved, if that takes at most
+    `grace_seconds`.
     """
     counts = {"log_every": log_every, "checkpoint_every": checkpoint_every}
     for name, count in {**counts, "keep": keep}.items():
         if count < 1:
-            raise ValueError(f"train.{name}={count} is below 1; set it to 1 or more")
+            raise UserError(f"train.{name}={count} is below 1; set it to 1 or more")
     if best and not (evaluate and evaluate_every):
-        raise ValueError(
+        raise UserError(
             f"train.best={best!r} is a metric of evaluations on the way; set "
             "train.evaluate_every too"
         )
@@ -177,6 +196,7 @@ def fit(
         init_from=init_from,
         init_allow=init_allow,
     )
+    begun()
     step = jax.jit(
         make_step(model, optimizer, layout),
         donate_argnums=0,
@@ -195,17 +215,22 @@ def fit(
         i, metrics, batch = last
         last = None
         try:
-            log.add(i, metrics, batch.ids, len(batch.ids) * jax.process_count())
-        except NonFiniteLoss:
+            log.add(i, metrics, len(batch.index) * jax.process_count())
+        except NonFiniteLoss as error:
             # Writing goes on in the background, of checkpoints that are good.
-            replay.save(workdir, i, run, batch)
-            raise
+            names = stream.names(batch)
+            replay.save(workdir, i, run, batch, names)
+            raise NonFiniteLoss(
+                f"{error}; images of the batch: {', '.join(names)}; the last good "
+                "checkpoint is kept: lower the learning rate, set "
+                "optimizer.clip_norm, or look at these images"
+            ) from None
 
     def judge(i):
         try:
             row = evaluate(run, watch.now)
         except Interrupted:
-            raise Preempted(i) from None
+            raise Preempted(watch.signal, i) from None
         if best:
             keep_best(workdir, best, i, row, run, position())
         log.put({"step": i, **row})
@@ -219,12 +244,21 @@ def fit(
         Watch(grace_seconds) as watch,
         # Whatever ends the run, a checkpoint that is being written is finished.
         contextlib.closing(checkpoints),
+        contextlib.closing(stream),
         Log(workdir, rate, first, steps, sums, progress) as log,
     ):
         if due(first) and not any(is_judgement(row, first) for row in log.rows):
             judge(first)
         for i in range(first + 1, steps + 1):
-            batch = next(stream)
+            try:
+                batch = next(stream)
+            except UserError:
+                # The steps up to here are as good as any; among several processes the
+                # others do not know of it and would not come to write with this one.
+                if i - 1 > first and jax.process_count() == 1:
+                    count_last()
+                    checkpoints.save(i - 1, run, position())
+                raise
             with profiled(workdir, i - first == profile) as done:
                 run, metrics = step(run, layout.put(batch), np.int32(i))
                 done(metrics)
@@ -242,11 +276,12 @@ def fit(
             if save:
                 checkpoints.save(i, run, position())
             if stop:
-                raise Preempted(i)
+                checkpoints.finish()
+                raise Preempted(watch.signal, i)
             if due(i):
                 judge(i)
     if watch.now():
-        raise Preempted(steps)
+        raise Preempted(watch.signal, steps)
     return run
 
 
@@ -265,10 +300,10 @@ def keep_best(
 ) -> None:
     """Saves `run` in `workdir`/best if `row` has more of `metric` than what is there.
 
-    Raises ValueError where `row` has no such metric.
+    Raises UserError where `row` has no such metric.
     """
     if metric not in row:
-        raise ValueError(
+        raise UserError(
             f"train.best={metric!r} is not a metric; choose one of {', '.join(row)}"
         )
     with contextlib.closing(Checkpoints(workdir, keep=None, folder="best")) as held:

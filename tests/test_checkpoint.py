@@ -217,25 +217,25 @@ def test_the_best_is_what_is_kept_and_not_what_was_said(tmp_path):
 
 def test_a_step_that_fails_again_leaves_nothing_of_the_first_time(tmp_path):
     batch = tiny_batch()
-    replay.save(tmp_path, 3, run_at(1), batch)
+    replay.save(tmp_path, 3, run_at(1), batch, ["a"])
     folder = tmp_path / "failed-3"
     shutil.copy(folder / "batch-0.npz", folder / "batch-1.npz")
-    replay.save(tmp_path, 3, run_at(2), batch)
-    step, run, again = replay.read(folder)
-    assert (step, int(run.step)) == (3, 2)
-    jax.tree.map(np.testing.assert_array_equal, again, batch)
+    replay.save(tmp_path, 3, run_at(2), batch, ["b"])
+    again = replay.read(folder)
+    assert (again.step, int(again.run.step), again.names) == (3, 2, ["b"])
+    jax.tree.map(np.testing.assert_array_equal, again.batch, batch)
 
 
 def test_files_are_replaced_whole(tmp_path, monkeypatch):
     path = tmp_path / "config.json"
-    files.write(path, "before")
+    files.write_text(path, "before")
     monkeypatch.setattr(pathlib.Path, "replace", None)
-    files.write(path, "before")  # which is nothing to do
+    files.write_text(path, "before")  # which is nothing to do
     with pytest.raises(TypeError):
-        files.write(path, "after")
+        files.write_text(path, "after")
     assert path.read_text() == "before"
     path.write_text("{}")
-    with pytest.raises(ValueError, match=r"config\.json says nothing of model"):
+    with pytest.raises(ValueError, match=r"config\.json has no 'model'"):
         predict.read_config(path)
 
 
@@ -257,6 +257,9 @@ class Stream:
 
     def set_state(self, state):
         self.number = state
+
+    def close(self):
+        pass
 
 
 def fit(workdir, **options):
@@ -342,8 +345,53 @@ def test_what_cannot_be_saved_in_time_is_given_up(tmp_path):
         text=True,
         timeout=90,
     )
-    assert done.returncode == preemption.STATUS, done.stderr
+    assert done.returncode == 128 + signal.SIGTERM, done.stderr
     assert "not saved within train.grace_seconds=0.3" in done.stderr
     # The run itself had come to its end.
     lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
     assert [json.loads(line)["step"] for line in lines] == [1, 2]
+
+
+def test_two_folders_are_written_side_by_side(tmp_path):
+    """As checkpoints/ and best/ are, neither of which waits for the other."""
+    both = [Checkpoints(tmp_path, folder=f, keep=2) for f in "ab"]
+    for step in range(1, 8):
+        for held in both:
+            held.save(step, run_at(step), {"loader": {}, "log": {}})
+    for held in both:
+        held.close()
+    for folder in "ab":
+        with checkpoints(tmp_path, folder=folder, read_only=True) as held:
+            assert held.steps() == [7, 6]
+            assert int(held.restore_state()[1]["step"]) == 7
+
+
+def test_a_flipped_bit_is_noticed_wherever_it_is(tmp_path):
+    with checkpoints(tmp_path, 3):
+        pass
+    files_of = [p for p in (tmp_path / "checkpoints" / "3").rglob("*") if p.is_file()]
+    assert len(files_of) > 5
+    for path in files_of:
+        data = path.read_bytes()
+        if not data:
+            continue
+        path.write_bytes(bytes([data[0] ^ 4]) + data[1:])
+        with (
+            checkpoints(tmp_path, read_only=True) as held,
+            pytest.raises(ValueError, match=r"3 in .* cannot be read"),
+        ):
+            held.restore_state()
+        path.write_bytes(data)
+    with checkpoints(tmp_path, read_only=True) as held:
+        assert held.restore_state()[0] == 3
+
+
+def test_a_checkpoint_of_a_process_that_was_killed_gets_no_checksums(tmp_path):
+    with checkpoints(tmp_path, 3):
+        pass
+    path = tmp_path / "checkpoints" / "3" / "checksums.json"
+    path.unlink()
+    with checkpoints(tmp_path, 4):
+        pass
+    assert not path.exists()
+    assert (tmp_path / "checkpoints" / "4" / "checksums.json").exists()

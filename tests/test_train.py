@@ -3,8 +3,11 @@
 import dataclasses
 import json
 import os
+import re
 import shutil
 import signal
+import threading
+import time
 
 import cv2
 import hypothesis
@@ -30,9 +33,11 @@ from detjax import (
 )
 from detjax import evaluate as evaluate_module
 from detjax.data import augment, loader, plan, shapes
+from detjax.errors import UserError
 from detjax.types import Detections, Model
 
 IDS = (1, 3, 4, 9)
+POISON = 7  # of a batch that is to have no finite loss
 CONFIG = {**TINY["yolact"], "num_classes": 4}
 PLAIN = loader.Prepare((64, 64), 8, mask_stride=4)
 
@@ -184,7 +189,13 @@ def test_sigterm_leaves_an_evaluation_off(parts, records, tmp_path, straight):
         os.kill(os.getpid(), signal.SIGTERM)
         weights = run.params, run.state
         evaluate_module.detect_all(
-            model, *weights, batches, category_ids=IDS, stop=stop, progress=False
+            model,
+            *weights,
+            batches,
+            image_ids=range(12),
+            category_ids=IDS,
+            stop=stop,
+            progress=False,
         )
 
     with pytest.raises(preemption.Preempted):
@@ -338,6 +349,7 @@ class TamperedStream:
         # One batch is drawn for its shape before training begins.
         self.inner, self.change, self.number = inner, change, -1
         self.get_state, self.set_state = inner.get_state, inner.set_state
+        self.names, self.close = inner.names, inner.close
 
     def __next__(self):
         self.number += 1
@@ -349,24 +361,29 @@ def failed(parts, records, tmp_path_factory):
     """A run whose fifth batch has an image that poisons the loss, and its model."""
     workdir = tmp_path_factory.mktemp("failed")
     model, optimizer, rate = parts
+    named = []
 
     def poisoned(params, state, batch, key):
         loss, (state, metrics) = model.loss(params, state, batch, key)
-        bad = jax.numpy.any((batch.ids == 999) & batch.valid)
+        bad = jax.numpy.any((batch.skipped == POISON) & batch.valid)
         loss = jax.numpy.where(bad, jax.numpy.nan, loss)
         return loss, (state, metrics)
 
     def change(number, batch):
-        ids = batch.ids.copy()
-        ids[2] = 999 if number == 5 else ids[2]
-        return batch.replace(ids=ids)
+        marks = batch.skipped.copy()
+        if number == 5:
+            marks[2] = POISON
+            named.append(batch.index[2] + 1)
+        return batch.replace(skipped=marks)
 
     loader = Tampered(stream(records), change)
     broken = model._replace(loss=poisoned)
     options = {"steps": 6, "checkpoint_every": 3, "progress": False}
-    with pytest.raises(log.NonFiniteLoss, match=r"step 5: .*loss=nan.*ids.*\b999\b"):
+    with pytest.raises(log.NonFiniteLoss) as caught:
         train.fit(broken, optimizer, rate, loader, workdir=workdir, **options)
-    return workdir, broken
+    said = str(caught.value)
+    assert re.search(rf"step 5: .*loss=nan.*image {named[0]}\).*lower the", said)
+    return workdir, broken, f"image {named[0]})"
 
 
 def test_after_a_loss_that_is_not_finite_nothing_is_lost(
@@ -380,15 +397,17 @@ def test_after_a_loss_that_is_not_finite_nothing_is_lost(
 
 
 def test_a_failed_step_can_be_done_again(parts, records, failed, tmp_path):
-    number, run, batch = replay.read(failed[0] / "failed-5")
+    held = replay.read(failed[0] / "failed-5")
     before = fit(parts, records, tmp_path, steps=4)
-    jax.tree.map(np.testing.assert_array_equal, run.params, before.params)
-    assert (number, int(run.step)) == (5, 4)
-    found = replay.again(failed[1], run, batch, train.step_key(run))
+    jax.tree.map(np.testing.assert_array_equal, held.run.params, before.params)
+    assert (held.step, int(held.run.step)) == (5, 4)
+    found = replay.replay_step(failed[1], held, train.step_key(held.run))
     assert np.isnan(found.losses["loss"])
-    assert [i for i, loss in found.images.items() if np.isnan(loss)] == [999]
+    bad = [name for name, loss in found.images if np.isnan(loss)]
+    assert len(bad) == 1
+    assert bad[0].endswith(failed[2])
     assert not found.params
-    assert "image 999        nan" in replay.told(number, found)
+    assert f"nan              {bad[0]}" in replay.describe(held.step, found)
     with pytest.raises(FileNotFoundError, match="give the failed-<step> folder"):
         replay.read(tmp_path)
 
@@ -397,9 +416,15 @@ def test_a_failed_batch_comes_back_whole(tmp_path):
     small = np.ones(2, np.float32)
     run = checkpoint.TrainState(small, {"a": small}, {"b": small}, {"c": small}, small)
     batch = tiny_batch()
-    replay.save(tmp_path, 1, run, batch)
-    again = replay.read(tmp_path / "failed-1")[2]
-    jax.tree.map(np.testing.assert_array_equal, again, batch)
+    replay.save(tmp_path, 1, run, batch, ["a", "b"])
+    again = replay.read(tmp_path / "failed-1")
+    jax.tree.map(np.testing.assert_array_equal, again.batch, batch)
+    assert again.names == ["a", "b"]
+    share = tmp_path / "failed-1" / "batch-0.npz"
+    for content in (b"no zip", share.read_bytes()[:200]):
+        share.write_bytes(content)
+        with pytest.raises(UserError, match=r"batch-0\.npz does not hold"):
+            replay.read(tmp_path / "failed-1")
 
 
 def test_objects_that_do_not_fit_are_told_of(parts, records, tmp_path, capsys):
@@ -441,10 +466,11 @@ def test_no_checkpoint_is_said_so(tmp_path):
 
 
 def test_evaluation_of_the_truth_is_perfect(records):
-    truths = evaluate_module.truths_of(records)
+    truth = evaluate_module.truth_of(records)
+    truths = truth.columns
     rows = [
         {
-            "image_id": int(truths.image_ids[i]),
+            "image_id": records[int(truths.image_ids[i])].id,
             "category_id": IDS[int(truths.labels[i])],
             "bbox": truths.boxes[i].tolist(),
             "score": 0.9,
@@ -452,9 +478,15 @@ def test_evaluation_of_the_truth_is_perfect(records):
         }
         for i in range(len(truths.labels))
     ]
-    metrics = evaluate_module.evaluate(
-        rows, records, classes=shapes.CLASSES, category_ids=IDS
-    )
+    places = truths.image_ids.tolist()
+
+    def judged(rows):
+        found = evaluate_module.Found((places * 2)[: len(rows)], rows)
+        return evaluate_module.evaluate(
+            found, truth, classes=shapes.CLASSES, category_ids=IDS
+        )
+
+    metrics = judged(rows)
     assert metrics["bbox/AP"] == pytest.approx(1)
     assert metrics["segm/AP"] == pytest.approx(1)
     assert metrics["segm/AP/star"] == pytest.approx(1)
@@ -462,15 +494,10 @@ def test_evaluation_of_the_truth_is_perfect(records):
     wrong = [{**row, "segmentation": rows[0]["segmentation"]} for row in rows]
     both = [{**r, "mask_score": 0.9} for r in rows]
     both += [{**r, "score": 0.1, "mask_score": 0.95} for r in wrong]
-    mixed = evaluate_module.evaluate(
-        both, records, classes=shapes.CLASSES, category_ids=IDS
-    )
+    mixed = judged(both)
     assert mixed["bbox/AP"] == pytest.approx(1)
     assert mixed["segm/AP"] < 0.9
-    nothing = evaluate_module.evaluate(
-        [], records, classes=shapes.CLASSES, category_ids=IDS
-    )
-    assert nothing["segm/AP"] == 0
+    assert judged([])["segm/AP"] == 0
 
 
 def test_detections_come_back_in_original_pixels(parts, records, straight):
@@ -480,9 +507,15 @@ def test_detections_come_back_in_original_pixels(parts, records, straight):
     tall = shapes.records("val", 9, size=40)
     batches = loader.eval_loader(tall, steps, batch_size=8)
     rows = evaluate_module.detect_all(
-        model, run.params, run.state, batches, category_ids=IDS, progress=False
-    )
-    assert {row["image_id"] for row in rows} == set(range(1, 10))
+        model,
+        run.params,
+        run.state,
+        batches,
+        image_ids=[f"picture {i}" for i in range(9)],
+        category_ids=IDS,
+        progress=False,
+    ).rows
+    assert {row["image_id"] for row in rows} == {f"picture {i}" for i in range(9)}
     boxes = np.array([row["bbox"] for row in rows])
     assert (boxes >= 0).all()
     assert (boxes[:, :2] + boxes[:, 2:] <= 40 + 1e-6).all()
@@ -522,7 +555,7 @@ def test_files_that_are_no_images_are_named(tmp_path):
     (tmp_path / "text.png").write_text("no image")
     with pytest.raises(ValueError, match=r"text\.png is not an image"):
         predict.read_image(tmp_path / "text.png")
-    with pytest.raises(ValueError, match="cannot be read: No such file"):
+    with pytest.raises(ValueError, match=r"absent\.png does not exist"):
         predict.read_image(tmp_path / "absent.png")
 
 
@@ -534,10 +567,166 @@ def test_arrays_that_are_no_images_are_refused():
     assert predict.as_rgb(np.zeros((4, 5), np.uint8)).shape == (4, 5, 3)
 
 
-def test_images_below_a_folder_are_found(tmp_path):
-    (tmp_path / "b").mkdir()
-    for name in ("b/2.png", "1.JPG"):
-        cv2.imwrite(str(tmp_path / name), np.zeros((4, 4, 3), np.uint8))
-    (tmp_path / "notes.txt").write_text("")
-    found = predict.image_files([tmp_path])
-    assert [p.name for p in found] == ["1.JPG", "2.png"]
+def test_objects_that_are_too_small_are_told_of(parts, records, tmp_path, capsys):
+    steps = loader.Prepare((64, 64), 8, mask_stride=4, min_size=60)
+    batches = loader.train_loader(records, steps, batch_size=8)
+    options = {"steps": 1, "log_every": 1, "progress": False}
+    train.fit(*parts, batches, workdir=tmp_path, **options)
+    row = log_of(tmp_path)[0]
+    assert row["objects too small"] > row["objects"]
+    assert "are smaller than data.min_size" in capsys.readouterr().err
+
+
+def test_an_update_that_is_not_finite_changes_nothing(parts, records, tmp_path):
+    """Also in the last step, which no loss follows that would show it."""
+    model, _, rate = parts
+    wild = optax.sgd(3e38)
+    with pytest.raises(log.NonFiniteLoss, match=r"step 1: .*update_norm=(inf|nan)"):
+        options = {"steps": 1, "progress": False}
+        train.fit(model, wild, rate, stream(records), workdir=tmp_path, **options)
+    assert checkpoint.Checkpoints(tmp_path).latest() is None
+
+
+def test_another_batch_size_goes_on_with_the_next_image(parts, records, tmp_path):
+    """The position is one of images: none is shown twice or left out."""
+    shown = []
+
+    def looked(number, batch):
+        if number:  # the first is drawn for its shape
+            shown.extend(batch.index.tolist())
+        return batch
+
+    options = {"checkpoint_every": 100, "progress": False}
+    first = Tampered(stream(records, batch_size=16), looked)
+    train.fit(*parts, first, workdir=tmp_path, steps=3, **options)
+    second = Tampered(stream(records, batch_size=24), looked)
+    train.fit(*parts, second, workdir=tmp_path, steps=5, **options)
+    assert len(shown) == 96
+    for epoch in range(8):
+        assert sorted(shown[12 * epoch : 12 * (epoch + 1)]) == list(range(12))
+
+
+def test_a_log_without_its_checkpoints_is_kept(parts, records, tmp_path, capsys):
+    fit(parts, records, tmp_path)
+    before = (tmp_path / "metrics.jsonl").read_text()
+    shutil.rmtree(tmp_path / "checkpoints")
+    fit(parts, records, tmp_path)
+    said = capsys.readouterr().err
+    assert "no checkpoint beside it, so the run begins anew" in said
+    assert (tmp_path / "metrics-before.jsonl").read_text() == before
+    assert [row["step"] for row in log_of(tmp_path)] == [2, 4, 6]
+
+
+def test_a_log_that_no_run_wrote_is_left_alone(parts, records, tmp_path):
+    foreign = tmp_path / "metrics.jsonl"
+    for text in ('{"epoch": 1, "accuracy": 0.5}\n', "my notes\nof two lines\n", "[1]"):
+        foreign.write_text(text)
+        with pytest.raises(UserError, match=r"metrics\.jsonl, line 1, was not written"):
+            log.take_back(foreign, 0)
+        assert foreign.read_text() == text
+    with pytest.raises(UserError, match=r"metrics\.jsonl, line 1, was not written"):
+        fit(parts, records, tmp_path)
+
+
+def test_a_line_that_was_damaged_is_kept_beside(tmp_path, capsys):
+    path = tmp_path / "metrics.jsonl"
+    text = '{"step": 2}\n{"st\x00p": 4\n{"step": 6}\n'
+    path.write_text(text)
+    assert [row["step"] for row in log.take_back(path, 6)] == [2, 6]
+    assert "its line 2 cannot be read" in capsys.readouterr().err
+    assert (tmp_path / "metrics-before.jsonl").read_text() == text
+
+
+def test_what_a_power_cut_leaves_of_a_log_is_dropped(
+    parts, records, tmp_path, straight
+):
+    fit(parts, records, tmp_path, steps=3)
+    with (tmp_path / "metrics.jsonl").open("ab") as file:
+        file.write(b"\xff\xfe" + bytes(64) + b'\n{"step": 4, "lo')
+    fit(parts, records, tmp_path)
+    assert [row["step"] for row in log_of(tmp_path)] == [2, 3, 4, 6]
+    assert lasting(log_of(tmp_path)[-1]) == lasting(log_of(straight[0])[-1])
+
+
+def test_a_work_directory_that_goes_ends_the_run(parts, records, tmp_path):
+    workdir = tmp_path / "run"
+
+    def change(number, batch):
+        if number == 4:
+            shutil.rmtree(workdir)
+        return batch
+
+    with pytest.raises((UserError, OSError), match=r"was removed|could not be written"):
+        train.fit(
+            *parts,
+            Tampered(stream(records), change),
+            workdir=workdir,
+            steps=6,
+            log_every=1,
+            progress=False,
+        )
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
+def test_other_signals_save_too(parts, records, tmp_path, number, capsys):
+    def change(batch_number, batch):
+        if batch_number == 3:
+            os.kill(os.getpid(), number)
+        return batch
+
+    told = Tampered(stream(records), change)
+    with pytest.raises(preemption.Preempted) as ended:
+        train.fit(*parts, told, workdir=tmp_path, steps=6, progress=False)
+    assert ended.value.code == 128 + number
+    assert "saved at step 3; the same command goes on" in capsys.readouterr().err
+    assert checkpoint.Checkpoints(tmp_path).latest() == 3
+
+
+def test_a_signal_is_heard_while_the_main_thread_is_busy(monkeypatch):
+    """As in a compilation, in which Python's own handlers do not run."""
+    left = threading.Event()
+    monkeypatch.setattr(preemption.Watch, "_leave", lambda *_: left.set())
+    with preemption.Watch(grace=0.05) as watch:
+        # The first handler that Python runs comes after the wait below.
+        signal.signal(signal.SIGTERM, lambda *_: None)
+        os.kill(os.getpid(), signal.SIGTERM)
+        end = time.time() + 10
+        while not left.is_set() and time.time() < end:
+            time.sleep(0.01)
+        assert left.is_set()
+        assert watch.now()
+
+
+def test_the_second_interrupt_leaves_at_once(monkeypatch):
+    said = []
+    monkeypatch.setattr(preemption.Watch, "_leave", lambda _, why: said.append(why))
+    with preemption.Watch(grace=100):
+        for _ in range(2):
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(0.2)
+    assert said == ["interrupted twice"]
+
+
+class Ending(Tampered):
+    """A loader whose fifth batch for a step cannot be made."""
+
+    def __iter__(self):
+        return EndingStream(iter(self.inner), self.change)
+
+
+class EndingStream(TamperedStream):
+    def __next__(self):
+        if self.number == 4:
+            raise UserError("a worker process has ended")
+        return super().__next__()
+
+
+def test_what_ends_a_stream_loses_no_step(parts, records, tmp_path, straight):
+    """Such as a worker process that is killed, or a record that cannot be read."""
+    ending = Ending(stream(records), lambda number, batch: batch)
+    options = {"steps": 6, "log_every": 2, "progress": False}
+    with pytest.raises(UserError, match="a worker process has ended"):
+        train.fit(*parts, ending, workdir=tmp_path, **options)
+    assert checkpoint.Checkpoints(tmp_path).latest() == 4
+    again = fit(parts, records, tmp_path)
+    jax.tree.map(np.testing.assert_array_equal, again, straight[1])
