@@ -18,7 +18,6 @@ def get_config() -> ConfigDict:
         {
             "model": {
                 "name": "fast_rcnn",
-                "num_classes": 3,
                 "backbone": "resnet18",
                 "backbone_width": 32,
                 "norm": "batch",

@@ -14,6 +14,5 @@ from configs import mask_rcnn_r50_coco
 def get_config() -> ConfigDict:
     config = mask_rcnn_r50_coco.get_config()
     config.model.name = "faster_rcnn"
-    config.model.masks = False
-    config.data.mask_stride = None
+    config.data.mask_size = None
     return config

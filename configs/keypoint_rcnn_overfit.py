@@ -25,7 +25,6 @@ def get_config() -> ConfigDict:
         {
             "model": {
                 "name": "keypoint_rcnn",
-                "num_classes": 1,
                 "backbone": "resnet18",
                 "backbone_width": 32,
                 # Batches of one image have no statistics.

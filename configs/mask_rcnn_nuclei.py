@@ -19,7 +19,6 @@ def get_config() -> ConfigDict:
         {
             "model": {
                 "name": "mask_rcnn",
-                "num_classes": 1,
                 "backbone": "resnet18",
                 "backbone_width": 32,
                 "norm": "batch",

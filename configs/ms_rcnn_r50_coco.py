@@ -14,5 +14,4 @@ from configs import mask_rcnn_r50_coco
 def get_config() -> ConfigDict:
     config = mask_rcnn_r50_coco.get_config()
     config.model.name = "ms_rcnn"
-    config.model.mask_iou = True
     return config

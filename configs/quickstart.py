@@ -16,7 +16,6 @@ def get_config() -> ConfigDict:
         {
             "model": {
                 "name": "yolact",
-                "num_classes": 4,
                 "masks": True,
                 "backbone": "resnet18",
                 "backbone_width": 32,
@@ -39,6 +38,7 @@ def get_config() -> ConfigDict:
                 },
                 "size": (128, 128),
                 "max_objects": 8,
+                "min_size": 4,
                 "mask_stride": 2,
                 "batch_size": 8,
                 "augment": {"turn": True},

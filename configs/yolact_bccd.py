@@ -19,7 +19,6 @@ def get_config() -> ConfigDict:
         {
             "model": {
                 "name": "yolact",
-                "num_classes": 3,
                 "masks": False,
                 "backbone": "resnet18",
                 "backbone_width": 32,
@@ -41,6 +40,7 @@ def get_config() -> ConfigDict:
                 },
                 "size": (240, 320),
                 "max_objects": 40,
+                "min_size": 4,
                 "mask_stride": None,
                 "batch_size": 8,
                 "augment": {

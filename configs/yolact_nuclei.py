@@ -20,7 +20,6 @@ def get_config() -> ConfigDict:
         {
             "model": {
                 "name": "yolact",
-                "num_classes": 1,
                 "masks": True,
                 "backbone": "resnet18",
                 "backbone_width": 32,
@@ -31,7 +30,6 @@ def get_config() -> ConfigDict:
                 "features": 48,
                 "num_prototypes": 16,
                 "masks_to_train": 96,
-                "min_size": 2,
                 "nms_threshold": 0.4,
                 "top_k": 600,
                 "max_detections": 500,
@@ -45,6 +43,7 @@ def get_config() -> ConfigDict:
                 },
                 "size": (256, 256),
                 "max_objects": 100,
+                "min_size": 2,
                 "mask_stride": 2,
                 "batch_size": 4,
                 "augment": {"turn": True, "colour": True, "scale": (0.7, 1.4)},

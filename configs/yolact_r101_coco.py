@@ -1,6 +1,6 @@
 """YOLACT-550 with ResNet-101 on COCO 2017: the paper's recipe (Bolya et al., 2019).
 
-    python scripts/make_dataset.py coco --name=coco --out=datasets \\
+    python scripts/make_dataset.py coco --name=coco --out=datasets --on-error=skip \\
         --split=train=annotations/instances_train2017.json --images=train=train2017 \\
         --split=val=annotations/instances_val2017.json --images=val=val2017
     python scripts/import_weights.py --source=torchvision resnet101.pth \\
@@ -22,7 +22,6 @@ def get_config() -> ConfigDict:
         {
             "model": {
                 "name": "yolact",
-                "num_classes": 80,
                 "masks": True,
                 "backbone": "resnet101",
                 "levels": (3, 4, 5),
@@ -43,6 +42,8 @@ def get_config() -> ConfigDict:
                 "name": "coco",
                 "size": (550, 550),
                 "max_objects": 100,
+                # The original drops boxes under 4 of its 550 pixels.
+                "min_size": 4,
                 "mask_stride": 4,
                 "batch_size": 8,
                 "workers": 8,

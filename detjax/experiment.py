@@ -2,59 +2,34 @@
 
 import contextlib
 import dataclasses
-import inspect
 import json
 import pathlib
-from collections.abc import Callable, Iterable, Mapping
+import re
+import sys
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import jax
 import numpy as np
 import tqdm
-from ml_collections import ConfigDict, config_dict
+from ml_collections import ConfigDict
 
 from detjax import cli, cluster, draw, files, models, optim, replay, sharding, train
+from detjax import config as config_schema
 from detjax import evaluate as evaluation
 from detjax import predict as prediction
 from detjax.checkpoint import Checkpoints, TrainState
-from detjax.data import dataset
+from detjax.config import Settings
+from detjax.data import dataset, plan
 from detjax.data.builder import Info
-from detjax.data.classes import COCO, COCO_IDS, names_for
 from detjax.data.example import read
 from detjax.data.records import Unreadable
-from detjax.weights import convert, published
+from detjax.errors import UserError, mended_by
 
-# Whose keywords a section holds; the model's is the constructor of its name.
-SECTIONS: dict[str, Callable[..., Any]] = {
-    "data": dataset.make,
-    "optimizer": optim.make,
-    "eval": evaluation.evaluate,
-    "sharding": sharding.make,
-    "train": train.fit,
-}
-# Keywords that no config can hold.
-NOT_SETTINGS = {"devices", "evaluate", "layout", "profile", "progress"}
-
-
-def config(sections: Mapping[str, Mapping[str, Any]]) -> ConfigDict:
-    """A config of `sections`, with the default of every setting that they leave out.
-
-    So every setting can be overridden by a flag; one that is None takes a literal of
-    Python.
-    """
-    filled = ConfigDict(sections)
-    name = sections["model"]["name"]
-    functions = {**SECTIONS, "model": models.MODELS.get(name, dict)}
-    for section, function in functions.items():
-        if section not in filled:
-            filled[section] = {}
-        for setting, parameter in inspect.signature(function).parameters.items():
-            if parameter.default is parameter.empty or setting in NOT_SETTINGS:
-                continue
-            value = filled[section].get(setting, parameter.default)
-            unset = config_dict.placeholder(object)
-            filled[section][setting] = unset if value is None else value
-    return filled
+# What constructors raise for values of another kind than they are made for.
+BAD_SETTINGS = (TypeError, ValueError)
+SEE = "see the section {!r} of the config, and --debug for the trace"
+config = config_schema.config  # what the files in configs/ call
 
 
 def run(
@@ -67,16 +42,29 @@ def run(
     predictions.png; finished/ where the model has a `finish`; see `train.fit` for
     `profile`.
 
-    Raises ValueError where the config does not fit the data.
+    Raises UserError where the config does not fit the data.
     """
+    settings = config_schema.resolve(config)
     workdir = cli.make_workdir(workdir)
-    settings = cli.plain(config)
+    with contextlib.ExitStack() as held:
+        if cluster.primary():
+            held.enter_context(files.lock(workdir / "run.lock", "training"))
+        return run_locked(settings, workdir, profile)
+
+
+def run_locked(
+    settings: Settings, workdir: pathlib.Path, profile: int
+) -> dict[str, float]:
+    """`run` in a `workdir` that nobody else writes to."""
     data = cluster.primary_first(lambda: dataset.make(**settings["data"]))
+    settings["model"].setdefault("num_classes", len(data.info.classes))
+    with mended_by(SEE.format("model"), BAD_SETTINGS):
+        model = models.make(**settings["model"])
     described = describe(settings, data.info)
     cluster.primary_first(lambda: check(described, data.info, workdir))
-    model = models.make(**settings["model"])
     steps = settings["train"]["steps"]
-    optimizer, rate = optim.make(**settings["optimizer"], steps=steps)
+    with mended_by(SEE.format("optimizer"), BAD_SETTINGS):
+        optimizer, rate = optim.make(**settings["optimizer"], steps=steps)
     layout = sharding.make(**settings["sharding"])
 
     def score(state, **options):
@@ -91,15 +79,16 @@ def run(
         workdir=workdir,
         evaluate=lambda state, stop: score(state, stop=stop)[0],
         layout=layout,
+        begun=lambda: write_config(described, workdir),
         profile=profile,
         **settings["train"],
     )
     if model.finish is not None:
         state = finished(model.finish, state, data.once, workdir, layout)
-    metrics, rows = score(state)
+    metrics, found = score(state)
     params, statistics = layout.whole((state.params, state.state))
     if cluster.primary():
-        evaluation.write(workdir, metrics, rows)
+        evaluation.write(workdir, metrics, found.rows)
         trained = prediction.assemble(described, params, statistics, steps)
         show(workdir / "predictions.png", trained, data)
     return metrics
@@ -133,158 +122,154 @@ def finished(
     return state
 
 
-def again(folder: str | pathlib.Path) -> str:
+def replay_step(folder: str | pathlib.Path) -> str:
     """What the failed step in `folder`, a run's failed-<step>, says when done again.
 
-    Raises FileNotFoundError where there is none.
+    Raises UserError where there is none.
     """
     folder = pathlib.Path(folder)
-    step, state, batch = replay.read(folder)
+    failed = replay.read(folder)
     config = prediction.read_config(folder.absolute().parent / "config.json")
     model = models.make(**config["model"])
-    found = replay.again(model, state, batch, train.step_key(state))
-    return replay.told(step, found)
-
-
-def import_weights(
-    path: str | pathlib.Path,
-    *,
-    source: str,
-    model: str,
-    out: str | pathlib.Path,
-    allow: str | None = None,
-    classes: list[str] | None = None,
-) -> convert.Report:
-    """Writes the weights of a torch file to the folder `out`; says what was taken.
-
-    For a detector `out` gets a config.json too, so that it can be predicted with.
-    Without `classes` the names are COCO's. Raises ValueError where the file or the
-    names do not fit the model.
-    """
-    kwargs = {"num_classes": len(classes)} if classes else {}
-    params, state, report = published.load(
-        path, source=source, model=model, allow=allow, **kwargs
-    )
-    out = cli.make_workdir(out)
-    if model in models.MODELS:
-        made = models.make(model, **kwargs)
-        names = tuple(classes or names_for(made.net.num_classes))
-        known = dict(zip(COCO, COCO_IDS, strict=True))
-        ids = (
-            tuple(range(1, len(names) + 1))
-            if classes
-            else tuple(known.get(name, i) for i, name in enumerate(names, start=1))
-        )
-        if len(names) != made.net.num_classes:
-            raise ValueError(
-                f"{model} has {made.net.num_classes} classes, {len(names)} were named"
-            )
-        letterbox = model in models.LETTERBOXED
-        side = models.LETTERBOXED.get(model) or models.SIDES.get(model, 550)
-        described = {
-            "model": {"name": model, **kwargs},
-            "data": {"size": (side, side), "letterbox": letterbox},
-            "classes": names,
-            "category_ids": ids,
-        }
-        files.write(out / "config.json", json.dumps(described, indent=1) + "\n")
-    published.save(out, params, state)
-    return report
+    found = replay.replay_step(model, failed, train.step_key(failed.run))
+    return replay.describe(failed.step, found)
 
 
 def measure(model, params, state, data: dataset.Data, settings, layout=None, **options):
-    """Metrics on the evaluation split, and the COCO results entries behind them.
+    """Metrics on the evaluation split, and what was found there.
 
     `options` are those of `evaluate.detect_all`.
     """
     ids = data.info.category_ids
-    rows = evaluation.detect_all(
+    found = evaluation.detect_all(
         model,
         params,
         state,
         data.evaluation(),
+        image_ids=data.image_ids,
         category_ids=ids,
         layout=layout,
         **options,
     )
+    truth = evaluation.truth_of(data.truth, data.skip)
     metrics = evaluation.evaluate(
-        rows, data.truth, classes=data.info.classes, category_ids=ids, **settings
+        found, truth, classes=data.info.classes, category_ids=ids, **settings
     )
-    return metrics, rows
+    return metrics, found
 
 
-def check(described: dict[str, Any], info: Info, workdir: pathlib.Path) -> None:
-    """Writes config.json. Raises ValueError where the parts do not fit one another.
+def check(described: Settings, info: Info, workdir: pathlib.Path) -> None:
+    """Raises UserError where the parts of an experiment do not fit one another.
 
     That is the model and the data set, or this config and the run in `workdir`.
     """
     data, model = described["data"], described["model"]
     have, want = len(info.classes), model["num_classes"]
     if have != want:
-        raise ValueError(
+        raise UserError(
             f"the data set {info.name!r} has {have} classes, the model {want}; "
-            f"set --config.model.num_classes={have}"
+            f"leave model.num_classes out, or set --config.model.num_classes={have}"
         )
-    if data["mask_stride"] and not info.has_masks:
-        raise ValueError(
-            f"the data set {info.name!r} has no masks; set data.mask_stride=None and "
-            "model.masks=False in the config to learn boxes"
+    if (data["mask_stride"] or data["mask_size"]) and not info.has_masks:
+        raise UserError(
+            f"the data set {info.name!r} has no masks; set data.mask_stride=None (and "
+            "data.mask_size) and model.masks=False in the config to learn boxes"
         )
     path = workdir / "config.json"
-    # A run that never came to a checkpoint holds nobody to its config.
-    if path.exists() and any((workdir / "checkpoints").glob("[0-9]*")):
+    if path.exists():
         before = prediction.read_config(path)
-        now = json.loads(json.dumps(described))
-        for section, keys in (("model", now["model"]), ("data", prediction.SIZES)):
-            for key in keys:
-                was, wanted = before[section].get(key), now[section][key]
-                if was != wanted:
-                    raise ValueError(
-                        f"{workdir} holds a run with {section}.{key}={was}, the config "
-                        f"says {wanted}; choose another --workdir"
-                    )
+        # A run that never came to a checkpoint holds nobody to its config.
+        if any((workdir / "checkpoints").glob("[0-9]*")):
+            compare(before, json.loads(json.dumps(described)), workdir)
+
+
+def write_config(described: Settings, workdir: pathlib.Path) -> None:
+    """Writes config.json, by the first process."""
     if cluster.primary():
-        files.write(path, json.dumps(described, indent=1) + "\n")
+        text = json.dumps(described, indent=1) + "\n"
+        files.write_text(workdir / "config.json", text)
 
 
-def describe(settings: dict[str, Any], info: Info) -> dict[str, Any]:
-    """What config.json holds: the sections, defaults included, and the classes."""
-    name = settings["model"]["name"]
-    model = settings["model"]
-    if name in models.MODELS:
-        model = {"name": name, **complete(models.MODELS[name], model)}
+# What a run that goes on cannot change: its network, what it is shown, what its numbers
+# mean, and what only a run's first step reads.
+FIXED = re.compile(
+    rf"model\.|classes$|category_ids$|data\.({'|'.join(plan.KEYWORDS)})$"
+    r"|data\.seed$|train\.seed$"
+)
+
+
+def compare(before: Settings, now: Settings, workdir: pathlib.Path) -> None:
+    """Says what a run that goes on does otherwise than before.
+
+    Raises UserError where that is not possible.
+    """
+    changed = config_schema.changes(with_defaults(before, now), now)
+    bucketed = len(now["data"].get("buckets") or ()) > 1
+    for name, (was, wanted) in changed.items():
+        if FIXED.match(name) or (bucketed and name == "data.batch_size"):
+            raise UserError(
+                f"{workdir} holds a run with {name}={was}, the config says {wanted}; "
+                "set it back, or choose another --workdir"
+            )
+    if changed and cluster.primary():
+        listed = ", ".join(f"{k} {was} -> {now}" for k, (was, now) in changed.items())
+        print(f"{workdir} goes on with other settings: {listed}", file=sys.stderr)
+
+
+def with_defaults(before: Settings, now: Settings) -> Settings:
+    """An earlier config.json with the defaults of what was no setting then."""
+    held = {
+        section: before[section] if isinstance(before.get(section), dict) else {}
+        for section in ("model", *config_schema.SECTIONS)
+    }
+    named = {**held, "model": {**held["model"], "name": now["model"]["name"]}}
+    filled = json.loads(json.dumps(config_schema.complete(named)))
+    filled["model"]["name"] = held["model"].get("name")
+    return {**before, **filled}
+
+
+def describe(settings: Settings, info: Info) -> dict[str, Any]:
+    """What config.json holds: all settings, defaults included, and the classes."""
     return {
-        **settings,
-        "model": model,
-        "data": complete(dataset.make, settings["data"]),
+        **config_schema.complete(settings),
         "classes": list(info.classes),
         "category_ids": list(info.category_ids),
+        # By which annotations that changed are noticed.
+        "made_from": dict(info.made_from),
     }
-
-
-def complete(function: Any, section: dict[str, Any]) -> dict[str, Any]:
-    """`section` with the defaults of the `function` whose keywords it holds."""
-    signature = inspect.signature(function)
-    known = {k: v for k, v in section.items() if k in signature.parameters}
-    bound = signature.bind(**known)
-    bound.apply_defaults()
-    return dict(bound.arguments)
 
 
 def evaluate(workdir: str | pathlib.Path, best: bool = False) -> dict[str, float]:
     """Metrics of the newest checkpoint, or the `best`; writes eval.json and results.
 
-    The run may have been trained on more devices than there are here.
+    The run may have been trained on more devices than there are here. Raises UserError
+    where the data set's classes are not those that the run has learnt.
     """
     loaded = prediction.load(workdir, best=best)
-    settings = cli.plain(loaded.config)
-    data = cluster.primary_first(lambda: dataset.make(**settings["data"]))
+    path = pathlib.Path(workdir) / "config.json"
+    with files.reading(path, "put back the one that the run wrote"):
+        settings = {
+            section: config_schema.plain(loaded.config[section])
+            for section in config_schema.SECTIONS
+        }
+        for section, function in config_schema.SECTIONS.items():
+            config_schema.check_keywords(section, function, settings[section])
+    # A work directory is data: what it names is read, and nothing is made.
+    data = cluster.primary_first(
+        lambda: dataset.make(**{**settings["data"], "prepare": None})
+    )
     layout = sharding.nearest(**settings["sharding"])
-    metrics, rows = measure(
+    if list(data.info.classes) != loaded.classes:
+        raise UserError(
+            f"the run in {workdir} has learnt the classes {', '.join(loaded.classes)}; "
+            f"the data set {data.info.name!r} has {', '.join(data.info.classes)}: make "
+            "it again with those classes, in that order"
+        )
+    metrics, found = measure(
         loaded.model, loaded.params, loaded.state, data, settings["eval"], layout
     )
     if cluster.primary():
-        evaluation.write(workdir, metrics, rows)
+        evaluation.write(workdir, metrics, found.rows)
     return metrics
 
 
@@ -293,57 +278,14 @@ def show(
 ) -> None:
     """Draws some unseen images into the file `path`, truth beside prediction."""
     predict = run.predictor()
-    chosen = np.linspace(0, len(data.truth) - 1, min(count, len(data.truth))).astype(
-        int
-    )
+    pictures = data.pictures
+    chosen = np.linspace(0, len(pictures) - 1, min(count, len(pictures))).astype(int)
     records, found = [], []
     for i in chosen.tolist():
         with contextlib.suppress(Unreadable):  # the evaluation told of it
-            record = data.truth[i]
+            record = pictures[i]
             image = read(record)
             records.append(record)
             found.append(predict(image, min_score=0.3, proposals=record.proposals))
     if records:
         draw.comparison(path, records, found, run.classes)
-
-
-def predict(
-    workdir: str | pathlib.Path,
-    out: str | pathlib.Path,
-    paths: list[str],
-    *,
-    min_score: float = 0.3,
-    best: bool = False,
-) -> list[str]:
-    """Draws the detections on every image of `paths` into `out`; returns complaints.
-
-    Writes a picture an image and predictions.json: COCO results with the file name, in
-    the pixels of the upright original. Files that cannot be read are passed over, and
-    each is a sentence of what is returned.
-    """
-    run = prediction.load(workdir, best=best)
-    call = run.predictor()
-    out = cli.make_workdir(out)
-    rows: list[dict[str, Any]] = []
-    complaints = []
-    files = [f for f in prediction.image_files(paths) if out not in f.parents]
-    if not files:
-        raise ValueError(f"there is no image in {', '.join(map(str, paths))}")
-    taken: set[str] = set()
-    for i, path in enumerate(files, start=1):
-        try:
-            image = prediction.read_image(path)
-        except ValueError as error:
-            complaints.append(str(error))
-            continue
-        found = call(image, min_score=min_score)
-        # Two files may share a name in two folders, or but for their suffix.
-        name = path.stem if path.stem not in taken else f"{path.stem}-{i}"
-        taken.add(name)
-        draw.save(out / f"{name}.png", draw.detections(image, found, run.classes))
-        entries = prediction.to_results(found, i, run.category_ids)
-        for row, label in zip(entries, found.labels, strict=True):
-            category = run.classes[label]
-            rows.append({**row, "file_name": str(path), "category": category})
-    (out / "predictions.json").write_text(json.dumps(rows))
-    return complaints

@@ -6,6 +6,7 @@
 from absl import flags
 
 from detjax import cli, experiment
+from detjax.errors import UserError
 
 CONFIG, WORKDIR = cli.config_flag(), cli.workdir_flag(required=False)
 REPLAY = flags.DEFINE_string("replay", None, "The folder of a step that failed.")
@@ -16,10 +17,10 @@ PROFILE = flags.DEFINE_integer(
 
 def main(_):
     if REPLAY.value:
-        print(experiment.again(REPLAY.value))
+        print(experiment.replay_step(REPLAY.value))
         return
     if not (CONFIG.value and WORKDIR.value):
-        raise ValueError("give --config=FILE.py and --workdir=DIR, or --replay=DIR")
+        raise UserError("give --config=FILE.py and --workdir=DIR, or --replay=DIR")
     metrics = experiment.run(CONFIG.value, WORKDIR.value, profile=PROFILE.value)
     print("\n".join(f"{name:24} {value:.4f}" for name, value in metrics.items()))
 

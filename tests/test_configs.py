@@ -7,7 +7,8 @@ import jax
 import numpy as np
 import pytest
 
-from detjax import cli, models, optim, sharding, train
+from detjax import config as schema
+from detjax import models, optim, sharding, train
 from detjax.data import proposals
 from detjax.types import Batch, Objects, Proposals
 
@@ -17,7 +18,13 @@ NAMES = sorted(
 
 
 def get(name):
-    return cli.plain(importlib.import_module(f"configs.{name}").get_config())
+    module = importlib.import_module(f"configs.{name}")
+    settings = schema.resolve(module.get_config())
+    # As many as the data set of the config has.
+    classes = {"nuclei": 1, "bccd": 3, "shapes": 4, "one_skier": 1}
+    known = settings["data"]["name"].removesuffix("_proposals")
+    settings["model"].setdefault("num_classes", classes.get(known, 80))
+    return settings
 
 
 def batch_of(data):
@@ -28,8 +35,9 @@ def batch_of(data):
 
     sizes = data.get("buckets") or [data["size"]]
     b, n, (h, w) = data["batch_size"], data.get("max_objects", 100), max(sizes)
-    stride = data.get("mask_stride", 4)
+    stride, r = data.get("mask_stride", 4), data.get("mask_size")
     masks = stride and shape(b, n, -(-h // stride), -(-w // stride), dtype=np.uint8)
+    box_masks = r and shape(b, n, r, r, dtype=np.uint8)
     return Batch(
         images=shape(b, h, w, 3, dtype=np.uint8),
         objects=Objects(
@@ -38,13 +46,15 @@ def batch_of(data):
             valid=shape(b, n, dtype=bool),
             crowd=shape(b, n, dtype=bool),
             masks=masks,
+            box_masks=box_masks,
             keypoints=keypoints_of(data, shape),
         ),
-        ids=shape(b, dtype=np.int32),
+        index=shape(b, dtype=np.int32),
         affine=shape(b, 2, 3),
         sizes=shape(b, 2, dtype=np.int32),
         valid=shape(b, dtype=bool),
         cut=shape(b, dtype=np.int32),
+        small=shape(b, dtype=np.int32),
         proposals=proposals_of(data, shape),
     )
 
@@ -82,7 +92,8 @@ def test_config_fits_its_model_at_full_size(name):
     found = jax.eval_shape(model.predict, run.params, run.state, batch.images, **given)
     assert found.boxes.shape[0] == config["data"]["batch_size"]
     drawn = found.masks if found.box_masks is None else found.box_masks
-    assert (drawn is None) == (config["data"]["mask_stride"] is None)
+    asked = config["data"].get("mask_stride", 4) or config["data"].get("mask_size")
+    assert (drawn is None) == (not asked)
     assert (found.keypoints is None) == (batch.objects.keypoints is None)
     assert np.isfinite(rate(0))
 
