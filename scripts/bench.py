@@ -282,11 +282,12 @@ def noise(count, side):
             crowd=np.zeros((count, 1), bool),
             masks=np.ones((count, 1, side // 4, side // 4), np.uint8),
         ),
-        ids=np.arange(count, dtype=np.int32),
+        index=np.arange(count, dtype=np.int32),
         affine=np.tile(np.eye(2, 3, dtype="f"), (count, 1, 1)),
         sizes=np.full((count, 2), side, np.int32),
         valid=np.ones(count, bool),
         cut=np.zeros(count, np.int32),
+        small=np.zeros(count, np.int32),
     )
 
 

@@ -1,9 +1,13 @@
 """What every test needs: eight CPU devices, checked signatures, paths to data."""
 
 import atexit
+import contextlib
+import ctypes
+import gc
 import os
 import pathlib
 import shutil
+import sys
 import tempfile
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
@@ -26,6 +30,22 @@ install_import_hook(
 )
 
 ROOT = pathlib.Path(__file__).parents[1]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _forget_programs():
+    """Lets go of what a file of tests has compiled, which adds up to gigabytes.
+
+    Another file that needs the same finds it in the cache on disk.
+    """
+    yield
+    if "families" in sys.modules:
+        sys.modules["families"].forget()
+    if "jax" in sys.modules:
+        sys.modules["jax"].clear_caches()
+    gc.collect()
+    with contextlib.suppress(AttributeError, OSError):  # only glibc keeps what is free
+        ctypes.CDLL("libc.so.6").malloc_trim(0)
 
 
 def _folder(variable: str, default: str) -> pathlib.Path:

@@ -176,7 +176,10 @@ CASES = {
         "set --config.model.num_classes=4",
     ),
     "backbone": (train("--config.model.backbone=resnet17"), "no backbone is called"),
-    "model": (train("--config.model.name=yolacd"), "no model is called 'yolacd'"),
+    "model": (
+        train("--config.model.name=yolacd"),
+        "'yolacd' is no model .did you mean 'yolact'",
+    ),
     "levels": (train("--config.model.levels=(2,3)"), "must hold one tuple of equal"),
     "optimizer": (train("--config.optimizer.name=adan"), "is not 'sgd' or 'adamw'"),
     "size": (train("--config.data.size=(0,0)"), r"data\.size"),
@@ -234,7 +237,7 @@ CASES = {
     ),
     "absent": (
         script("predict", "--workdir={}/run", "--out={}/new", "{}/none.png"),
-        r"none\.png cannot be read: No such file",
+        r"none\.png does not exist",
     ),
     "text": (
         script("predict", "--workdir={}/run", "--out={}/new", "{}/text.png"),

@@ -6,7 +6,7 @@ import pathlib
 import pytest
 
 PACKAGE = pathlib.Path(__file__).parents[1] / "detjax"
-LAYERS = ["types", "ops", "losses", "nn", "backbones", "models"]
+LAYERS = ["errors", "types", "ops", "losses", "nn", "backbones", "models"]
 FILES = sorted(PACKAGE.rglob("*.py"))
 HEAVY = {"tensorflow", "torch", "torchvision"}
 
@@ -36,7 +36,7 @@ def test_imports_run_downward(path):
         if name.startswith("detjax.") and here in LAYERS:
             assert there in LAYERS[: LAYERS.index(here) + 1], name
         if name.startswith("detjax.") and here in ("data", "eval"):
-            assert there in (here, "types", "ops"), name
+            assert there in (here, "errors", "files", "types", "ops"), name
         if name.split(".")[0] in HEAVY:
             # torch only where a user hands in a torch file, and only then.
             assert here == "weights", name
