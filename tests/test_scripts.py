@@ -102,7 +102,8 @@ def test_results_are_cocos(run):
     from detjax.data import builder
 
     records = builder.source("shapes", run[0] / "data", "val")
-    truths = evaluate.truths_of(records)
+    truths = evaluate.truth_of(records).columns
+    ids = sorted(r.id for r in records)  # by rank
     truth = COCO()
     truth.dataset = {
         "images": [{"id": r.id, "height": 128, "width": 128} for r in records],
@@ -110,7 +111,7 @@ def test_results_are_cocos(run):
         "annotations": [
             {
                 "id": i + 1,
-                "image_id": int(truths.image_ids[i]),
+                "image_id": ids[truths.image_ids[i]],
                 "category_id": int(truths.labels[i]) + 1,
                 "bbox": truths.boxes[i].tolist(),
                 "area": float(truths.areas[i]),
