@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from test_scripts import start
 
-from detjax import checkpoint, experiment, predict
+from detjax import checkpoint, experiment, predict, predict_files
 from detjax.data import builder
 
 pytestmark = pytest.mark.skipif(
@@ -108,7 +108,7 @@ def test_new_pictures_get_the_proposals_that_training_had(run, tmp_path):
     path = tmp_path / "in" / "a.png"
     path.parent.mkdir()
     path.write_bytes(record.image)
-    assert experiment.predict(run[0] / "run", tmp_path / "out", [path]) == []
+    assert predict_files.predict(run[0] / "run", tmp_path / "out", [path]) == []
     assert (tmp_path / "out" / "a.png").exists()
 
 
