@@ -9,6 +9,7 @@ import sys
 import time
 
 import numpy as np
+import pytest
 import tiny_sets
 
 from detjax.data import builder
