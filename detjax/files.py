@@ -106,22 +106,23 @@ def lock(path: pathlib.Path, what: str, wait: bool = False) -> Iterator[None]:
     UserError that says who it is, and that `what` is under way there.
     """
     with writing(path):
-        file = path.open("a+")
+        # Without a buffer, of which closing would write once more what did not fit.
+        file = path.open("ab+", buffering=0)
     with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         except BlockingIOError:
             file.seek(0)
-            holder = file.read().strip() or "another process"
+            holder = file.read().decode().strip() or "another process"
             raise UserError(
                 f"{path.parent} is in use: {what} by {holder} is already under way "
                 "there; wait for it, end it, or choose another --workdir"
             ) from None
         except OSError:
             pass  # a file system without locks
-        file.truncate(0)
-        file.write(f"process {os.getpid()} on {platform.node()}\n")
-        file.flush()
+        with writing(path):
+            file.truncate(0)
+            file.write(f"process {os.getpid()} on {platform.node()}\n".encode())
         try:
             yield
         finally:

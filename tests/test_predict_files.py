@@ -160,7 +160,7 @@ def test_what_is_no_picture_is_named_and_passed_over(tmp_path):
     complaints = go(tmp_path / "out", place, tmp_path / "absent.png")
     for name, said in {
         "fifo": "FIFO",
-        "folder": "a directory",
+        "folder": "a folder",
         "link": "does not exist",
         "text": "is not an image",
         "large": "too large for the memory",

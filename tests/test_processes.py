@@ -119,9 +119,10 @@ def test_two_processes_stop_together_and_one_goes_on(alone, tmp_path):
 TWO = """
 import sys, time
 from detjax import cli, cluster
+from detjax.errors import UserError
 
 def fail():
-    raise ValueError("the data are bad")
+    raise UserError("the data are bad")
 
 def main(arguments):
     what, first = arguments[0], cluster.primary()

@@ -9,6 +9,7 @@ from families import (
     SIDE,
     TINY,
     batch,
+    forget,
     has_masks,
     key,
     loss_and_gradient,
@@ -21,7 +22,16 @@ from families import (
 from detjax import models, sharding
 from detjax.types import Model, Proposals
 
-pytestmark = pytest.mark.parametrize("name", parameters())
+# Scoped, so that all tests of a model come one after the other.
+pytestmark = pytest.mark.parametrize("name", parameters(), scope="module")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _forget_the_model_before(name):
+    """Lets go of what was compiled of a model when its last test is done."""
+    yield
+    forget()
+    jax.clear_caches()
 
 
 def close(a, b, rtol=1e-5, atol=1e-6):

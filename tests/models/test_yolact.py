@@ -29,7 +29,6 @@ RULES = {
     "positive": 0.5,
     "negative": 0.4,
     "crowd_threshold": 0.7,
-    "min_size": 4,
 }
 
 
@@ -74,8 +73,8 @@ def test_every_object_gets_a_prior_however_bad_the_match():
     assert (np.asarray(target.labels)[~np.asarray(target.positive)] == 3).all()
 
 
-def test_small_objects_are_not_learnt():
-    target = yolact.targets(objects((10, 10, 13, 40)), PRIORS, **RULES)
+def test_objects_without_an_area_are_not_learnt():
+    target = yolact.targets(objects((10, 10, 10, 40)), PRIORS, **RULES)
     assert not target.positive.any()
     assert target.negative.all()
 
@@ -161,11 +160,11 @@ def test_semantic_loss_is_over_the_union_of_a_classs_masks():
     things.masks[1, :, 8:] = 1
     logits = np.zeros((16, 16, 3), np.float32)
     logits[..., 2] = -50
-    got = yolact.semantic_loss(jnp.asarray(logits), things, 4)
+    got = yolact.semantic_loss(jnp.asarray(logits), things)
     assert float(got) == pytest.approx(2 * np.log(2), rel=1e-5)
     logits[:, :8, 0], logits[:, 8:, 0] = 50, -50
     logits[:, :8, 1], logits[:, 8:, 1] = -50, 50
-    assert float(yolact.semantic_loss(jnp.asarray(logits), things, 4)) < 1e-5
+    assert float(yolact.semantic_loss(jnp.asarray(logits), things)) < 1e-5
 
 
 def test_rescoring_keeps_the_two_scores_apart():
