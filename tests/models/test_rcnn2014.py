@@ -390,13 +390,18 @@ def scored(predict, params, state, made, data):
         predict(params, state, data.images, proposals=data.proposals)
     )
     size = data.images.shape[1:3]
-    rows = []
+    places, rows = [], []
     for i, record in enumerate(made):
         one = jax.tree.map(lambda x, i=i: x[i], found)
         one = in_original(one, np.eye(3)[:2], size, size)
-        rows += to_results(one, record.id, (1, 2, 3, 4))
+        entries = to_results(one, record.id, (1, 2, 3, 4))
+        places += [i] * len(entries)
+        rows += entries
     return evaluate.evaluate(
-        rows, made, classes=shapes.CLASSES, category_ids=(1, 2, 3, 4)
+        evaluate.Found(places, rows),
+        evaluate.truth_of(made),
+        classes=shapes.CLASSES,
+        category_ids=(1, 2, 3, 4),
     )
 
 
