@@ -214,13 +214,7 @@ def best_flag() -> flags.FlagHolder:
 def make_workdir(path: str | pathlib.Path) -> pathlib.Path:
     """`path`, made if need be. Raises OSError where it cannot be."""
     workdir = pathlib.Path(path)
-    try:
-        str(workdir).encode()
-    except UnicodeEncodeError:
-        raise UserError(
-            f"{str(workdir)!a} is not Unicode, which checkpoints need; choose another "
-            "folder"
-        ) from None
+    files.check_name(workdir)
     with files.writing(workdir):
         workdir.mkdir(parents=True, exist_ok=True)
     return workdir

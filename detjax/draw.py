@@ -1,6 +1,5 @@
 """Pictures of detections, through supervision and matplotlib."""
 
-import os
 import pathlib
 import struct
 import sys
@@ -223,13 +222,7 @@ def save(path: str | pathlib.Path, image: np.ndarray) -> None:
         raise OSError(f"{path} cannot be written as an image of that kind") from error
     if path.suffix.lower() == ".png":
         data = data[:_HEADER] + _MARK + data[_HEADER:]
-    beside = path.with_name(f".{os.getpid()}.tmp")
-    with files.writing(path):
-        try:
-            beside.write_bytes(data)
-            beside.replace(path)
-        finally:
-            beside.unlink(missing_ok=True)
+    files.write_bytes(path, data)
 
 
 def is_drawing(path: pathlib.Path) -> bool:

@@ -12,6 +12,7 @@ import os
 import pathlib
 import platform
 import stat
+import threading
 import zipfile
 from collections.abc import Iterator
 from typing import Any
@@ -39,13 +40,31 @@ def write_text(path: pathlib.Path, text: str) -> None:
     with writing(path):
         if path.is_file() and path.read_bytes() == data:
             return
-        # A name of its own, since others may write the same file.
-        beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    write_bytes(path, data)
+
+
+def write_bytes(path: pathlib.Path, data: bytes) -> None:
+    """Replaces the content of `path` by `data` atomically; see `write_text`."""
+    # A name of its own, since others may write the same file; and a short one.
+    beside = path.with_name(f".{os.getpid()}-{threading.get_ident()}.tmp")
+    with writing(path):
         try:
             beside.write_bytes(data)
             beside.replace(path)
         finally:
             beside.unlink(missing_ok=True)
+
+
+def check_name(folder: pathlib.Path) -> None:
+    """Raises UserError for a folder whose name no file format can hold."""
+    try:
+        str(folder).encode()
+    except UnicodeEncodeError:
+        raise UserError(
+            f"{str(folder)!a} is not Unicode; choose another folder"
+        ) from None
+    if "\0" in str(folder):
+        raise UserError(f"{str(folder)!a} has a zero byte; choose another folder")
 
 
 @contextlib.contextmanager

@@ -64,7 +64,7 @@ def prepare(
     _check_arguments(format, arguments)
     writer.check_names(name, {"train": None})
     out = lint.expanded(data_dir)
-    _check_path(out)
+    files.check_name(out)
     asked = fingerprint(format, arguments)
     asked["proposals"] = None if proposals is None else proposing.complete(proposals)
     target = builder.directory(name, out)
@@ -146,16 +146,6 @@ def _sound(name: str, given: Any, format: str) -> bool:
     if name == "splits" and format != "voc":
         return False
     return names and all(isinstance(x, str) for x in given)
-
-
-def _check_path(out: Path) -> None:
-    """Raises UserError for a folder whose name no file format can hold."""
-    try:
-        str(out).encode()
-    except UnicodeEncodeError:
-        raise UserError(f"{str(out)!a} is not Unicode; choose another folder") from None
-    if "\0" in str(out):
-        raise UserError(f"{str(out)!a} has a zero byte; choose another folder")
 
 
 def fingerprint(format: str, arguments: dict[str, Any]) -> dict[str, Any]:
