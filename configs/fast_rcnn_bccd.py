@@ -18,12 +18,8 @@ def get_config() -> ConfigDict:
         {
             "model": {
                 "name": "fast_rcnn",
-                "backbone": "resnet18",
-                "backbone_width": 32,
-                "norm": "batch",
-                "box_head": "mlp",
-                "hidden": 256,
-                "dropout": 0.0,
+                "backbone": {"name": "resnet18", "width": 32, "norm": "batch"},
+                "box": {"hidden": 256, "dropout": 0.0},
             },
             "data": rcnn_bccd.get_config().data,
             "optimizer": {

@@ -25,22 +25,23 @@ def get_config() -> ConfigDict:
         {
             "model": {
                 "name": "keypoint_rcnn",
-                "backbone": "resnet18",
-                "backbone_width": 32,
-                # Batches of one image have no statistics.
-                "norm": "group",
-                "levels": (3, 4),
-                "features": 64,
-                "sizes": ((64,), (128,), (256,)),
-                "ratios": (0.5, 1, 2),
-                "canonical_level": 3,
-                "pre_nms": (200, 100),
-                "post_nms": (100, 50),
-                "hidden": 128,
-                "samples": 64,
-                "keypoint_features": 64,
-                "keypoint_depth": 4,
-                "max_detections": 20,
+                "backbone": {
+                    "name": "resnet18",
+                    "width": 32,
+                    # Batches of one image have no statistics.
+                    "norm": "group",
+                    "levels": (3, 4),
+                },
+                "fpn": {"features": 64},
+                "rpn": {
+                    "sizes": ((64,), (128,), (256,)),
+                    "pre_nms": (200, 100),
+                    "post_nms": (100, 50),
+                },
+                "roi": {"canonical_level": 3, "samples": 64},
+                "box": {"hidden": 128},
+                "keypoint": {"features": 64, "depth": 4},
+                "detect": {"max_detections": 20},
             },
             "data": {
                 "name": "one_skier",

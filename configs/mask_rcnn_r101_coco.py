@@ -13,5 +13,5 @@ from configs import mask_rcnn_r50_coco
 
 def get_config() -> ConfigDict:
     config = mask_rcnn_r50_coco.get_config()
-    config.model.backbone = "resnet101"
+    config.model.backbone = {"name": "resnet101"}
     return config

@@ -13,5 +13,5 @@ from configs import mask_rcnn_r50_coco
 
 def get_config() -> ConfigDict:
     config = mask_rcnn_r50_coco.get_config()
-    config.model.backbone = "resnext101_32x8d"
+    config.model.backbone = {"name": "resnext101_32x8d"}
     return config

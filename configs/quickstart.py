@@ -16,17 +16,11 @@ def get_config() -> ConfigDict:
         {
             "model": {
                 "name": "yolact",
-                "masks": True,
-                "backbone": "resnet18",
-                "backbone_width": 32,
-                "levels": (2, 3, 4),
-                "extra_levels": 0,
-                "sizes": ((12, 17), (24, 34), (48, 68)),
-                "ratios": (1,),
-                "features": 32,
-                "num_prototypes": 16,
-                "masks_to_train": 48,
-                "max_detections": 50,
+                "backbone": {"name": "resnet18", "width": 32, "levels": (2, 3, 4)},
+                "fpn": {"features": 32, "extra_levels": 0},
+                "priors": {"sizes": ((12, 17), (24, 34), (48, 68)), "ratios": (1,)},
+                "mask": {"prototypes": 16, "to_train": 48},
+                "detect": {"max_detections": 50},
             },
             "data": {
                 "name": "shapes",

@@ -23,13 +23,9 @@ def get_config() -> ConfigDict:
         {
             "model": {
                 "name": "rcnn",
-                "backbone": "resnet18",
-                "backbone_width": 32,
-                "norm": "batch",
-                "positive": 0.5,
-                "negative": 0.3,
-                "crop": 64,
-                "padding": 5,
+                "backbone": {"name": "resnet18", "width": 32, "norm": "batch"},
+                "warp": {"size": 64, "padding": 5},
+                "sample": {"negative": 0.3},
             },
             "data": {
                 "name": "bccd_proposals",

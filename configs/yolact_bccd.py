@@ -19,15 +19,14 @@ def get_config() -> ConfigDict:
         {
             "model": {
                 "name": "yolact",
-                "masks": False,
-                "backbone": "resnet18",
-                "backbone_width": 32,
-                "levels": (3, 4, 5),
-                "extra_levels": 0,
-                "sizes": ((24, 36), (52, 72), (96, 136)),
-                "ratios": (1, 0.7, 1.4),
-                "features": 64,
-                "max_detections": 100,
+                "backbone": {"name": "resnet18", "width": 32, "levels": (3, 4, 5)},
+                "fpn": {"features": 64, "extra_levels": 0},
+                "priors": {
+                    "sizes": ((24, 36), (52, 72), (96, 136)),
+                    "ratios": (1, 0.7, 1.4),
+                },
+                "mask": None,
+                "detect": {"max_detections": 100},
             },
             "data": {
                 "name": "bccd",

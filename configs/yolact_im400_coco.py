@@ -12,6 +12,7 @@ def get_config() -> ConfigDict:
     config = yolact_r101_coco.get_config()
     # Priors grow with the image, to whole pixels.
     scale = 400 / 550
-    config.model.sizes = tuple((int(s * scale),) for (s,) in config.model.sizes)
+    priors = config.model.priors
+    priors.sizes = tuple((int(s * scale),) for (s,) in priors.sizes)
     config.data.size = (400, 400)
     return config

@@ -12,7 +12,8 @@ def get_config() -> ConfigDict:
     config = yolact_r101_coco.get_config()
     # Priors grow with the image, to whole pixels.
     scale = 700 / 550
-    config.model.sizes = tuple((int(s * scale),) for (s,) in config.model.sizes)
-    config.model.masks_to_train = 300
+    priors = config.model.priors
+    priors.sizes = tuple((int(s * scale),) for (s,) in priors.sizes)
+    config.model.mask.to_train = 300
     config.data.size = (700, 700)
     return config

@@ -20,19 +20,15 @@ def get_config() -> ConfigDict:
         {
             "model": {
                 "name": "yolact",
-                "masks": True,
-                "backbone": "resnet18",
-                "backbone_width": 32,
-                "levels": (2, 3, 4),
-                "extra_levels": 0,
-                "sizes": ((7, 11), (16, 23), (32, 48)),
-                "ratios": (1,),
-                "features": 48,
-                "num_prototypes": 16,
-                "masks_to_train": 96,
-                "nms_threshold": 0.4,
-                "top_k": 600,
-                "max_detections": 500,
+                "backbone": {"name": "resnet18", "width": 32, "levels": (2, 3, 4)},
+                "fpn": {"features": 48, "extra_levels": 0},
+                "priors": {"sizes": ((7, 11), (16, 23), (32, 48)), "ratios": (1,)},
+                "mask": {"prototypes": 16, "to_train": 96},
+                "detect": {
+                    "nms_threshold": 0.4,
+                    "top_k": 600,
+                    "max_detections": 500,
+                },
             },
             "data": {
                 "name": "nuclei",

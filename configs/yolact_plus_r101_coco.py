@@ -12,14 +12,10 @@ def get_config() -> ConfigDict:
     config = yolact_r101_coco.get_config()
     # Three scales and three shapes of prior a location, deformable convolutions in
     # every third block, masks rescored by a network of their own.
-    config.model.update(
-        {
-            "square_anchors": False,
-            "deform_every": 3,
-            "rescoring": True,
-            "sizes": tuple(
-                tuple(s * 2 ** (i / 3) for i in range(3)) for (s,) in config.model.sizes
-            ),
-        }
-    )
+    config.model.backbone.deform_every = 3
+    config.model.rescore = True
+    sides = [side for (side,) in config.model.priors.sizes]
+    config.model.priors = {
+        "sizes": tuple(tuple(s * 2 ** (i / 3) for i in range(3)) for s in sides)
+    }
     return config

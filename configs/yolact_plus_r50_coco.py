@@ -10,6 +10,5 @@ from configs import yolact_plus_r101_coco
 
 def get_config() -> ConfigDict:
     config = yolact_plus_r101_coco.get_config()
-    config.model.backbone = "resnet50"
-    config.model.deform_every = 1
+    config.model.backbone.update(name="resnet50", deform_every=1)
     return config

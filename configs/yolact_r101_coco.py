@@ -22,20 +22,11 @@ def get_config() -> ConfigDict:
         {
             "model": {
                 "name": "yolact",
-                "masks": True,
-                "backbone": "resnet101",
-                "levels": (3, 4, 5),
-                "extra_levels": 2,
-                "sizes": ((24,), (48,), (96,), (192,), (384,)),
-                "ratios": (1, 0.5, 2),
-                "square_anchors": True,
-                "num_prototypes": 32,
-                "norm": "frozen",
-                "negative_ratio": 3,
-                "box_weight": 1.5,
-                "class_weight": 1.0,
-                "mask_weight": 6.125,
-                "semantic_weight": 1.0,
+                "backbone": {"name": "resnet101", "norm": "frozen"},
+                "priors": {
+                    "sizes": ((24,), (48,), (96,), (192,), (384,)),
+                    "square": True,
+                },
                 "dtype": "bfloat16",
             },
             "data": {

@@ -10,5 +10,5 @@ from configs import yolact_r101_coco
 
 def get_config() -> ConfigDict:
     config = yolact_r101_coco.get_config()
-    config.model.backbone = "resnet50"
+    config.model.backbone.name = "resnet50"
     return config

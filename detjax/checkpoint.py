@@ -14,7 +14,6 @@ from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
-import orbax.checkpoint as ocp
 from flax import struct
 
 from detjax import cluster, files
@@ -27,7 +26,7 @@ from detjax.integrity import (
     checksums,
 )
 
-# What says, in an error without a number of its own, that the machine is at fault.
+# Messages, in errors without an errno, that indicate a fault of the machine.
 MACHINE = re.compile(
     "RESOURCE_EXHAUSTED|PERMISSION_DENIED|out of memory|Permission denied|"
     "Input/output error|Too many open files",
@@ -42,24 +41,24 @@ def _copy(tree: Any) -> Any:
 
 @struct.dataclass
 class TrainState:
-    """All that a run is, but for the loader's position."""
+    """The complete state of a run, except the loader's position."""
 
     step: jax.Array  # [] int32: steps taken
     params: Any
-    state: Any  # the model's, batch statistics for example
+    state: Any  # of the model, such as batch statistics
     opt_state: Any
-    key: jax.Array  # [2] uint32: the run's key; each step folds its number in
+    key: jax.Array  # [2] uint32: the run's key; each step folds in its number
 
 
 class Checkpoints:
-    """The checkpoints in `workdir`/`folder`, of which the newest `keep`, or all, stay.
+    """The checkpoints in `workdir`/`folder`; keeps the newest `keep`, or all.
 
-    With `read_only` nothing is made or cleaned up, so that the run that writes them
-    may be under way. Raises MissingFileError then, where there is no such folder.
+    With `read_only` nothing is created or cleaned up, so that the run that writes them
+    may be active; a missing folder is then a MissingFileError.
     """
 
-    # Orbax numbers its saves in one counter for all managers of a process, in which two
-    # at once lose their own number: each then waits for signals of the other.
+    # Orbax numbers saves with one counter for all managers of a process, which two
+    # concurrent saves confuse: each then waits for signals of the other.
     _one_at_a_time = threading.Lock()
     _saving: ClassVar["Checkpoints | None"] = None  # among several processes
 
@@ -71,11 +70,15 @@ class Checkpoints:
         folder: str = "checkpoints",
         read_only: bool = False,
     ):
+        # Not at the top: a slow import that many users of this file do not need.
+        import orbax.checkpoint as ocp
+
+        self._orbax = ocp
         self.directory = pathlib.Path(workdir).absolute() / folder
         if read_only and not self.directory.is_dir():
             raise self._nothing()
         self._read_only = read_only
-        self._unsealed: set[int] = set()  # steps that were written without checksums
+        self._unsealed: set[int] = set()  # written steps whose checksums are pending
         self._worker = futures.ThreadPoolExecutor(max_workers=1)
         self._writing: futures.Future | None = None
         self._state = ocp.StandardCheckpointHandler()
@@ -91,12 +94,13 @@ class Checkpoints:
         )
 
     def save(self, step: int, state: TrainState, position: Any) -> None:
-        """Starts to write `state` and the loader's `position`; returns at once.
+        """Starts writing `state` and the loader's `position`; returns at once.
 
-        What is written is a copy, made on the device, so that the next step may have
-        the state's memory. A step that is there already stays as it is. Raises OSError,
-        here or in a later call or `close`, where a checkpoint could not be written.
+        Writes a copy made on the device, so that the next step may donate the state's
+        buffers. An existing step is left unchanged. Raises OSError, here, in a later
+        call or in `close`, if a checkpoint could not be written.
         """
+        ocp = self._orbax
         self._wait()
         if jax.process_count() > 1:
             with self._told():
@@ -107,43 +111,43 @@ class Checkpoints:
             loader=ocp.args.JsonSave(copy.deepcopy(position)),
         )
         if jax.process_count() > 1:
-            # Processes meet inside, which they may not do beside a step.
+            # Processes synchronise inside, which must not overlap with a step.
             self._write(step, args)
         else:
-            # Orbax opens files and lays out folders before it turns asynchronous,
-            # which takes longer than a step of a small network.
+            # Orbax opens files and creates folders before it turns asynchronous, which
+            # takes longer than a step of a small network.
             self._writing = self._worker.submit(self._write, step, args)
 
-    def _write(self, step: int, args: ocp.args.Composite) -> None:
+    def _write(self, step: int, args: Any) -> None:
         with self._told(), self._one_at_a_time:
             if step not in self._manager.all_steps():
-                # Left to itself orbax passes over a step below the newest one.
+                # By default orbax skips a step below the newest one.
                 self._manager.save(step, args=args, force=True)
                 self._unsealed.add(step)
             if jax.process_count() == 1:
                 self._seal()
 
     def _seal(self) -> None:
-        """Adds checksums to the checkpoints that this process has written.
+        """Adds checksums to the checkpoints written by this process.
 
-        Those of another one that was killed are left: who knows what they hold.
+        Not to those of another, killed process: their content is unverified.
         """
         self._manager.wait_until_finished()
         for step in self._unsealed if cluster.primary() else ():
             folder = self.directory / str(step)
-            if folder.is_dir():  # and not one of those that go again
+            if folder.is_dir():  # and not already deleted
                 files.write_text(folder / CHECKSUMS, json.dumps(checksums(folder)))
         self._unsealed.clear()
 
     def _wait(self) -> None:
-        """Waits for the checkpoint that is being written, and raises what it raised."""
+        """Waits for the checkpoint being written, and raises its errors."""
         writing, self._writing = self._writing, None
         if writing:
             writing.result()
 
     @contextlib.contextmanager
     def _told(self) -> Iterator[None]:
-        """Turns what goes wrong with writing into one sentence."""
+        """Turns errors of writing into one message."""
         try:
             yield
         except Exception as error:
@@ -154,7 +158,7 @@ class Checkpoints:
             ) from error
 
     def latest(self) -> int | None:
-        """The step of the newest complete checkpoint; None where there is none."""
+        """The step of the newest complete checkpoint; None if there is none."""
         return self._manager.latest_step()
 
     def steps(self) -> list[int]:
@@ -166,22 +170,22 @@ class Checkpoints:
         self._manager.delete(step)
 
     def position(self, step: int) -> Any:
-        """What was saved beside the state of `step`: the loader's position.
+        """The loader's position saved with the state of `step`.
 
-        Raises UserError where it cannot be read.
+        Raises UserError if it cannot be read.
         """
         folder = self.directory / str(step) / "loader"
         with files.reading(folder):
-            return self._loader.restore(folder, args=ocp.args.JsonRestore())
+            return self._loader.restore(folder, args=self._orbax.args.JsonRestore())
 
     def restore(self, like: TrainState) -> tuple[TrainState, Any]:
         """The newest state and loader position, with the shardings of `like`.
 
-        Checkpoints that cannot be read are told of and set aside, once one before them
-        was read by every process; without one all stay as they are. Raises
-        MissingFileError where there is none, UserError where none can be read,
-        OtherArchitecture with the difference of names and shapes where it does not fit,
-        OSError where not the checkpoint is at fault but the machine.
+        Unreadable checkpoints are reported and renamed once every process has read an
+        earlier one; if there is none, all stay as they are. Raises MissingFileError if
+        there are no checkpoints, UserError if none is readable, OtherArchitecture with
+        the difference of names and shapes if it does not fit, OSError if the machine is
+        at fault and not the checkpoint.
         """
         damaged: dict[int, str] = {}
         for step in self.steps():
@@ -200,15 +204,16 @@ class Checkpoints:
         raise self._nothing()
 
     def _attempt(self, step: int, like: TrainState) -> tuple[Any, str | None]:
-        """What `step` holds, and what is wrong with it in any process."""
+        """The content of `step`, and its problem in any process."""
         found, error = None, None
-        # The handlers are asked themselves: orbax's manager has the processes meet, for
-        # which one that could not read would never come.
+        # The handlers are called directly: orbax's manager has a barrier, which a
+        # process that failed to read would never reach.
         folder = self.directory / str(step) / "state"
         try:
             check_whole(self.directory / str(step))
             check_same(self._state.metadata(folder).tree, like)
-            state = self._state.restore(folder, args=ocp.args.StandardRestore(like))
+            args = self._orbax.args.StandardRestore(like)
+            state = self._state.restore(folder, args=args)
             found = state, self.position(step)
         except Exception as raised:
             error = raised
@@ -224,7 +229,7 @@ class Checkpoints:
         return found, said[0][1] if said else None
 
     def _set_aside(self, damaged: dict[int, str]) -> None:
-        """Renames damaged checkpoints, so that nothing is lost, and says so."""
+        """Renames damaged checkpoints, so that nothing is lost, and reports it."""
         if cluster.primary():
             for step, wrong in damaged.items():
                 aside = files.unused(
@@ -240,18 +245,15 @@ class Checkpoints:
         self._manager.reload()
 
     def restore_weights(self) -> tuple[int, Any, Any]:
-        """The newest step, parameters and model state, on one device.
-
-        Raises MissingFileError where there is no checkpoint.
-        """
+        """The newest step, parameters and model state, on one device."""
         step, saved = self.restore_state()
         return step, saved["params"], saved["state"] or {}
 
     def restore_state(self) -> tuple[int, dict[str, Any]]:
         """The newest step and the fields of its `TrainState`, on one device.
 
-        Raises MissingFileError where there is no checkpoint, ValueError where it
-        cannot be read.
+        Raises MissingFileError if there is no checkpoint, ValueError if it cannot be
+        read.
         """
         step = self._latest_or_raise()
         folder = self.directory / str(step) / "state"
@@ -262,7 +264,8 @@ class Checkpoints:
                 lambda m: jax.ShapeDtypeStruct(m.shape, m.dtype, sharding=sharding),
                 self._state.metadata(folder).tree,
             )
-            restored = self._state.restore(folder, args=ocp.args.StandardRestore(like))
+            args = self._orbax.args.StandardRestore(like)
+            restored = self._state.restore(folder, args=args)
         except Exception as error:
             advice = "see to that and start the same command again"
             if is_damage(error):
@@ -288,8 +291,8 @@ class Checkpoints:
             f"{self.directory.parent} first"
         )
 
-    def finish(self) -> None:
-        """Waits for what is being written. Raises OSError where it could not be."""
+    def wait(self) -> None:
+        """Waits for pending writes. Raises OSError if they failed."""
         self._wait()
         with self._told():
             self._manager.wait_until_finished()
@@ -299,18 +302,18 @@ class Checkpoints:
     def close(self) -> None:
         """Like `finish`; nothing can be saved after it."""
         try:
-            self.finish()
+            self.wait()
         finally:
             if Checkpoints._saving is self:
                 Checkpoints._saving = None
             self._worker.shutdown()
-            # It raises once more what went wrong with writing.
+            # It raises errors of writing once more.
             with self._told():
                 self._manager.close()
 
 
 def is_damage(error: BaseException) -> bool:
-    """Whether reading failed because of the files, and not of the machine."""
+    """Whether reading failed because of the files and not the machine."""
     if isinstance(error, OtherArchitecture | MemoryError) or MACHINE.search(str(error)):
         return False
     missing = (None, errno.ENOENT, errno.ENOTDIR, errno.EISDIR)

@@ -1,4 +1,4 @@
-"""What the scripts share: flags in, one sentence out when something is wrong."""
+"""Shared by the scripts: flags, exit status and error messages."""
 
 import contextlib
 import os
@@ -27,18 +27,18 @@ flags.DEFINE_string(
 )
 
 
-def run(main: Callable[[list[str]], Any]) -> None:
+def launch(main: Callable[[list[str]], Any]) -> None:
     """Parses flags, calls `main(positional arguments)`, and exits with its status.
 
-    What a user can mend is one sentence on stderr and exit status 1; `--debug` adds
-    where it came from. A defect shows its stack trace. Ctrl-C is exit status 130.
+    User errors are a one-line message on stderr and exit status 1; `--debug` adds the
+    stack trace. Bugs always show it. Ctrl-C is exit status 130.
     """
 
     def parse(argv):
         try:
             return flags.FLAGS(argv)
         except Exception as error:
-            # Of the command line, or of the config's file, which is code.
+            # Errors of the command line, or of the config file, which is code.
             fail(error, sentence(error))
 
     def guarded(argv):
@@ -47,11 +47,11 @@ def run(main: Callable[[list[str]], Any]) -> None:
                 cluster.start(flags.FLAGS.distributed)
             return main(argv[1:])
 
-    # orbax narrates every file that it renames.
+    # orbax logs every file that it renames.
     logging.set_verbosity(logging.INFO if debugging() else logging.WARNING)
     if not debugging():
-        # What goes wrong in the threads that write checkpoints is raised where they
-        # are waited for, and said once.
+        # Errors in the threads that write checkpoints are raised, and reported once,
+        # where they are joined.
         logging.get_absl_logger().addFilter(without_trace)
         threading.excepthook = lambda _: None
         sys.excepthook = in_main_thread(sys.excepthook)
@@ -65,14 +65,14 @@ def run(main: Callable[[list[str]], Any]) -> None:
 
 @contextlib.contextmanager
 def reported() -> Iterator[None]:
-    """Ends the process with a sentence where what is inside raises."""
+    """Ends the process with a message if the block raises."""
     try:
         yield
     except KeyboardInterrupt:
         if cluster.several():
             cluster.leave("interrupted")
         print("error: interrupted", file=sys.stderr)
-        # Threads and workers that go on would be waited for.
+        # Running threads and workers would delay the exit.
         sys.stdout.flush()
         os._exit(128 + signal.SIGINT)
     except (UserError, OSError) as error:
@@ -88,14 +88,14 @@ def reported() -> Iterator[None]:
 
 
 def out_of_memory(error: BaseException) -> bool:
-    """Whether the machine or a device had too little memory."""
+    """Whether the machine or a device ran out of memory."""
     return isinstance(error, MemoryError) or bool(
         re.search("RESOURCE_EXHAUSTED|out of memory|Insufficient memory", str(error))
     )
 
 
 def defect(error: BaseException) -> str:
-    """What is said of an error that no user can mend."""
+    """The message for a bug."""
     return (
         f"{type(error).__name__}: {reason(error)}; this is a defect of detjax "
         f"{detjax.__version__} and not a mistake of yours: please report it with the "
@@ -104,7 +104,7 @@ def defect(error: BaseException) -> str:
 
 
 def tolerate_odd_streams() -> None:
-    """Lets a run go on where nobody reads what it prints, whatever the locale.
+    """Keeps a run alive when its output is closed, or the locale cannot encode it.
 
     Class names and paths hold characters that a locale may not have, and a terminal or
     a pipe may be closed under a run of days.
@@ -120,7 +120,7 @@ def tolerate_odd_streams() -> None:
 
 
 class Patient:
-    """A text stream that drops what nobody can read any more."""
+    """A text stream that drops output once its target is closed."""
 
     def __init__(self, stream: Any):
         self._stream = stream
@@ -139,13 +139,13 @@ class Patient:
 
 
 def without_trace(record) -> bool:
-    """Takes the stack trace off a log record, which is logged all the same."""
+    """Removes the stack trace from a log record, which is still logged."""
     record.exc_info = None
     return True
 
 
 def in_main_thread(hook: Callable[..., None]) -> Callable[..., None]:
-    """`hook`, but for what C++ threads report of their own."""
+    """`hook`, except for errors that C++ threads report themselves."""
 
     def call(*what):
         if threading.current_thread() is threading.main_thread():
@@ -155,10 +155,9 @@ def in_main_thread(hook: Callable[..., None]) -> Callable[..., None]:
 
 
 def fail(error: BaseException, said: str, trace: bool = False) -> NoReturn:
-    """Prints what is `said` of `error` and exits with status 1.
+    """Prints the message `said` about `error` and exits with status 1.
 
-    So do a run's other processes. With `trace`, or --debug, it shows where it came
-    from.
+    So do a run's other processes. With `trace` or --debug also prints the stack trace.
     """
     lost = cluster.lost(error)
     if debugging() or (trace and not lost):
@@ -171,31 +170,46 @@ def fail(error: BaseException, said: str, trace: bool = False) -> NoReturn:
 
 
 def debugging() -> bool:
-    """Whether --debug was given; asked before and after flags are parsed."""
+    """Whether --debug was given; works before and after flags are parsed."""
     return any(re.fullmatch(r"--?debug(=(?i:true|1))?", a) for a in sys.argv)
 
 
 def sentence(error: BaseException) -> str:
-    """What `error` says, without the quotes and wrappers that exceptions add."""
+    """The message of `error`, without the quotes and wrappers that exceptions add."""
     while error.args and isinstance(error.args[0], BaseException):
         error = error.args[0]
     text = str(error.args[0]) if isinstance(error, KeyError) else str(error)
-    # ml_collections names the nearest key in words of its own.
+    off = re.search(r"(?:'bool'>.* Attempting to lookup: |^Override )(\S+)", text)
+    # ml_collections adds its own suggestion of the nearest key.
     unknown = re.match(r"'(\w+)'\nDid you mean \"(\w+)\"", text)
     if unknown:
         text = "the config has no key {!r}; did you mean {!r}?".format(
             *unknown.groups()
         )
+    elif off:
+        text = f"--config.{off[1]} sets a part of what is switched off in the config"
+    elif text.startswith("Attribute <class 'NoneType'>"):
+        text = "the config's get_config() returned None"
+        text += "; return experiment.config({...})"
     elif isinstance(error, KeyError) and text.strip("'").isidentifier():
         key = text.strip("'")
         text = f"the config has no key {key!r}; add it to the config's file first"
     return text
 
 
-def config_flag() -> flags.FlagHolder:
-    """The flag --config=FILE.py, with --config.section.key=value for every value."""
+def config_flag(**options: Any) -> flags.FlagHolder:
+    """The flag --config=FILE.py, with --config.section.key=value for every value.
+
+    `options` are those of `config_flags.DEFINE_config_file`.
+    """
     return config_flags.DEFINE_config_file(
-        "config", None, "An experiment: configs/<name>.py.", lock_config=True
+        "config",
+        None,
+        "An experiment: configs/<name>.py.",
+        # Settings that the file omits can be set; unknown ones are refused later.
+        lock_config=False,
+        accept_new_attributes=True,
+        **options,
     )
 
 
@@ -212,7 +226,7 @@ def best_flag() -> flags.FlagHolder:
 
 
 def make_workdir(path: str | pathlib.Path) -> pathlib.Path:
-    """`path`, made if need be. Raises OSError where it cannot be."""
+    """`path`, created if missing. Raises OSError if that fails."""
     workdir = pathlib.Path(path)
     files.check_name(workdir)
     with files.writing(workdir):

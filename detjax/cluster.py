@@ -1,4 +1,4 @@
-"""Several processes of one run: how they find each other, and what only one does."""
+"""Multi-process runs: initialisation, barriers and work of the first process."""
 
 import contextlib
 import itertools
@@ -20,15 +20,15 @@ from detjax.errors import UserError
 
 T = TypeVar("T")
 
-# Milliseconds for which the others wait for a process that prepares data. One that
-# dies is noticed long before.
+# Timeout in milliseconds for a process that prepares data. One that dies is noticed
+# long before.
 PATIENCE = 7 * 24 * 3600 * 1000
-# What XLA says, in errors of several types, when the process at the other end is gone.
+# XLA's messages, in errors of several types, when the peer process is gone.
 GONE = re.compile(
     "(UNKNOWN|INTERNAL|UNAVAILABLE|ABORTED|CANCELLED|DEADLINE_EXCEEDED|"
     "FAILED_PRECONDITION): .*([Gg]loo|NCCL|[Cc]onnection|[Cc]oordination|[Hh]eartbeat)"
 )
-# Seconds between looks for what another process said when it ended, and its key.
+# Seconds between polls for the error of another process, and its key.
 LISTEN = 1.0
 ENDED = "detjax/ended"
 STOPPED = "another process has stopped"
@@ -37,13 +37,13 @@ _leaving = threading.Lock()
 
 
 def start(spec: str) -> None:
-    """Joins this process to the others of its run; before anything touches a device.
+    """Joins this process to the others of its run; call before any use of devices.
 
-    spec  "auto" where the cluster says who is who (TPU pods, Slurm, Open MPI,
+    spec  "auto" where JAX detects the cluster (TPU pods, Slurm, Open MPI,
           Kubernetes), else "HOST:PORT,NUMBER_OF_PROCESSES,INDEX", the host being the
           first process's, and INDEX counting from 0.
 
-    Raises UserError for any other spec, or where no cluster is found.
+    Raises UserError for any other spec, or if no cluster is found.
     """
     if spec == "auto":
         try:
@@ -66,41 +66,41 @@ def start(spec: str) -> None:
 
 
 def listen() -> None:
-    """Ends this process too, from now on, where another one of the run has to end.
+    """From now on ends this process when another one of the run fails.
 
-    Left to themselves processes wait for minutes for one that is gone.
+    By default processes wait for minutes for one that is gone.
     """
 
     def look():
         while client := distributed.global_state.client:  # none once this one exits
             text = heard(client)
             time.sleep(LISTEN)
-            if text:  # and this one has not come to the same end meanwhile
+            if text:  # and this one has not failed too meanwhile
                 leave(text)
 
     threading.Thread(target=look, daemon=True).start()
 
 
 def heard(client: Any) -> str | None:
-    """What the process said that had to end, None where none has."""
+    """The message of the process that failed, None if none has."""
     with contextlib.suppress(jax.errors.JaxRuntimeError):
         return client.key_value_try_get(ENDED)
     return None
 
 
 def several() -> bool:
-    """Whether this process has joined others; asked before devices are, too."""
+    """Whether this process has joined others; does not touch devices."""
     return (
         jax.distributed.is_initialized() and distributed.global_state.num_processes > 1
     )
 
 
 def leave(sentence: str) -> NoReturn:
-    """Ends this process at once with status 1, and the others with what it says.
+    """Ends this process at once with status 1, and the others with its message.
 
-    An exit in good order would wait for the others, which wait for this one.
+    A regular exit would wait for the others, which wait for this one.
     """
-    _leaving.acquire()  # two threads may find out, of which one speaks
+    _leaving.acquire()  # two threads may notice; only one reports
     print(f"error: {sentence}", file=sys.stderr)
     sys.stdout.flush()
     sys.stderr.flush()
@@ -108,13 +108,14 @@ def leave(sentence: str) -> NoReturn:
     with contextlib.suppress(jax.errors.JaxRuntimeError):  # another one was first
         distributed.global_state.client.key_value_set(ENDED, told)
     if distributed.global_state.process_id == 0:
-        # It holds what was said; without it the others end with a stack trace.
+        # The coordinator holds the message; without it the others end with a stack
+        # trace.
         time.sleep(3 * LISTEN)
     os._exit(1)
 
 
 def lost(error: BaseException) -> str | None:
-    """A sentence where `error` comes of another process that has ended, else None."""
+    """A message if `error` was caused by another process that ended, else None."""
     if not several() or not GONE.match(str(error)):
         return None
     return heard(distributed.global_state.client) or (
@@ -124,20 +125,20 @@ def lost(error: BaseException) -> str | None:
 
 
 def primary() -> bool:
-    """Whether this is the process that writes what is written once."""
+    """Whether this is the first process, which writes shared files."""
     return jax.process_index() == 0
 
 
 def primary_first(make: Callable[[], T]) -> T:
-    """`make()`, in the first process alone before the others call it too.
+    """`make()`, called by the first process alone, then by the others.
 
-    What it writes is there when they look, on a disk that they share or not. All
-    return when the last one is done, which may take hours.
+    Its files exist when the others run, on a shared disk or not. All return when the
+    last one is done, which may take hours.
     """
     if jax.process_count() == 1:
         return make()
-    # Devices that meet take each other for dead after seconds; what coordinates their
-    # processes waits for as long as it is asked to.
+    # A barrier of devices times out after seconds; the coordinator's timeout can be
+    # set.
     client = distributed.global_state.client
     turn = f"detjax/primary_first/{next(_turns)}"
     if not primary():
@@ -150,14 +151,14 @@ def primary_first(make: Callable[[], T]) -> T:
 
 
 def wait(name: str) -> None:
-    """Waits until every process is here; `name` is the same in all of them."""
+    """Barrier of all processes; `name` is the same in all of them."""
     if several():
         client = distributed.global_state.client
         client.wait_at_barrier(f"detjax/{name}/{next(_turns)}", PATIENCE)
 
 
 def gather(rows: list[Any]) -> list[Any]:
-    """The rows of every process, those of the first one first; rows are JSON's."""
+    """The JSON rows of every process, concatenated by process index."""
     if jax.process_count() == 1:
         return rows
     text = np.frombuffer(json.dumps(rows).encode(), np.uint8)

@@ -1,4 +1,4 @@
-"""Compiled programs: kept from process to process, and counted."""
+"""The compilation cache, and a count of compiled programs."""
 
 import os
 import pathlib
@@ -12,7 +12,7 @@ _built = 0
 def count() -> int:
     """How many programs this process has built, or fetched from the cache, so far.
 
-    Anything but a constant after the first steps of a run is a shape that changes.
+    If it grows after the first steps of a run, shapes are changing.
     """
     return _built
 
@@ -27,7 +27,7 @@ jax.monitoring.register_event_duration_secs_listener(_listen)
 
 
 def enable_cache() -> str | None:
-    """Turns JAX's cache on and returns its folder; None where it is switched off.
+    """Enables JAX's cache and returns its folder; None if it is off.
 
     The folder is $DETJAX_CACHE, else $JAX_COMPILATION_CACHE_DIR, else
     ~/.cache/detjax/xla; DETJAX_CACHE=off leaves it off. A folder that cannot be written

@@ -1,7 +1,7 @@
-"""Errors that a user can mend, apart from defects of this code.
+"""Errors that a user can fix, as opposed to bugs of this code.
 
-The scripts print what a `UserError` says, or an OSError, and exit with status 1; any
-other exception is a defect and is shown with its stack trace.
+The scripts print the message of a `UserError` or OSError and exit with status 1; any
+other exception is a bug and is shown with its stack trace.
 """
 
 import contextlib
@@ -17,7 +17,7 @@ class MissingFileError(UserError, FileNotFoundError):
 
 
 def reason(error: BaseException) -> str:
-    """What `error` says, in one line of at most 200 characters."""
+    """The message of `error`, in one line of at most 200 characters."""
     said = getattr(error, "strerror", None) or str(error).strip()
     return (said or type(error).__name__).splitlines()[0][:200]
 
@@ -28,7 +28,7 @@ def mended_by(
 ) -> Iterator[None]:
     """Turns errors of `kinds` into a `UserError` with `advice`.
 
-    For calls whose failure can only come from what the user gave.
+    For calls that can fail only because of user input.
     """
     try:
         yield

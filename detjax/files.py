@@ -1,6 +1,6 @@
 """Atomic file writes, and reads whose errors name the file.
 
-Only regular files are opened: a FIFO would wait for ever, a device never ends.
+Only regular files are opened: a FIFO blocks forever, a device never ends.
 """
 
 import contextlib
@@ -20,7 +20,7 @@ from typing import Any
 from detjax.errors import MissingFileError, UserError, reason
 
 Path = str | os.PathLike
-# What to do where a file cannot be written for another reason than a full disk.
+# Advice for write errors other than a full disk.
 ADVICE: dict[int | None, str] = {
     **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), "make it writable"),
     **dict.fromkeys(
@@ -34,7 +34,7 @@ def write_text(path: pathlib.Path, text: str) -> None:
     """Replaces the content of `path` by `text` atomically, as UTF-8.
 
     A process that is killed leaves the old content or the new one. Raises OSError that
-    names the path where it cannot be written.
+    names the path if it cannot be written.
     """
     data = text.encode("utf-8", "surrogateescape")
     with writing(path):
@@ -45,7 +45,7 @@ def write_text(path: pathlib.Path, text: str) -> None:
 
 def write_bytes(path: pathlib.Path, data: bytes) -> None:
     """Replaces the content of `path` by `data` atomically; see `write_text`."""
-    # A name of its own, since others may write the same file; and a short one.
+    # A unique temporary name, since others may write the same file; and a short one.
     beside = path.with_name(f".{os.getpid()}-{threading.get_ident()}.tmp")
     with writing(path):
         try:
@@ -56,7 +56,7 @@ def write_bytes(path: pathlib.Path, data: bytes) -> None:
 
 
 def check_name(folder: pathlib.Path) -> None:
-    """Raises UserError for a folder whose name no file format can hold."""
+    """Raises UserError for a folder name with invalid Unicode or a zero byte."""
     try:
         str(folder).encode()
     except UnicodeEncodeError:
@@ -69,7 +69,7 @@ def check_name(folder: pathlib.Path) -> None:
 
 @contextlib.contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Turns an OSError while writing `path` into a sentence that names it."""
+    """Turns an OSError while writing `path` into a message that names it."""
     try:
         yield
     except OSError as error:
@@ -82,10 +82,10 @@ def writing(path: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def reading(path: Path, advice: str = "") -> Iterator[None]:
-    """Turns whatever goes wrong with reading `path` into a `UserError` that names it.
+    """Turns any error while reading `path` into a `UserError` that names it.
 
-    That is a file that is missing or not readable, and content of another kind than
-    the code inside expects. `advice` says what to do.
+    Covers missing and unreadable files, and content that the code inside cannot parse.
+    `advice` says what to do.
     """
     advice = f"; {advice}" if advice else ""
     try:
@@ -119,13 +119,13 @@ def reading(path: Path, advice: str = "") -> Iterator[None]:
 
 @contextlib.contextmanager
 def lock(path: pathlib.Path, what: str, wait: bool = False) -> Iterator[None]:
-    """Holds the lock file `path` while it is entered; it goes with the process.
+    """Holds the lock file `path`; the lock is released when the process ends.
 
-    Where another process holds it, it is waited for with `wait`; else there is a
-    UserError that says who it is, and that `what` is under way there.
+    If another process holds it: waits with `wait`, else raises UserError that names the
+    process and says that `what` is in progress there.
     """
     with writing(path):
-        # Without a buffer, of which closing would write once more what did not fit.
+        # Unbuffered: closing a buffer would retry the write that failed.
         file = path.open("ab+", buffering=0)
     with file:
         try:
@@ -149,7 +149,7 @@ def lock(path: pathlib.Path, what: str, wait: bool = False) -> Iterator[None]:
 
 
 def unused(path: pathlib.Path) -> pathlib.Path:
-    """`path`, or the first of path-2, path-3, ... where it is taken."""
+    """`path`, or the first free one of path-2, path-3, ..."""
     others = (path.with_name(f"{path.name}-{i}") for i in itertools.count(2))
     return next(p for p in itertools.chain([path], others) if not p.exists())
 
@@ -157,11 +157,11 @@ def unused(path: pathlib.Path) -> pathlib.Path:
 def read_bytes(path: Path) -> bytes:
     """The content of the regular file `path`.
 
-    Raises MissingFileError where there is none, UserError where `path` is a folder, a
+    Raises MissingFileError if it does not exist, UserError if `path` is a folder, a
     FIFO or a device, or cannot be read.
     """
     with reading(path):
-        # Without O_NONBLOCK opening a FIFO waits for somebody who writes to it.
+        # Without O_NONBLOCK opening a FIFO blocks until it has a writer.
         number = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         mode = os.fstat(number).st_mode
         if not stat.S_ISREG(mode):
@@ -172,7 +172,7 @@ def read_bytes(path: Path) -> bytes:
 
 
 def kind(mode: int) -> str:
-    """What a file of `mode` that is no regular file is called."""
+    """The name of the kind of a non-regular file of `mode`."""
     if stat.S_ISDIR(mode):
         return "a folder"
     if stat.S_ISFIFO(mode):
@@ -181,10 +181,10 @@ def kind(mode: int) -> str:
 
 
 def read_text(path: Path) -> str:
-    """The text of the file `path`: UTF-8, or UTF-16 that begins with its mark.
+    """The text of the file `path`: UTF-8, or UTF-16 with a byte-order mark.
 
-    A byte-order mark is dropped. Raises UserError that names the byte where the text is
-    of another encoding; see `read_bytes` for the rest.
+    A byte-order mark is dropped. Raises UserError that names the first invalid byte for
+    other encodings; see `read_bytes` for the other errors.
     """
     data = read_bytes(path)
     utf16 = data.startswith((b"\xff\xfe", b"\xfe\xff"))
@@ -198,9 +198,9 @@ def read_text(path: Path) -> str:
 
 
 def read_json(path: Path, advice: str = "mend it or get it again") -> Any:
-    """What the JSON file `path` holds.
+    """The parsed content of the JSON file `path`.
 
-    Raises UserError with the line and column where it is no JSON; see `read_text`.
+    Raises UserError with line and column for invalid JSON; see `read_text`.
     """
     text = read_text(path)
     try:
@@ -208,14 +208,14 @@ def read_json(path: Path, advice: str = "mend it or get it again") -> Any:
     except json.JSONDecodeError as error:
         raise not_json(path, error, advice) from None
     except (RecursionError, ValueError) as error:
-        # Lists in lists in lists, and numbers of thousands of digits.
+        # Deeply nested lists, and numbers of thousands of digits.
         raise UserError(
             f"{os.fspath(path)} cannot be read as JSON ({reason(error)}); {advice}"
         ) from None
 
 
 def not_json(path: Path, error: json.JSONDecodeError, advice: str) -> UserError:
-    """The error of a file that is JSON up to a place only."""
+    """The error for a file that is invalid JSON from some position on."""
     cut = error.pos >= len(error.doc.rstrip()) or "Unterminated" in error.msg
     why = "it ends too early: get it again" if cut else advice
     return UserError(
@@ -225,9 +225,9 @@ def not_json(path: Path, error: json.JSONDecodeError, advice: str) -> UserError:
 
 
 def read_object(path: Path, *keys: str, advice: str = "mend it or get it again") -> Any:
-    """The JSON object of the file `path`, which has all of `keys`.
+    """The JSON object in the file `path`, which must have all of `keys`.
 
-    Raises UserError where it is another kind of JSON; see `read_json`.
+    Raises UserError for any other JSON; see `read_json`.
     """
     held = read_json(path, advice)
     if not isinstance(held, dict):

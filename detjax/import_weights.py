@@ -1,4 +1,4 @@
-"""From a published weight file to a folder that predicts and that runs start from."""
+"""Imports a published weight file as a folder for prediction and for new runs."""
 
 import inspect
 import json
@@ -10,8 +10,8 @@ from detjax.errors import UserError
 from detjax.weights import published
 from detjax.weights.convert import Report
 
-# What a run, or an earlier import, leaves in its folder.
-LEFT = ("config.json", "metrics.jsonl", "checkpoints", "finished", "best", "eval.json")
+# The files of a run or of an earlier import.
+LEFT = ("config.json", "metrics.jsonl", "checkpoints", "solved", "best", "eval.json")
 
 
 def import_weights(
@@ -23,17 +23,16 @@ def import_weights(
     allow: str | None = None,
     classes: list[str] | None = None,
 ) -> Report:
-    """Writes the weights of a torch file to the folder `out`; says what was taken.
+    """Writes the weights of a torch file to the folder `out`; prints a report.
 
-    For a detector `out` gets a config.json too, so that it can be predicted with.
-    Without `classes` the names are COCO's. Raises UserError, with nothing written,
-    where the file or the names do not fit the model, and where `out` holds a run or an
-    earlier import.
+    For a detector `out` also gets a config.json, for prediction. Without `classes` the
+    names are COCO's. Raises UserError, with nothing written, if the file or the names
+    do not fit the model, or if `out` holds a run or an earlier import.
     """
     out = pathlib.Path(out)
     check_free(out)
     kwargs = {"num_classes": len(classes)} if classes else {}
-    # Before the file, which takes long to read.
+    # Before the file, which is slow to read.
     described = describe(model, classes) if model in models.MODELS else None
     params, state, report = published.load(
         path, source=source, model=model, allow=allow, **kwargs
@@ -47,7 +46,7 @@ def import_weights(
 
 
 def check_free(out: pathlib.Path) -> None:
-    """Raises UserError where `out` is no folder, or holds a run or an import."""
+    """Raises UserError if `out` is not a folder, or holds a run or an import."""
     with files.reading(out):
         held = [name for name in LEFT if (out / name).exists()]
         if out.exists() and not out.is_dir():
@@ -60,9 +59,9 @@ def check_free(out: pathlib.Path) -> None:
 
 
 def describe(model: str, classes: list[str] | None) -> dict:
-    """What config.json says of the detector `model` with `classes`, or COCO's.
+    """The config.json of the detector `model` with `classes`, or COCO's.
 
-    Raises UserError where these names cannot be its classes.
+    Raises UserError if these names cannot be its classes.
     """
     for name in classes or ():
         if not name.strip() or classes.count(name) > 1:
@@ -77,7 +76,7 @@ def describe(model: str, classes: list[str] | None) -> dict:
             f"choose one of {', '.join(models.SIDES | models.LETTERBOXED)}"
         )
     kwargs = {"num_classes": len(classes)} if classes else {}
-    count = models.make(model, **kwargs).net.num_classes
+    count = models.make(model, **kwargs).spec.outputs
     names = tuple(classes or names_for(count))
     if len(names) != count:
         raise UserError(

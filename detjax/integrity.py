@@ -1,4 +1,4 @@
-"""Whether a checkpoint is what was written, and of the network that wants it."""
+"""Checks of a checkpoint: file checksums, array names and shapes."""
 
 import hashlib
 import pathlib
@@ -9,12 +9,12 @@ import jax
 from detjax import files
 from detjax.errors import UserError
 
-# What a checkpoint's files were when they had been written, by their path in it.
+# The checksums of a checkpoint's files, by their path in it.
 CHECKSUMS = "checksums.json"
 
 
 def checksums(folder: pathlib.Path) -> dict[str, str]:
-    """The SHA-256 of every file below `folder`, by its path there."""
+    """The SHA-256 of every file in `folder`, by relative path."""
     found = {}
     for path in sorted(folder.rglob("*")):
         if path.is_file() and path.name != CHECKSUMS:
@@ -25,9 +25,9 @@ def checksums(folder: pathlib.Path) -> dict[str, str]:
 
 
 def check_whole(folder: pathlib.Path) -> None:
-    """Raises UserError where files of a checkpoint are not what was written.
+    """Raises UserError if files of a checkpoint do not match their checksums.
 
-    One whose process was killed before it had its checksums is believed.
+    A checkpoint whose process was killed before writing checksums is accepted.
     """
     path = folder / CHECKSUMS
     if not path.exists():
@@ -41,7 +41,7 @@ def check_whole(folder: pathlib.Path) -> None:
 
 
 def places(tree: Any) -> dict[str, tuple[int, ...] | None]:
-    """The shape of every array by its dotted name; None of a part without arrays."""
+    """Array shapes by dotted name; None for a subtree without arrays."""
 
     def name(entry):
         return str(getattr(entry, "key", getattr(entry, "name", None) or entry))
@@ -65,7 +65,7 @@ class OtherArchitecture(UserError):
 
 
 def check_same(saved: Any, wanted: Any) -> None:
-    """Raises OtherArchitecture where names or shapes of `saved` are not `wanted`'s."""
+    """Raises OtherArchitecture if names or shapes of `saved` are not `wanted`'s."""
     have, want = (
         {**shapes(params), **shapes(state)}
         for params, state in (
@@ -86,7 +86,7 @@ def check_same(saved: Any, wanted: Any) -> None:
             "the checkpoint is of another architecture; choose another --workdir or "
             f"the config that made it ({len(rows)} differences):\n  {listed}"
         )
-    # Parts without arrays count too: clipping is nothing but one more of them.
+    # Subtrees without arrays count too: gradient clipping adds only such a one.
     if places(saved.get("opt_state")) != places(wanted.opt_state):
         raise OtherArchitecture(
             "the checkpoint is of a run with another optimizer, or one with other "

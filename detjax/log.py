@@ -14,43 +14,38 @@ from typing import IO, Any
 import jax
 import numpy as np
 import tqdm
-from tensorboardX.proto.event_pb2 import Event, SessionLog
-from tensorboardX.record_writer import masked_crc32c
-from tensorboardX.summary import scalar
 
 from detjax import cluster, compilation, files
 from detjax.errors import UserError
 
 
 class NonFiniteLoss(UserError):
-    """A loss became infinite or not a number; the last good checkpoint is kept."""
+    """A loss became infinite or NaN; the last good checkpoint is kept."""
 
 
-# What is said of logs.
+# Advice in errors about logs.
 FOREIGN = (
     "was not written by a run of detjax; move that file away, or choose another "
     "--workdir"
 )
 ANEW = "there is no checkpoint beside it, so the run begins anew"
-# Counts among the metrics of a step, which are summed and not averaged in the log.
-COUNTS = ("objects", "cut", "small")
 
 
 def check_finite(step: int, metrics: dict[str, Any]) -> None:
     """Raises NonFiniteLoss with the step and the losses."""
     if all(np.isfinite(metrics[k]) for k in ("loss", "grad_norm", "update_norm")):
         return
-    parts = ", ".join(f"{k}={v:.4g}" for k, v in metrics.items() if k not in COUNTS)
+    parts = ", ".join(f"{k}={v:.4g}" for k, v in metrics.items())
     raise NonFiniteLoss(f"the loss is not finite at step {step}: {parts}")
 
 
 class Log:
-    """Means of metrics over some steps, into files of `workdir`, by the first process.
+    """Logs means of metrics to files in `workdir`, in the first process.
 
-    `sums` is what was summed since the last line when the run stopped. Lines of steps
-    after `first`, which the run goes on from, are taken back. `rate` is the learning
-    rate by step. Raises OSError, there and wherever it is written to, when a file
-    cannot be written.
+    `sums` are the sums since the last line when the run stopped. Lines of steps after
+    `first`, where the run resumes, are removed. `rate` is the learning rate by step,
+    `warnings` is `Task.warnings`. The constructor and all methods that write raise
+    OSError if a file cannot be written.
     """
 
     def __init__(
@@ -61,11 +56,13 @@ class Log:
         steps: int,
         sums: dict[str, Any],
         progress: bool,
+        warnings: Callable[[dict[str, float]], dict[str, str]] = lambda sums: {},
     ):
         self.sums = sums
+        self._warnings = warnings
         self._rate = rate
         path = workdir / "metrics.jsonl"
-        self.rows = take_back(path, first)
+        self.rows = truncate(path, first)
         self._lines = self._events = None
         if cluster.primary():
             self._lines = path.open("a")
@@ -77,7 +74,7 @@ class Log:
             unit="step",
             smoothing=0.1,
         )
-        self._told: set[str] = set()
+        self._warned: set[str] = set()
         self._step = first
         self._programs = compilation.count()
         self.restart_clock()
@@ -88,76 +85,78 @@ class Log:
     def __exit__(self, *_):
         self._bar.close()
         try:
-            finish(self._lines)
+            close(self._lines)
         finally:
-            finish(self._events)
+            close(self._events)
 
     def restart_clock(self) -> None:
-        """Leaves the time up to now out of images/s."""
+        """Excludes the time up to now from images/s."""
         self._images, self._since = 0, time.perf_counter()
 
     def add(self, step: int, metrics: dict[str, Any], images: int) -> None:
-        """Counts one step of so many images in; raises NonFiniteLoss."""
-        metrics = {k: float(v) for k, v in jax.device_get(metrics).items()}
+        """Adds the metrics of one step; raises NonFiniteLoss.
+
+        The means of `metrics` are logged, and the sums of its "counts".
+        """
+        metrics = jax.device_get(metrics)
+        counts = {k: float(v) for k, v in metrics.pop("counts", {}).items()}
+        metrics = {k: float(v) for k, v in metrics.items()}
         check_finite(step, metrics)
+        held = self.sums
         for name, value in {**metrics, "steps": 1}.items():
-            self.sums[name] = self.sums.get(name, 0) + value
+            held[name] = held.get(name, 0) + value
+        totals = held.setdefault("counts", {})
+        for name, value in counts.items():
+            totals[name] = totals.get(name, 0) + value
         self._step = step
         self._images += images
         self._bar.update(step - self._bar.n)
         self._bar.set_postfix(loss=f"{metrics['loss']:.3f}", refresh=False)
 
     def put(self, row: dict[str, float]) -> None:
-        """One line of the file, and its numbers in TensorBoard."""
+        """Writes one line of the file, and its numbers to TensorBoard."""
         self.rows.append(row)
         if self._lines and self._events:
+            from tensorboardX.summary import scalar  # the first process only
+
             append(self._lines, json.dumps(row) + "\n")
             step = row["step"]
             shown = (scalar(name, row[name]) for name in row if name != "step")
             append(self._events, b"".join(record(step=step, summary=x) for x in shown))
 
     def write(self) -> None:
-        """One line of the means since the last."""
+        """Writes the means since the last line."""
         seconds = max(time.perf_counter() - self._since, 1e-9)
         sums, self.sums = self.sums, {}
-        objects, cut, small = (sums.pop(name) for name in COUNTS)
-        count = sums.pop("steps")
+        counts = sums.pop("counts")
+        steps = sums.pop("steps")
         programs, self._programs = self._programs, compilation.count()
         self.put(
             {
                 "step": self._step,
-                **{name: value / count for name, value in sums.items()},
+                **{name: value / steps for name, value in sums.items()},
                 "lr": float(self._rate(self._step - 1)),
                 "images/s": self._images / seconds,
-                "objects": objects,
-                "objects cut": cut,
-                "objects too small": small,
+                **counts,
                 "compilations": self._programs - programs,
             }
         )
-        if cut:
-            self._tell(
-                f"{cut:.0f} objects", "did not fit into data.max_objects", "raise"
-            )
-        if small > objects:
-            self._tell("most objects", "are smaller than data.min_size", "lower")
+        for subject, sentence in self._warnings(counts).items():
+            self._warn(subject, sentence)
         self.restart_clock()
 
-    def _tell(self, which: str, why: str, change: str) -> None:
-        """Says once that objects were left out, and what to do."""
-        if why not in self._told:
-            self._told.add(why)
-            self._bar.write(
-                f"warning: {which} up to step {self._step} {why} and were not learnt; "
-                f"{change} it to keep them",
-                file=sys.stderr,
-            )
+    def _warn(self, subject: str, sentence: str) -> None:
+        """Prints warnings about the steps so far, once per subject."""
+        if subject not in self._warned:
+            self._warned.add(subject)
+            text = f"warning: up to step {self._step} {sentence}"
+            self._bar.write(text, file=sys.stderr)
 
 
 def append(file: IO, content: str | bytes) -> None:
-    """Writes `content`, which readers see at once.
+    """Writes `content` and flushes it.
 
-    Raises UserError where the file is there no more.
+    Raises UserError if the file no longer exists.
     """
     if not os.fstat(file.fileno()).st_nlink:
         raise UserError(
@@ -169,7 +168,7 @@ def append(file: IO, content: str | bytes) -> None:
         file.flush()
 
 
-def finish(file: IO | None) -> None:
+def close(file: IO | None) -> None:
     """Closes `file`, if there is one."""
     if file:
         with files.writing(file.name):
@@ -177,10 +176,12 @@ def finish(file: IO | None) -> None:
 
 
 def events(folder: pathlib.Path, first: int) -> IO[bytes]:
-    """A new file for TensorBoard, which hides what others say of steps after `first`.
+    """A new TensorBoard file, which purges steps after `first` from earlier files.
 
-    tensorboardX's own writer has a thread, and once the disk is full it never returns.
+    tensorboardX's own writer uses a thread that hangs once the disk is full.
     """
+    from tensorboardX.proto.event_pb2 import SessionLog
+
     folder.mkdir(exist_ok=True)
     name = f"events.out.tfevents.{time.time():.6f}.{platform.node()}"
     file = (folder / name).open("wb")
@@ -191,22 +192,25 @@ def events(folder: pathlib.Path, first: int) -> IO[bytes]:
 
 
 def record(**fields: Any) -> bytes:
-    """An event as TensorBoard reads it: its length, itself, and checksums of both."""
+    """An event as a TFRecord: length, data, and checksums of both."""
+    from tensorboardX.proto.event_pb2 import Event
+    from tensorboardX.record_writer import masked_crc32c
+
     data = Event(wall_time=time.time(), **fields).SerializeToString()
     parts = struct.pack("<Q", len(data)), data
     return b"".join(part + struct.pack("<I", masked_crc32c(part)) for part in parts)
 
 
-def take_back(path: pathlib.Path, step: int) -> list[dict[str, Any]]:
+def truncate(path: pathlib.Path, step: int) -> list[dict[str, Any]]:
     """The lines of the log at `path` up to `step`; later ones are removed from it.
 
-    What a killed process or a power cut left at its end goes with them. Where there is
-    more that cannot be read, and where a run begins anew beside an old log, that is
-    kept as metrics-before.jsonl. Raises UserError for a log that no run wrote.
+    A partial line left by a killed process or a power cut is removed too. If more is
+    unreadable, or a new run starts beside an old log, the old log is kept as
+    metrics-before.jsonl. Raises UserError for a log that no run wrote.
     """
     rows: list[dict[str, Any]] = []
     if not (step or cluster.primary()):
-        return rows  # the first process puts the file away meanwhile
+        return rows  # the first process may be renaming the file
     lines = files.read_bytes(path).split(b"\n") if path.exists() else []
     broken: list[int] = []
     for number, line in enumerate(lines, 1):

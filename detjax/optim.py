@@ -1,24 +1,25 @@
-"""Schedules, weight decay and freezing by name, composed from optax."""
+"""Schedules, weight decay, freezing and learning rates by name, on top of optax."""
 
 import re
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Literal
 
 import jax
 import optax
 
 from detjax.errors import UserError
+from detjax.settings import Count, Fraction, NonNegative, Pattern, Positive, Whole
 
 
 def learning_rate(
     *,
-    peak: float,
-    steps: int,
-    decay: str = "cosine",
-    warmup_steps: int = 0,
-    warmup_start: float = 0.0,
-    boundaries: tuple[int, ...] = (),
-    factor: float = 0.1,
+    peak: NonNegative,
+    steps: Whole,
+    decay: Literal["cosine", "steps", "constant"] = "cosine",
+    warmup_steps: Whole = 0,
+    warmup_start: NonNegative = 0.0,
+    boundaries: tuple[Count, ...] = (),
+    factor: NonNegative = 0.1,
 ) -> optax.Schedule:
     """Learning rate by step: linear warm-up from `warmup_start` to `peak`, `decay`.
 
@@ -26,11 +27,16 @@ def learning_rate(
     steps      multiplied by `factor` at each of `boundaries`
     constant   as it says
 
-    Raises UserError for any other `decay`.
+    Raises UserError for any other `decay`, and for "steps" without boundaries.
     """
     if decay == "cosine":
         main = optax.cosine_decay_schedule(peak, max(steps - warmup_steps, 1))
     elif decay == "steps":
+        if not boundaries:
+            raise UserError(
+                "optimizer.schedule.decay='steps' needs the steps at which the rate "
+                "falls; set optimizer.schedule.boundaries"
+            )
         scales = {b - warmup_steps: factor for b in boundaries}
         main = optax.piecewise_constant_schedule(peak, scales)
     elif decay == "constant":
@@ -50,39 +56,52 @@ def names(params: Any) -> Any:
     )
 
 
-def matching(pattern: str, params: Any) -> Any:
-    """True for every leaf of `params` in whose dotted name `pattern` is found."""
-    return jax.tree.map(lambda name: bool(re.search(pattern, name)), names(params))
+def matching(patterns: str | Iterable[str], params: Any) -> Any:
+    """True for every leaf of `params` in whose dotted name one of `patterns` is."""
+    parts = [patterns] if isinstance(patterns, str) else [*patterns]
+    return jax.tree.map(
+        lambda name: any(re.search(part, name) for part in parts), names(params)
+    )
 
 
 def make(
     *,
-    steps: int,
+    steps: Whole,
     schedule: Mapping[str, Any],
-    name: str = "sgd",
-    momentum: float = 0.9,
-    b2: float = 0.999,
-    weight_decay: float = 0.0,
-    no_decay: str | None = None,
-    freeze: str | None = None,
-    clip_norm: float | None = None,
+    name: Literal["sgd", "adamw"] = "sgd",
+    momentum: Fraction = 0.9,
+    b2: Fraction = 0.999,
+    weight_decay: NonNegative = 0.0,
+    no_decay: Pattern | tuple[Pattern, ...] | None = None,
+    freeze: Pattern | tuple[Pattern, ...] | None = None,
+    rates: Mapping[str, NonNegative] | None = None,
+    clip_norm: Positive | None = None,
+    groups: Mapping[str, str] | None = None,
 ) -> tuple[optax.GradientTransformation, optax.Schedule]:
     """SGD with momentum, or AdamW, and its learning rate by step.
 
     `schedule` holds the keywords of `learning_rate` for a run of `steps`.
 
     `weight_decay` is L2 added to the gradient for SGD, as in the papers' own training,
-    and decoupled for AdamW. `no_decay` and `freeze` are regular expressions over dotted
-    parameter names. `clip_norm` bounds the global norm of the gradient.
+    and decoupled for AdamW. `clip_norm` bounds the global norm of the gradient.
+    Parameters in `no_decay` are not decayed and those in `freeze` not updated; `rates`
+    multiply the learning rate of the parameters they name, cumulatively. Parameters are
+    named by the model's `groups` (`types.Spec`) or by regular expressions over dotted
+    names.
 
     Raises UserError for any other `name`.
     """
     rate = learning_rate(steps=steps, **schedule)
+    groups = groups or {}
+
+    def named(said: str | Iterable[str]) -> Callable[[Any], Any]:
+        return lambda params: matching(patterns(said, groups), params)
+
     decay_mask = None
     if no_decay:
 
         def decay_mask(params):
-            return jax.tree.map(lambda hit: not hit, matching(no_decay, params))
+            return jax.tree.map(lambda hit: not hit, named(no_decay)(params))
 
     decayed = optax.add_decayed_weights(weight_decay, decay_mask)
     if name == "sgd":
@@ -90,14 +109,47 @@ def make(
     elif name == "adamw":
         parts = [optax.scale_by_adam(b1=momentum, b2=b2), decayed]
     else:
-        raise UserError(f"optimizer name={name!r} is not 'sgd' or 'adamw'")
+        raise UserError(f"optimizer.name={name!r} is not 'sgd' or 'adamw'")
     parts.append(optax.scale_by_learning_rate(rate))
+    for said, factor in (rates or {}).items():
+        parts.append(optax.masked(optax.scale(factor), named(said)))
     if clip_norm:
         parts.insert(0, optax.clip_by_global_norm(clip_norm))
     if freeze:
-        frozen = lambda params: matching(freeze, params)  # noqa: E731
         # Zeroed on both sides: frozen gradients do not count for clipping, and decay
         # does not move frozen weights.
-        zero = optax.masked(optax.set_to_zero(), frozen)
+        zero = optax.masked(optax.set_to_zero(), named(freeze))
         parts = [zero, *parts, zero]
     return optax.chain(*parts), rate
+
+
+def patterns(said: str | Iterable[str], groups: Mapping[str, str]) -> list[str]:
+    """Regular expressions for `said`: names of groups, or expressions."""
+    parts = [said] if isinstance(said, str) else said
+    return [groups.get(part, part) for part in parts]
+
+
+def check_names(
+    params: Any,
+    groups: Mapping[str, str],
+    *,
+    no_decay: str | Iterable[str] | None = None,
+    freeze: str | Iterable[str] | None = None,
+    rates: Mapping[str, float] | None = None,
+    **_: Any,
+) -> None:
+    """Raises UserError if a setting of `make` matches none of `params`.
+
+    These are arrays or shapes, as `jax.eval_shape` of a model's init gives them.
+    """
+    known = jax.tree.leaves(names(params))
+    settings = {"no_decay": no_decay, "freeze": freeze, "rates": rates}
+    for key, said in settings.items():
+        for part in [said] if isinstance(said, str) else said or ():
+            pattern = groups.get(part, part)
+            if not any(re.search(pattern, name) for name in known):
+                raise UserError(
+                    f"optimizer.{key}={said!r} names {part!r}, which matches no "
+                    f"parameter; groups are {', '.join(groups) or 'none'}, parameters "
+                    f"are called {known[0]!r} and so on"
+                )

@@ -1,152 +1,33 @@
-"""Detections in the pixels of the original image: from a run's folder to an array."""
+"""Inference from a run's folder or its weights."""
 
 import contextlib
-import dataclasses
+import functools
 import pathlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import cv2
 import jax
 import numpy as np
 from flax.errors import ScopeParamNotFoundError, ScopeParamShapeError
-from ml_collections import ConfigDict
 
-from detjax import compilation, files, models
+from detjax import compilation, files, models, tasks
 from detjax.checkpoint import Checkpoints
 from detjax.data import augment, example, images, pixels, plan
 from detjax.data import proposals as proposing
 from detjax.errors import MissingFileError, UserError, reason
-from detjax.ops import boxes, masks, patches
-from detjax.ops.masks import Rle
-from detjax.ops.paste import paste, paste_boxes
-from detjax.types import Detections, Model
+from detjax.types import Inputs, Model, Task, View
 
-# Settings of models that runs of earlier versions had: data.min_size took its place.
-RETIRED = ("min_size",)
-# Where a run's weights are when its model's `finish` is done with them.
-FINISHED = "finished"
+# A model setting of early versions, replaced by data.min_size.
+RETIRED = "min_size"
+# The folder of a run's weights after its model's `solve`.
+SOLVED = "solved"
 
 
-class Found(NamedTuple):
-    """The detections of one image, in its pixels, by falling score; not padded.
+class TrainedModel(NamedTuple):
+    """A trained model with everything needed for inference."""
 
-    Masks are kept run-length encoded, as COCO's tools take them.
-    """
-
-    boxes: np.ndarray  # [n 4] xyxy
-    scores: np.ndarray  # [n]
-    labels: np.ndarray  # [n]
-    rles: list[Rle] | None
-    mask_scores: np.ndarray | None = (
-        None  # [n], where masks rank by scores of their own
-    )
-    keypoints: np.ndarray | None = None  # [n k 3] x, y, score
-    size: tuple[int, int] = (0, 0)  # (h, w) of the image
-
-    @property
-    def masks(self) -> np.ndarray | None:
-        """The masks [n h w], bool; None where there are none.
-
-        They are decoded each time: n times the image's pixels in bytes.
-        """
-        if self.rles is None:
-            return None
-        decoded = np.zeros((len(self.rles), *self.size), bool)
-        for mask, rle in zip(decoded, self.rles, strict=True):
-            mask[:] = masks.decode_rle(rle)
-        return decoded
-
-
-def in_original(
-    detections: Detections,
-    affine: np.ndarray,
-    size: tuple[int, int],
-    network_size: tuple[int, int],
-) -> Found:
-    """`detections` of one image, on the host, brought back through `affine` [2 3].
-
-    `affine` maps original pixels to the network's input of `network_size` (h, w);
-    `size` is the original's.
-    """
-    some = np.asarray(detections.valid)
-    found = np.asarray(detections.boxes, np.float64)[some]
-    inverse = np.linalg.inv(np.vstack([affine, [0, 0, 1]]))
-    h, w = size
-    original = np.clip(augment.move_boxes(found, inverse), 0, [w, h, w, h])
-    rles = _pasted(detections, some, affine, size, network_size)
-    mask_scores, keypoints = (
-        None if x is None else np.asarray(x)[some]
-        for x in (detections.mask_scores, detections.keypoints)
-    )
-    if keypoints is not None:
-        places = keypoints[..., :2] @ inverse[:2, :2].T + inverse[:2, 2]
-        keypoints = np.concatenate([places, keypoints[..., 2:]], axis=-1)
-    return Found(
-        original,
-        np.asarray(detections.scores)[some],
-        np.asarray(detections.labels)[some],
-        rles,
-        mask_scores,
-        keypoints,
-        (int(h), int(w)),
-    )
-
-
-def _pasted(detections, some, affine, size, network_size) -> list[Rle] | None:
-    """The masks of `some` detections in the original, None without masks."""
-    around = np.asarray(detections.boxes, np.float32)[some]
-    if detections.masks is not None:
-        pasted = paste(
-            np.asarray(detections.masks)[some], around, affine, size, network_size
-        )
-    elif detections.box_masks is not None:
-        pasted = paste_boxes(
-            np.asarray(detections.box_masks)[some],
-            around,
-            affine,
-            size,
-            aligned=detections.aligned,
-        )
-    else:
-        return None
-    return [patches.encode_rle(patch) for patch in pasted]
-
-
-def to_results(
-    found: Found, image_id: int | str, category_ids: Sequence[int]
-) -> list[dict[str, Any]]:
-    """`found` as entries of a COCO results file; `category_ids` are those of labels.
-
-    A `mask_score` stands beside the box's `score` where masks have their own;
-    `keypoints` are x, y, score of one after the other.
-    """
-    rows = []
-    row: dict[str, Any]
-    for i, (box, score, label) in enumerate(
-        zip(found.boxes, found.scores, found.labels, strict=True)
-    ):
-        x1, y1, x2, y2 = (float(v) for v in box)
-        row = {
-            "image_id": image_id,
-            "category_id": category_ids[int(label)],
-            "bbox": [x1, y1, x2 - x1, y2 - y1],
-            "score": float(score),
-        }
-        if found.rles is not None:
-            row["segmentation"] = found.rles[i]
-        if found.mask_scores is not None:
-            row["mask_score"] = float(found.mask_scores[i])
-        if found.keypoints is not None:
-            row["keypoints"] = found.keypoints[i].astype(float).ravel().tolist()
-        rows.append(row)
-    return rows
-
-
-class Run(NamedTuple):
-    """A trained model with what is needed to use it."""
-
-    config: ConfigDict
+    config: dict[str, Any]  # settings by section, as config.json has them
     classes: list[str]
     category_ids: list[int]
     model: Model
@@ -159,94 +40,95 @@ class Run(NamedTuple):
         image: np.ndarray,
         min_score: float = 0.0,
         proposals: np.ndarray | None = None,
-    ) -> Found:
-        """Detections of an image [h w 3] (RGB) or [h w] (grey), uint8, of any size.
+    ) -> Any:
+        """The prediction for an image [h w 3] RGB or [h w] grey, uint8, of any size.
 
-        A model that needs proposals is given those [p 4], xyxy pixels of the image, or
-        where there are none those that its training data's method finds.
+        Returns the result of the task's `restore`, in pixels of the image. A model that
+        needs proposals takes them as [p 4], xyxy pixels of the image; without them they
+        are computed by the training data's method.
 
-        Raises UserError for other arrays, and where no such method is known.
+        Raises UserError for other arrays, and if that method is unknown.
         """
         return self.predictor()(image, min_score, proposals)
 
-    def predictor(self) -> Callable[..., Found]:
-        """The function behind `__call__`, compiled once an input size.
+    @property
+    def task(self) -> Task:
+        """The task of the model."""
+        return tasks.TASKS[self.model.spec.task]
 
-        Keep it in a loop.
+    def predictor(self) -> Callable[..., Any]:
+        """The function behind `__call__`, compiled once per input size.
+
+        Create it once outside a loop.
         """
-        declared = {k: v for k, v in self.config.data.items() if k in plan.KEYWORDS}
-        run = _jitted(self.model.predict)
-        asked = self.proposals_asked()
-        limit = self.config.data.get("max_proposals") or (asked and asked["limit"])
+        declared = {k: v for k, v in self.config["data"].items() if k in plan.KEYWORDS}
+        run = _jitted(self.model.predict, self.task.shrink)
+        method = self.proposal_method()
+        limit = self.config["data"].get("max_proposals") or (method and method["limit"])
 
         def predict(
             image: np.ndarray,
             min_score: float = 0.0,
             proposals: np.ndarray | None = None,
-        ) -> Found:
+        ) -> Any:
             image = as_rgb(image)
-            whole = augment.Frame(np.eye(3), image.shape[:2])
-            size, letterbox, scale = plan.fit_for(*image.shape[:2], **declared)
-            matrix = augment.fit(whole, size, letterbox, scale).matrix
-            moved = augment.move_pixels(image, matrix, size)[None]
-            window = _WINDOW(
-                matrix[:2].astype(np.float32), np.array(image.shape[:2], np.int32), size
+            frame = augment.Frame(np.eye(3), image.shape[:2])
+            size, letterbox, scale = plan.resize_for(*image.shape[:2], **declared)
+            matrix = augment.resize(frame, size, letterbox, scale).matrix
+            view = View(
+                affine=matrix[None, :2].astype(np.float32),
+                sizes=np.array([image.shape[:2]], np.int32),
+                valid=np.ones(1, bool),
             )
-            given: dict[str, Any] = {}
-            if self.model.needs_proposals:
+            room = None
+            if "proposals" in self.model.spec.needs:
                 if proposals is None:
                     proposals = self.propose(image)
-                # Of few sizes, each of which is compiled.
+                # Padded to few sizes, each of which is compiled.
                 most = limit or 1 << max(len(proposals) - 1, 0).bit_length()
-                room = example.no_proposals(1, most)
+                room = example.empty_proposals(1, most)
                 row = jax.tree.map(lambda x: x[0], room)
                 example.put_proposals(row, proposals, matrix, size)
-                given["proposals"] = room
-            with fitting():
-                found = run(self.params, self.state, moved, window[None], **given)
-            found = jax.device_get(found)
-            found = jax.tree.map(lambda x: x[0], found)
-            some = found.valid & (found.scores >= min_score)
-            found = dataclasses.replace(found, valid=some)
-            return in_original(found, matrix[:2], image.shape[:2], size)
+            moved = augment.move_pixels(image, matrix, size)[None]
+            with weights_checked():
+                answers = run(self.params, self.state, Inputs(moved, view, room))
+            answer = jax.tree.map(lambda x: x[0], jax.device_get(answers))
+            shape = image.shape[:2]
+            return self.task.restore(answer, matrix[:2], shape, size, min_score)
 
         return predict
 
-    def proposals_asked(self) -> dict[str, Any] | None:
-        """How the training data's proposals were found, None where nobody knows."""
-        made = self.config.data.to_dict().get("prepare") or {}
+    def proposal_method(self) -> dict[str, Any] | None:
+        """The method of the training data's proposals, None if unknown."""
+        made = self.config["data"].get("prepare") or {}
         return proposing.complete(made["proposals"]) if made.get("proposals") else None
 
     def propose(self, image: np.ndarray) -> np.ndarray:
-        """Proposals [p 4] of a new image [h w 3] RGB, found as the training data's.
+        """Proposals [p 4] of a new image [h w 3] RGB, by the training data's method.
 
-        Raises UserError where nobody knows how those were.
+        Raises UserError if that method is unknown.
         """
-        asked = self.proposals_asked()
-        if asked is None:
+        method = self.proposal_method()
+        if method is None:
             raise UserError(
-                f"the model {self.config.model.name!r} needs proposals and its config "
-                "does not say how to find them in new images; set "
-                "data.prepare.proposals, or give Run the proposals of the image"
+                f"the model {self.config['model']['name']!r} needs proposals and its "
+                "config does not say how to find them in new images; set "
+                "data.prepare.proposals, or give the proposals of the image"
             )
-        return proposing.finder(asked)(np.ascontiguousarray(image[..., ::-1]))
+        return proposing.finder(method)(np.ascontiguousarray(image[..., ::-1]))
 
 
-_JITTED: dict[Any, Any] = {}
-_WINDOW = jax.jit(boxes.window, static_argnums=2)
+@functools.cache
+def _jitted(predict: Callable[..., Any], shrink: Callable[..., Any]):
+    """`shrink` of `predict`, jitted; cached by both."""
+    return jax.jit(lambda *arguments: shrink(predict(*arguments)))
 
 
-def _jitted(function):
-    """`jax.jit(function)`, the same one for the same function."""
-    return _JITTED.setdefault(function, jax.jit(function))
+def load(workdir: str | pathlib.Path, best: bool = False) -> TrainedModel:
+    """The newest checkpoint of `workdir`, or the `best`, as a predictor.
 
-
-def load(workdir: str | pathlib.Path, best: bool = False) -> Run:
-    """The newest checkpoint of `workdir`, or the `best`, ready to be called on images.
-
-    Of a finished run the weights are those that its model's `finish` left, where it has
-    one; the `best` are never finished. Raises MissingFileError where `workdir` holds
-    no run, or none that is called best.
+    For a finished run these are the weights after its model's `solve`, if it has one;
+    never for `best`. Raises MissingFileError if `workdir` holds no run, or no best one.
     """
     compilation.enable_cache()
     path = pathlib.Path(workdir) / "config.json"
@@ -256,41 +138,44 @@ def load(workdir: str | pathlib.Path, best: bool = False) -> Run:
     folder = "best" if best else "checkpoints"
     checkpoints = Checkpoints(workdir, folder=folder, read_only=True)
     newest = checkpoints.latest()
-    # A run that went on after it was finished has newer weights.
+    # A run that continued after its `solve` has newer weights.
     if (
         not best
         and newest is not None
-        and (path.parent / FINISHED / str(newest)).exists()
+        and (path.parent / SOLVED / str(newest)).exists()
     ):
         checkpoints.close()
-        checkpoints = Checkpoints(workdir, folder=FINISHED, read_only=True)
+        checkpoints = Checkpoints(workdir, folder=SOLVED, read_only=True)
     step, params, state = checkpoints.restore_weights()
     checkpoints.close()
     with files.reading(path, "put back the one that the run wrote"):
         return assemble(described, params, state, step)
 
 
-def assemble(described: dict[str, Any], params: Any, state: Any, step: int) -> Run:
-    """A run from what its config.json says and its weights.
+def assemble(
+    described: dict[str, Any], params: Any, state: Any, step: int
+) -> TrainedModel:
+    """A predictor from the content of config.json and weights.
 
-    Raises UserError where the classes are not as many as the model's.
+    Raises UserError if the number of classes is not the model's.
     """
     sections = dict(described)
     classes, category_ids = sections.pop("classes"), sections.pop("category_ids")
     sections.pop("made_from", None)
-    config = ConfigDict(sections)
-    model = models.make(**config.model)
+    model = models.make(**sections["model"])
     for held in (classes, category_ids):
-        if len(held) != config.model.num_classes:
+        if len(held) != model.spec.outputs:
             raise UserError(
                 f"{len(held)} classes or category_ids are named, the model has "
-                f"{config.model.num_classes}"
+                f"{model.spec.outputs}"
             )
-    return Run(config, list(classes), list(category_ids), model, params, state, step)
+    return TrainedModel(
+        sections, list(classes), list(category_ids), model, params, state, step
+    )
 
 
 def read_config(path: pathlib.Path) -> dict[str, Any]:
-    """What a run's config.json says. Raises UserError where no run wrote it."""
+    """The content of a run's config.json. Raises UserError if no run wrote it."""
     advice = "put back the one that the run wrote, or choose another --workdir"
     found = files.read_object(
         path, "model", "data", "classes", "category_ids", advice=advice
@@ -299,14 +184,19 @@ def read_config(path: pathlib.Path) -> dict[str, Any]:
     for part, kind in kinds.items():
         if not isinstance(found[part], kind):
             raise UserError(f"{path} has {part}={found[part]!r}; {advice}")
-    for name in RETIRED:
-        found["model"].pop(name, None)
+    held = found["model"]
+    held.pop(RETIRED, None)
+    name = held.pop("name", None)
+    if name not in models.MODELS:
+        raise UserError(f"{path} names {name!r}, which is no model; {advice}")
+    with files.reading(path, advice):
+        found["model"] = {"name": name, **models.current(name, held)}
     return found
 
 
 @contextlib.contextmanager
-def fitting() -> Iterator[None]:
-    """Turns an error of weights that the network cannot take into a `UserError`."""
+def weights_checked() -> Iterator[None]:
+    """Turns errors of weights that do not fit the network into a `UserError`."""
     try:
         yield
     except (ScopeParamShapeError, ScopeParamNotFoundError) as error:
@@ -319,7 +209,7 @@ def fitting() -> Iterator[None]:
 def as_rgb(image: np.ndarray) -> np.ndarray:
     """`image` as uint8 RGB [h w 3]; grey is repeated, an alpha channel dropped.
 
-    Raises UserError for what is not a uint8 picture of at least one pixel.
+    Raises UserError for anything but a uint8 image of at least one pixel.
     """
     image = np.asarray(image)
     if image.dtype != np.uint8 or image.ndim not in (2, 3) or 0 in image.shape:
@@ -338,10 +228,10 @@ def read_image(path: str | pathlib.Path) -> np.ndarray:
     """A file as uint8 RGB [h w 3], upright: EXIF rotation is applied.
 
     Grey, palette and 16-bit files are converted, alpha is dropped. Raises UserError
-    that names a file which is not there or cannot be read as an image.
+    that names a file that is missing or not an image.
     """
     data = files.read_bytes(path)
-    size = images.head(data).size
+    size = images.header(data).size
     if size and size[0] * size[1] > images.MOST_PIXELS:
         raise UserError(
             f"{path} has more than {images.MOST_PIXELS:,} pixels, the most that is "

@@ -1,4 +1,4 @@
-"""Detections of files and folders of pictures: drawings and predictions.json."""
+"""Predictions for files and folders of images: drawings and predictions.json."""
 
 import contextlib
 import json
@@ -14,7 +14,7 @@ from detjax import draw, files
 from detjax import predict as prediction
 from detjax.errors import UserError, reason
 
-# What was found, in which picture, and the name of its drawing.
+# The prediction, its image, and the name of its drawing.
 INDEX = "predictions.json"
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
 
@@ -27,15 +27,15 @@ def predict(
     min_score: float = 0.3,
     best: bool = False,
 ) -> list[str]:
-    """Draws the detections on every picture of `paths` into `out`; returns complaints.
+    """Writes drawings of the predictions for all images of `paths`; returns problems.
 
-    Writes a PNG file a picture and predictions.json: COCO results with the names of the
-    picture and its drawing, in the pixels of the upright original. Drawings that lie in
-    folders of `paths` are no pictures. Pictures that cannot be read, or are too large
-    for the memory, are passed over, and each is a sentence of what is returned.
+    Writes one PNG file per image to `out`, and predictions.json: COCO results with the
+    names of the image and its drawing, in pixels of the upright original. Drawings in
+    folders of `paths` are not treated as images. Images that are unreadable or too
+    large for the memory are skipped, with one returned message each.
 
-    Raises UserError, with nothing written, where there is no picture, and where a file
-    that was not written here would be replaced.
+    Raises UserError, with nothing written, if there is no image, or if a file that was
+    not written here would be replaced.
     """
     out = pathlib.Path(out)
     pictures = pictures_of(paths)
@@ -44,40 +44,40 @@ def predict(
             f"there is no image in {', '.join(map(str, paths))}; name files, or "
             f"folders with files that end in {', '.join(SUFFIXES)}"
         )
-    names = drawing_names(pictures)
-    check_free(out, pictures, names)
+    drawings = drawing_names(pictures)
+    check_free(out, pictures, drawings)
     run = prediction.load(workdir, best=best)
     call = run.predictor()
+    names = dict(zip(run.category_ids, run.classes, strict=True))
     with files.writing(out):
         out.mkdir(parents=True, exist_ok=True)
     rows: list[dict[str, Any]] = []
     complaints = []
-    for i, (path, name) in enumerate(zip(pictures, names, strict=True), start=1):
+    for i, (path, name) in enumerate(zip(pictures, drawings, strict=True), start=1):
         try:
             with within_memory(path):
                 image = prediction.read_image(path)
                 found = call(image, min_score=min_score)
-                drawn = draw.detections(image, found, run.classes)
+                drawn = run.task.draw(image, found, run.classes)
         except UserError as error:
             complaints.append(str(error))
             continue
         draw.save(out / name, drawn)
-        entries = prediction.to_results(found, i, run.category_ids)
         rows += [
             {
                 **row,
                 "file_name": str(path),
-                "category": run.classes[label],
+                "category": names[row["category_id"]],
                 "drawing": name,
             }
-            for row, label in zip(entries, found.labels, strict=True)
+            for row in run.task.entries(found, i, run.category_ids)
         ]
     files.write_text(out / INDEX, json.dumps(rows))
     return complaints
 
 
 def pictures_of(paths: Sequence[str | pathlib.Path]) -> list[pathlib.Path]:
-    """The pictures of `paths`; drawings count only where they are named themselves."""
+    """The images of `paths`; drawings only if they are named explicitly."""
     named = {pathlib.Path(path) for path in paths}
     return [
         path
@@ -87,10 +87,10 @@ def pictures_of(paths: Sequence[str | pathlib.Path]) -> list[pathlib.Path]:
 
 
 def image_files(paths: Iterable[str | pathlib.Path]) -> list[pathlib.Path]:
-    """Files as given, folders as the images below them, sorted; each once.
+    """Files as given, folders as the images in them, sorted; each once.
 
-    What only has the name of an image, and folders that cannot be looked into, are
-    among them: reading them says what is wrong.
+    Includes files that merely have an image's suffix, and unreadable folders: reading
+    them reports the problem.
     """
     found: list[pathlib.Path] = []
     for path in map(pathlib.Path, paths):
@@ -100,7 +100,7 @@ def image_files(paths: Iterable[str | pathlib.Path]) -> list[pathlib.Path]:
 
 
 def _below(folder: pathlib.Path) -> list[pathlib.Path]:
-    """The images in `folder` and its folders, but for those behind links."""
+    """The images in `folder` and its subfolders, without following links."""
     found: list[pathlib.Path] = []
 
     def closed(error: OSError) -> None:
@@ -113,12 +113,12 @@ def _below(folder: pathlib.Path) -> list[pathlib.Path]:
 
 
 def drawing_names(pictures: Sequence[pathlib.Path]) -> list[str]:
-    """A name for the drawing of each picture; no two are the same.
+    """A unique name for the drawing of each image.
 
-    It is the picture's own, but for its suffix. Where several have that one, the first
-    gets it, and the others get a number that makes a name which none has.
+    It is the image's own name except for the suffix. If several share it, the first
+    keeps it and the others get an unused number.
     """
-    # As file systems compare them that know no capital letters.
+    # As case-insensitive file systems compare them.
     stems = {path.stem.casefold() for path in pictures}
     taken: set[str] = set()
     names = []
@@ -135,9 +135,9 @@ def drawing_names(pictures: Sequence[pathlib.Path]) -> list[str]:
 def check_free(
     out: pathlib.Path, pictures: Sequence[pathlib.Path], names: Sequence[str]
 ) -> None:
-    """Raises UserError where a file in `out` would be replaced and was not made here.
+    """Raises UserError if a file in `out` that was not made here would be replaced.
 
-    Drawings say so themselves (see `draw.save`), predictions.json by what it holds.
+    Drawings are marked (see `draw.save`), predictions.json is known by its content.
     """
     if out.exists() and not out.is_dir():
         raise UserError(f"{out} is a file; choose a folder with --out")
@@ -162,7 +162,7 @@ def check_free(
 
 
 def files_are_there(path: pathlib.Path) -> bool:
-    """Whether `path` names anything, a link to nothing too."""
+    """Whether `path` exists, even as a broken link."""
     with files.reading(path):
         return path.is_symlink() or path.exists()
 
@@ -181,9 +181,9 @@ def written_here(index: pathlib.Path) -> bool:
 
 @contextlib.contextmanager
 def within_memory(path: pathlib.Path) -> Iterator[None]:
-    """Turns running out of memory over the picture `path` into a UserError.
+    """Turns running out of memory for the image `path` into a UserError.
 
-    So too what OpenCV refuses, which has limits to a picture's sides.
+    Likewise for images that OpenCV refuses, whose sides are limited.
     """
     advice = "shrink it, or cut it into parts"
     try:

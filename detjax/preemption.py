@@ -1,7 +1,7 @@
-"""Signals that end a run in good time: save, say so, and go.
+"""Graceful shutdown on signals: save, report and exit.
 
-SIGTERM is what a machine sends that is taken away, SIGINT is Ctrl-C, and SIGHUP comes
-when a terminal is closed.
+SIGTERM is sent when a machine is preempted, SIGINT by Ctrl-C, SIGHUP when a terminal is
+closed.
 """
 
 import os
@@ -19,9 +19,9 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 class Preempted(SystemExit):
-    """The process was told to end, and the run is saved: exit status 128 + signal.
+    """A signal ended the process and the run is saved: exit status 128 + signal.
 
-    Made where that is so, it says so.
+    Creating one prints a message.
     """
 
     def __init__(self, number: int, step: int):
@@ -36,25 +36,24 @@ class Preempted(SystemExit):
 
 
 class Interrupted(Exception):
-    """Something that can be done again was left off, because the process has to end."""
+    """Repeatable work was interrupted because the process has to end."""
 
 
 class Watch:
-    """Knows, while it is entered, whether the process has been told to end.
+    """Context manager that records signals to end the process.
 
-    A signal does not end the process then, but `grace` seconds after it the process
-    ends, saved or not; and it ends at once at the second Ctrl-C. That holds while a
-    program is being compiled too, in which Python's own handlers do not run: a thread
-    hears of signals.
+    A signal does not end the process immediately, but `grace` seconds later the process
+    ends, saved or not; a second Ctrl-C ends it at once. This also holds during
+    compilation, when Python's own handlers do not run: a thread receives signals.
 
-    Among several processes JAX's coordinator listens instead, and has them all stop at
-    the same step. Outside the main thread signals cannot be caught, and nothing is ever
-    told.
+    With several processes JAX's coordinator listens instead and makes them all stop at
+    the same step. Outside the main thread signals cannot be caught and none is
+    recorded.
     """
 
     def __init__(self, grace: float):
         self._grace = grace
-        self.signal: int = signal.SIGTERM  # the one that came, once one did
+        self.signal: int = signal.SIGTERM  # the signal received, if any
         self._told = threading.Event()
         self._timer: threading.Timer | None = None
         self._before: dict[int, Any] = {}
@@ -84,7 +83,7 @@ class Watch:
             os.close(self._send)  # which ends the thread
 
     def now(self) -> bool:
-        """Whether this process was told; among several it knows only at a step."""
+        """Whether a signal was received; several processes know only at a step."""
         return self._told.is_set()
 
     def at(self, step: int) -> bool:
@@ -94,20 +93,20 @@ class Watch:
         return self._told.is_set()
 
     def _listen(self, receive: int) -> None:
-        """Hears of signals, a byte each, until the other end of the pipe is closed."""
+        """Reads signals, a byte each, until the other end of the pipe is closed."""
         with open(receive, "rb", buffering=0) as pipe:
             while numbers := pipe.read(1):
                 if numbers[0] in SIGNALS:
                     self._tell(numbers[0])
 
     def _note(self, number: int, _: Any = None) -> None:
-        """Remembers the first signal; the main thread does so between two steps."""
+        """Records the first signal; called by the main thread between two steps."""
         if not self._told.is_set():
             self.signal = number
             self._told.set()
 
     def _tell(self, number: int) -> None:
-        """Starts the time that is left to save, or ends it."""
+        """Starts the grace period, or ends the process."""
         self._note(number)
         if self._timer is None:
             self._timer = threading.Timer(self._grace, self._give_up)

@@ -1,17 +1,17 @@
 """The mesh, and the only file that names its axes.
 
     data    splits batches by image, and with params="fsdp" the parameters too
-    space   splits the height of images that are too large for one device
+    space splits images by height, if they are too large for one device
 
 Losses are sums over the global batch under jit, so XLA inserts the reductions, the
-gathers of parameters and the exchange of rows at the seams; nothing else knows of it.
+gathers of parameters and the halo exchanges; no other file depends on the mesh.
 """
 
 import contextlib
 import dataclasses
 import math
 import re
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 import jax
 import numpy as np
@@ -19,40 +19,41 @@ from flax import linen
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from detjax.errors import UserError
-from detjax.types import Batch
+from detjax.settings import Count
+from detjax.types import Batch, Inputs
 
 DATA, SPACE = "data", "space"
-PARAMS = ("replicated", "fsdp")
-# What 'fsdp' splits: the axes of an array by its dotted name, the first that divides
-# among the devices; the first pattern that is found decides. Optimizers remember an
-# array under its parameter's name, so their memory is split alike.
+Kept = Literal["replicated", "fsdp"]  # the layout of parameters
+# What 'fsdp' splits: candidate axes of an array by its dotted name, of which the first
+# divisible by the devices is split; the first matching pattern decides. Optimizer state
+# has its parameter's name, so it is split alike.
 RULES: tuple[tuple[str, tuple[int, ...]], ...] = (
     (r"(^|\.)kernel$", (-1, -2)),  # output channels, else input channels
     (r"", ()),  # scales, biases, statistics and counters are small
 )
-# Rows that a device has at least of what it convolves, or the map is gathered first.
-# (XLA's gradients of a strided convolution are wrong from one row a device on.)
+# Minimum rows per device of a convolved map; smaller maps are gathered first. (XLA's
+# gradients of a strided convolution are wrong from one row a device on.)
 MIN_ROWS = 4
 
 
 class Layout(NamedTuple):
-    """What lies where: a mesh, and how the parameters are kept on it."""
+    """A mesh, and the layout of parameters on it."""
 
     mesh: Mesh
     params: str = "replicated"
 
     @property
     def shares(self) -> int:
-        """How many parts a global batch is split into."""
+        """The number of shards of a global batch."""
         return self.mesh.shape[DATA]
 
     @property
     def local_shares(self) -> int:
-        """How many of them are this process's."""
+        """This process's number of them."""
         return len(self.mesh.local_devices) // self.mesh.shape[SPACE]
 
     def replicated(self) -> NamedSharding:
-        """The sharding of what each device holds whole."""
+        """The replicated sharding."""
         return NamedSharding(self.mesh, PartitionSpec())
 
     def by_image(self) -> NamedSharding:
@@ -66,27 +67,35 @@ class Layout(NamedTuple):
         )
 
     def keep(self, tree: Any) -> Any:
-        """`tree` laid out as `of` says; the same arrays on every process."""
+        """`tree` with the shardings of `of`; every process passes the same arrays."""
         if jax.process_count() > 1:
-            # What lies on a device of one process alone cannot go to others' directly.
+            # Arrays on a device of one process cannot be copied to others' directly.
             tree = jax.tree.map(_off_device, tree)
         return jax.device_put(tree, self.of(tree))
 
     def put(self, batch: Batch) -> Batch:
-        """`batch` of this process on its devices, joined to a global one.
+        """This process's `batch` on its devices, as part of a global array.
 
-        Raises UserError where it does not divide.
+        Raises UserError if it does not divide.
         """
-        target = self.by_image()
+        rows = self.by_image()
         rest = jax.tree.map(
-            lambda x: self._join(x, target), dataclasses.replace(batch, images=None)
+            lambda x: self._join(x, rows), dataclasses.replace(batch, inputs=None)
         )
-        return dataclasses.replace(rest, images=self.put_images(batch.images))
+        return dataclasses.replace(rest, inputs=self.put_inputs(batch.inputs))
+
+    def put_inputs(self, inputs: Inputs) -> Inputs:
+        """This process's `inputs` on its devices; see `put`."""
+        rows = self.by_image()
+        rest = jax.tree.map(
+            lambda x: self._join(x, rows), dataclasses.replace(inputs, images=None)
+        )
+        return dataclasses.replace(rest, images=self.put_images(inputs.images))
 
     def put_images(self, images: np.ndarray) -> jax.Array:
-        """`images` [b h w 3] of this process, split over images and rows.
+        """This process's `images` [b h w 3], split over images and rows.
 
-        Raises UserError where they do not divide.
+        Raises UserError if they do not divide.
         """
         space, height = self.mesh.shape[SPACE], images.shape[1]
         if height % space:
@@ -98,17 +107,17 @@ class Layout(NamedTuple):
         return self._join(images, target)
 
     def gather(self, params: Any) -> Any:
-        """`params` whole on every device, as a traced function needs them.
+        """`params` gathered on every device, inside a traced function.
 
-        Left to itself XLA may split a convolution by channels to spare the gathering,
-        which costs more to exchange.
+        By default XLA may split a convolution by channels to avoid the gather, which
+        communicates more.
         """
         if self.params == "replicated":
             return params
         return jax.lax.with_sharding_constraint(params, self.replicated())
 
     def rows(self) -> contextlib.AbstractContextManager:
-        """Inside, networks that are traced split their maps' rows over `space`."""
+        """Context in which traced networks split their maps' rows over `space`."""
         if self.mesh.shape[SPACE] == 1:
             return contextlib.nullcontext()
         return linen.intercept_methods(self._split_rows)
@@ -120,14 +129,14 @@ class Layout(NamedTuple):
         return call(*args, **kwargs)
 
     def _by_rows(self, x: jax.Array) -> jax.Array:
-        """Maps [b h w c] split over `space` where they are high enough, else whole."""
+        """Maps [b h w c] split over `space` if they are high enough, else gathered."""
         rows, space = x.shape[1], self.mesh.shape[SPACE]
         fits = rows % space == 0 and rows >= MIN_ROWS * space
         split = PartitionSpec(DATA, SPACE) if fits else PartitionSpec(DATA)
         return jax.lax.with_sharding_constraint(x, NamedSharding(self.mesh, split))
 
-    def whole(self, tree: Any) -> Any:
-        """`tree` on this process's host, in whatever parts it is kept."""
+    def on_host(self, tree: Any) -> Any:
+        """`tree` gathered on this process's host, whatever its sharding."""
         return jax.device_get(
             jax.jit(lambda x: x, out_shardings=self.replicated())(tree)
         )
@@ -160,19 +169,19 @@ class Layout(NamedTuple):
 
 def make(
     *,
-    params: str = "replicated",
-    space: int = 1,
+    params: Kept = "replicated",
+    space: Count = 1,
     devices: list[jax.Device] | None = None,
 ) -> Layout:
     """A layout over `devices`, all of all processes by default.
 
-    params   "replicated", or "fsdp": each device keeps a part of every large array
+    params   "replicated", or "fsdp": each device keeps a shard of every large array
     space    devices that share an image, each some of its rows
 
-    Raises UserError where `params` is not known or the devices do not divide.
+    Raises UserError if `params` is unknown or the devices do not divide.
     """
-    if params not in PARAMS:
-        raise UserError(f"sharding.params={params!r} is not one of {PARAMS}")
+    if params not in get_args(Kept):
+        raise UserError(f"sharding.params={params!r} is not one of {get_args(Kept)}")
     devices = jax.devices() if devices is None else devices
     local = sum(d.process_index == jax.process_index() for d in devices)
     if space < 1 or local % space:
@@ -188,8 +197,8 @@ def make(
     return Layout(mesh, params)
 
 
-def nearest(*, params: str = "replicated", space: int = 1) -> Layout:
-    """The layout of `make`, with `space` as large as this machine's devices allow.
+def nearest(*, params: Kept = "replicated", space: int = 1) -> Layout:
+    """The layout of `make`, with `space` reduced to what the devices here allow.
 
     For weights that were trained on others.
     """
@@ -202,6 +211,6 @@ def _off_device(x: Any) -> Any:
 
 
 def _local(x: jax.Array) -> np.ndarray:
-    # Devices that share an image hold the same rows of what is said of it.
+    # Devices that share an image hold the same rows of its outputs.
     parts = {shard.index[0].start or 0: shard.data for shard in x.addressable_shards}
     return np.concatenate([np.asarray(parts[start]) for start in sorted(parts)])

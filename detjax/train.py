@@ -17,18 +17,25 @@ from detjax.checkpoint import Checkpoints, TrainState
 from detjax.errors import UserError, mended_by
 from detjax.log import Log, NonFiniteLoss
 from detjax.preemption import Interrupted, Preempted, Watch
+from detjax.settings import Count, Location, NonNegative, Pattern, Seed, Whole
 from detjax.sharding import Layout
 from detjax.types import Batch, Model
 from detjax.weights import transfer
 
 
 def create(
-    model: Model, optimizer: optax.GradientTransformation, images: Any, seed: int
+    init: Callable[..., Any],
+    optimizer: optax.GradientTransformation,
+    images: Any,
+    seed: int,
 ) -> TrainState:
-    """The state of a run before its first step; `images` only lend their shape."""
-    # Drawing hundreds of tensors compiles five times faster with XLA's own generator;
-    # steps draw little, and with the default one the same on any mesh.
-    params, state = model.init(
+    """The initial state of a run; `init` is a model's.
+
+    Only the shape of `images` is used.
+    """
+    # Initialising hundreds of tensors compiles five times faster with XLA's own
+    # generator; steps draw little, and the default one draws the same on any mesh.
+    params, state = init(
         jax.random.key(seed, impl="rbg"), jnp.zeros(images.shape, images.dtype)
     )
     return TrainState(
@@ -43,27 +50,32 @@ def create(
 def make_step(
     model: Model, optimizer: optax.GradientTransformation, layout: Layout
 ) -> Callable[[TrainState, Batch, Any], tuple[TrainState, dict[str, jax.Array]]]:
-    """One step, for the caller to jit: (run, batch, its number) -> (run, metrics).
+    """The train step, for the caller to jit: (run, batch, step) -> (run, metrics).
 
     A step whose loss, gradient or update is not finite changes nothing, nor does any
-    after it: the run stays at the number before, as it was when that happened.
+    later one: the run keeps the state and the step number before it.
     """
 
-    def step(run: TrainState, batch: Batch, number: Any):
+    def step(train_state: TrainState, batch: Batch, number: Any):
         def loss(params):
             with layout.rows():
                 return model.loss(
-                    layout.gather(params), run.state, batch, step_key(run)
+                    layout.gather(params),
+                    train_state.state,
+                    batch,
+                    step_key(train_state),
                 )
 
         (value, (state, metrics)), gradients = jax.value_and_grad(loss, has_aux=True)(
-            run.params
+            train_state.params
         )
-        updates, opt_state = optimizer.update(gradients, run.opt_state, run.params)
+        updates, opt_state = optimizer.update(
+            gradients, train_state.opt_state, train_state.params
+        )
         norm = optax.tree.norm(gradients)
-        # The last update of a run has no loss after it that would show it.
+        # No later loss would reveal a non-finite last update of a run.
         moved = optax.tree.norm(updates)
-        # Of batch statistics, too, the last ones are in no loss.
+        # Nor are the last batch statistics part of any loss.
         sound = [value, norm, moved, optax.tree.norm(state) if state else 0.0]
         finite = jnp.isfinite(jnp.stack([jnp.float32(x) for x in sound])).all()
         metrics = {
@@ -71,26 +83,28 @@ def make_step(
             **metrics,
             "grad_norm": norm,
             "update_norm": jnp.where(finite, moved, jnp.nan),
-            "objects": jnp.sum(batch.objects.valid & batch.valid[:, None]),
-            "cut": jnp.sum(batch.cut),
-            "small": jnp.sum(batch.small),
+            "counts": jax.tree.map(jnp.sum, batch.counts),
         }
         after = dataclasses.replace(
-            run,
-            step=run.step + 1,
-            params=optax.apply_updates(run.params, updates),
+            train_state,
+            step=train_state.step + 1,
+            params=optax.apply_updates(train_state.params, updates),
             state=state,
             opt_state=opt_state,
         )
-        good = finite & (run.step == number - 1)
-        return jax.tree.map(lambda a, b: jnp.where(good, a, b), after, run), metrics
+        good = finite & (train_state.step == number - 1)
+        return jax.tree.map(
+            lambda a, b: jnp.where(good, a, b), after, train_state
+        ), metrics
 
     return step
 
 
-def step_key(run: TrainState) -> jax.Array:
-    """The key of the run's next step."""
-    return jax.random.fold_in(jax.random.wrap_key_data(run.key), run.step)
+def step_key(train_state: TrainState) -> jax.Array:
+    """The random key of the run's next step."""
+    return jax.random.fold_in(
+        jax.random.wrap_key_data(train_state.key), train_state.step
+    )
 
 
 def begin(
@@ -104,30 +118,30 @@ def begin(
     init_from: str | pathlib.Path | None,
     init_allow: str | None,
 ) -> tuple[TrainState, dict[str, Any]]:
-    """The run to go on with and the log's sums; `stream` is put where it was."""
+    """The run to resume and the log's sums; restores the position of `stream`."""
     start = stream.get_state()
-    images = next(stream).images
+    images = next(stream).inputs.images
     made = jax.jit(
         create, static_argnums=(0, 1, 2, 3), out_shardings=layout.replicated()
     )
     shape = jax.ShapeDtypeStruct(images.shape, images.dtype)
-    # A network that cannot be traced at this size is one of odd settings.
+    # A network that cannot be traced at this size has inconsistent settings.
     see = "see model and data.size in the config, and --debug for the trace"
     with mended_by(see, (TypeError, ValueError)):
-        run = made(model, optimizer, shape, seed)
+        train_state = made(model.init, optimizer, shape, seed)
     if checkpoints.latest() is not None:
-        run, position = checkpoints.restore(layout.keep(run))
-        where = checkpoints.directory / str(int(run.step)) / "loader"
+        train_state, position = checkpoints.restore(layout.keep(train_state))
+        where = checkpoints.directory / str(int(train_state.step)) / "loader"
         with files.reading(where, "put a copy of the checkpoint back"):
             stream.set_state(position["loader"])
-            return run, position["log"]
+            return train_state, position["log"]
     stream.set_state(start)
     if init_from:
-        run, report = transfer.start(run, init_from, init_allow)
+        train_state, report = transfer.start(train_state, init_from, init_allow)
         print(f"{len(report.loaded)} arrays from {init_from}", file=sys.stderr)
         for name in report.left:
             print(f"left at initialisation: {name}", file=sys.stderr)
-    return layout.keep(run), {}
+    return layout.keep(train_state), {}
 
 
 def fit(
@@ -136,47 +150,44 @@ def fit(
     rate: optax.Schedule,
     loader: Any,
     *,
-    workdir: str | pathlib.Path,
-    steps: int,
-    seed: int = 0,
-    log_every: int = 50,
-    checkpoint_every: int = 1000,
-    keep: int = 3,
-    grace_seconds: float = 30.0,
-    init_from: str | pathlib.Path | None = None,
-    init_allow: str | None = None,
+    workdir: Location,
+    steps: Whole,
+    seed: Seed = 0,
+    log_every: Count = 50,
+    checkpoint_every: Count = 1000,
+    keep: Count = 3,
+    grace_seconds: NonNegative = 30.0,
+    init_from: Location | None = None,
+    init_allow: Pattern | None = None,
     evaluate: Callable[..., dict[str, float]] | None = None,
-    evaluate_every: int = 0,
+    evaluate_every: Whole = 0,
     best: str | None = None,
     layout: Layout | None = None,
+    warnings: Callable[[dict[str, float]], dict[str, str]] = lambda sums: {},
     begun: Callable[[], Any] = lambda: None,
     profile: int = 0,
     progress: bool = True,
 ) -> TrainState:
-    """Trains up to `steps`, from the newest checkpoint in `workdir` if there is one.
+    """Trains up to `steps`, resuming from the newest checkpoint in `workdir` if any.
 
     Writes `workdir`/metrics.jsonl and, for TensorBoard, `workdir`/tensorboard: every
-    `log_every` steps the losses (means over those steps), lr, images/s, objects cut off
-    by the padding and programs compiled; and what `evaluate`, called with the run and a
-    function that says whether to leave off, says every `evaluate_every` steps, where
-    that is set. The newest `keep` checkpoints stay, and in `workdir`/best the one with
-    the highest of these metrics by the name of `best`. `begun` is called once it is
-    known what the run goes on from. The `profile`-th step from the start is traced by
-    jax.profiler into `workdir`/profile.
+    `log_every` steps the losses (means over those steps), lr, images/s, the sums of the
+    batches' counts (with `warnings` about them) and compiled programs; and every
+    `evaluate_every` steps, if set, the metrics returned by `evaluate`, which is called
+    with the run and a function that tells whether to stop. Keeps the newest `keep`
+    checkpoints, and in `workdir`/best the one with the highest metric named `best`.
+    `begun` is called once the resumed state is known. The `profile`-th step from the
+    start is traced by jax.profiler into `workdir`/profile.
 
-    A new run begins with the weights of the folder `init_from`, where that is set; see
-    `weights.transfer.start` for it and `init_allow`. A run that was stopped goes on as
-    if it had not been, on any layout: same parameters, same batches, same log.
+    A new run starts from the weights in the folder `init_from`, if set; see
+    `weights.transfer.start` for it and `init_allow`. An interrupted run resumes
+    exactly, on any layout: same parameters, same batches, same log.
 
     Raises NonFiniteLoss, with the batch and the state before it in
-    `workdir`/failed-<step> (see `replay`), what was saved before staying; and Preempted
-    after SIGTERM, Ctrl-C or SIGHUP, with the run saved, if that takes at most
+    `workdir`/failed-<step> (see `replay`) and earlier checkpoints kept; and Preempted
+    after SIGTERM, Ctrl-C or SIGHUP, with the run saved if that takes at most
     `grace_seconds`.
     """
-    counts = {"log_every": log_every, "checkpoint_every": checkpoint_every}
-    for name, count in {**counts, "keep": keep}.items():
-        if count < 1:
-            raise UserError(f"train.{name}={count} is below 1; set it to 1 or more")
     if best and not (evaluate and evaluate_every):
         raise UserError(
             f"train.best={best!r} is a metric of evaluations on the way; set "
@@ -186,7 +197,7 @@ def fit(
     workdir = pathlib.Path(workdir)
     stream = iter(loader)
     checkpoints = Checkpoints(workdir, keep=keep)
-    run, sums = begin(
+    train_state, sums = begin(
         model,
         optimizer,
         stream,
@@ -200,9 +211,9 @@ def fit(
     step = jax.jit(
         make_step(model, optimizer, layout),
         donate_argnums=0,
-        out_shardings=(layout.of(run), layout.replicated()),
+        out_shardings=(layout.of(train_state), layout.replicated()),
     )
-    first = int(run.step)
+    first = int(train_state.step)
     last: tuple | None = None  # the step whose metrics are still being computed
 
     def position():
@@ -217,22 +228,22 @@ def fit(
         try:
             log.add(i, metrics, len(batch.index) * jax.process_count())
         except NonFiniteLoss as error:
-            # Writing goes on in the background, of checkpoints that are good.
+            # Only finite states are checkpointed; writing is asynchronous.
             names = stream.names(batch)
-            replay.save(workdir, i, run, batch, names)
+            replay.save(workdir, i, train_state, batch, names)
             raise NonFiniteLoss(
                 f"{error}; images of the batch: {', '.join(names)}; the last good "
                 "checkpoint is kept: lower the learning rate, set "
                 "optimizer.clip_norm, or look at these images"
             ) from None
 
-    def judge(i):
+    def evaluate_now(i):
         try:
-            row = evaluate(run, watch.now)
+            row = evaluate(train_state, watch.now)
         except Interrupted:
             raise Preempted(watch.signal, i) from None
         if best:
-            keep_best(workdir, best, i, row, run, position())
+            keep_best(workdir, best, i, row, train_state, position())
         log.put({"step": i, **row})
         log.restart_clock()
 
@@ -240,53 +251,54 @@ def fit(
         return bool(evaluate and evaluate_every and i and i % evaluate_every == 0)
 
     with (
-        # To the end: what SIGTERM must not cut short is the last checkpoint.
+        # Until the end: SIGTERM must not interrupt the last checkpoint.
         Watch(grace_seconds) as watch,
-        # Whatever ends the run, a checkpoint that is being written is finished.
+        # Pending checkpoints are finished however the run ends.
         contextlib.closing(checkpoints),
         contextlib.closing(stream),
-        Log(workdir, rate, first, steps, sums, progress) as log,
+        Log(workdir, rate, first, steps, sums, progress, warnings) as log,
     ):
-        if due(first) and not any(is_judgement(row, first) for row in log.rows):
-            judge(first)
+        if due(first) and not any(is_evaluation(row, first) for row in log.rows):
+            evaluate_now(first)
         for i in range(first + 1, steps + 1):
             try:
                 batch = next(stream)
             except UserError:
-                # The steps up to here are as good as any; among several processes the
-                # others do not know of it and would not come to write with this one.
+                # The steps up to here are valid, so save them; with several processes
+                # the others do not know of the error and would not join the collective
+                # save.
                 if i - 1 > first and jax.process_count() == 1:
                     count_last()
-                    checkpoints.save(i - 1, run, position())
+                    checkpoints.save(i - 1, train_state, position())
                 raise
             with profiled(workdir, i - first == profile) as done:
-                run, metrics = step(run, layout.put(batch), np.int32(i))
+                train_state, metrics = step(train_state, layout.put(batch), np.int32(i))
                 done(metrics)
-            # One step behind, so that the device always has the next step to do.
+            # One step behind, so that the device always has a step queued.
             count_last()
             last = (i, metrics, batch)
             stop = watch.at(i)
             write = i == steps or i % log_every == 0
-            # An evaluation that a kill cuts short is begun again from here.
+            # An evaluation interrupted by a kill restarts from here.
             save = i == steps or i % checkpoint_every == 0 or stop or due(i)
             if write or save:
                 count_last()
             if write:
                 log.write()
             if save:
-                checkpoints.save(i, run, position())
+                checkpoints.save(i, train_state, position())
             if stop:
-                checkpoints.finish()
+                checkpoints.wait()
                 raise Preempted(watch.signal, i)
             if due(i):
-                judge(i)
+                evaluate_now(i)
     if watch.now():
         raise Preempted(watch.signal, steps)
-    return run
+    return train_state
 
 
-def is_judgement(row: dict[str, Any], step: int) -> bool:
-    """Whether a line of the log is what an evaluation said at `step`."""
+def is_evaluation(row: dict[str, Any], step: int) -> bool:
+    """Whether a line of the log has the evaluation metrics of `step`."""
     return row["step"] == step and "loss" not in row
 
 
@@ -295,12 +307,12 @@ def keep_best(
     metric: str,
     step: int,
     row: dict[str, float],
-    run: TrainState,
+    train_state: TrainState,
     position: dict[str, Any],
 ) -> None:
-    """Saves `run` in `workdir`/best if `row` has more of `metric` than what is there.
+    """Saves `run` in `workdir`/best if its `metric` in `row` beats the saved one.
 
-    Raises UserError where `row` has no such metric.
+    Raises UserError if `row` has no such metric.
     """
     if metric not in row:
         raise UserError(
@@ -313,12 +325,13 @@ def keep_best(
         }
         if row[metric] > max(values.values(), default=-np.inf):
             if step in values:
-                # Of this run before it fell back; `checkpoints` has this step too.
+                # From before this run fell back to an earlier step, which `checkpoints`
+                # has too.
                 held.delete(step)
-            held.save(step, run, {**position, "metrics": row})
-            held.finish()
+            held.save(step, train_state, {**position, "metrics": row})
+            held.wait()
             values[step] = row[metric]
-        # Last, so that a kill at any moment leaves what was best so far.
+        # Last, so that a kill at any moment leaves the best so far.
         top = max(values, key=values.get, default=None)
         for other in values.keys() - {top}:
             held.delete(other)
@@ -326,7 +339,7 @@ def keep_best(
 
 @contextlib.contextmanager
 def profiled(workdir: pathlib.Path, wanted: bool):
-    """Yields a function to call with the results; traces what is inside if `wanted`."""
+    """Traces the block if `wanted`; yields a function to call with the results."""
     if not wanted:
         yield lambda results: None
         return

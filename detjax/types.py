@@ -1,4 +1,4 @@
-"""The shapes that every room of the house agrees on.
+"""The shared data structures.
 
 Shape legend, used in all signatures:
 
@@ -11,11 +11,11 @@ Shape legend, used in all signatures:
     r        height and width of a mask grid that spans a detection's box
     k        keypoints of one object
 
-Boxes are xyxy float32 pixels of the network's input. Labels are 0..c-1. `valid` is the
-only truth about padding; what lies behind it is finite and otherwise arbitrary.
+Boxes are xyxy float32 pixels of the network's input. Labels are 0..c-1. Only `valid`
+marks padding; padded values are finite and otherwise arbitrary.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
@@ -39,7 +39,7 @@ class Objects:
     boxes: Array  # [n 4] float32
     labels: Array  # [n] int32
     valid: Array  # [n] bool: a real object, crowds included
-    crowd: Array  # [n] bool: a region that no loss may count for or against
+    crowd: Array  # [n] bool: a region that all losses ignore
     masks: Array | None = None  # [n mh mw] uint8 in {0, 1}
     box_masks: Array | None = None  # [n r r] uint8: the same, on a grid in each box
     keypoints: Array | None = None  # [n k 3] float32: x, y, visibility 0/1/2
@@ -57,7 +57,8 @@ class Detections:
     mask_scores: Array | None = None  # [n] float32, where a head rescores masks
     box_masks: Array | None = None  # [n r r] float32: the same, on a grid in each box
     keypoints: Array | None = None  # [n k 3] float32: x, y, score
-    # Whether the cells of box_masks lie where they lie, and are not torchvision's.
+    # Whether box_masks are pasted with exact coordinates and not torchvision's
+    # rounding.
     aligned: bool = struct.field(pytree_node=False, default=False)
 
 
@@ -70,39 +71,105 @@ class Proposals:
 
 
 @struct.dataclass
-class Batch:
-    """What the loader hands to a train step or to `predict`."""
+class View:
+    """The position of the images of a batch in the network's inputs."""
 
-    images: Array  # [b h w 3] uint8 RGB
-    objects: Objects  # leading axis b
-    index: Array  # [b] int32: the record's place in its split
     affine: Array  # [b 2 3] float32: original pixel (x, y, 1) -> network pixel
     sizes: Array  # [b 2] int32: original height and width
     valid: Array  # [b] bool: False for images that only fill up a last batch
-    cut: Array  # [b] int32: objects beyond n, which were left out
-    small: Array  # [b] int32: objects under the least size, which were left out
-    # [b] int32: index of the unreadable record that this one stands in for, else -1
+
+
+@struct.dataclass
+class Inputs:
+    """The inputs of a prediction.
+
+    Images are uint8 RGB and are normalised on the device, or float32 for a model that
+    was made for images which are normalised already. Without a `view` pictures fill
+    their inputs.
+    """
+
+    images: Array  # [b h w 3]
+    view: View | None = None
+    proposals: Proposals | None = None  # leading axis b: of models that make none
+
+
+@struct.dataclass
+class Batch:
+    """A batch for a train step or an evaluation."""
+
+    inputs: Inputs  # with a view
+    target: Any  # the task's own struct, leading axis b: `Objects`
+    index: Array  # [b] int32: the record's place in its split
+    # [b] int32 each: what the task counts of the targets, such as objects that did not
+    # fit into the padding; a run's log has their sums
+    counts: dict[str, Array] = struct.field(default_factory=dict)
+    # [b] int32: index of the unreadable record that this one replaces, else -1
     skipped: Array | None = None
-    proposals: Proposals | None = None  # leading axis b: of detectors that make none
+
+
+class Spec(NamedTuple):
+    """A model's task and inputs."""
+
+    task: str  # the name of its task, a key of `tasks.TASKS`
+    outputs: int  # classes that answers tell apart, without background
+    needs: tuple[str, ...] = ()  # fields of `Inputs` beside images: "proposals"
+    # The parts whose learning rates are set and that are frozen by name: a regular
+    # expression each, over dotted parameter names.
+    groups: Mapping[str, str] = {}
 
 
 class Model(NamedTuple):
-    """A network as three pure functions; see the shape legend above.
+    """A network as three pure functions; see the shape legend above."""
 
-    Images are uint8 RGB, normalised on the device; float images are taken to be
-    normalised already. `windows` [b 4], xyxy pixels, are the boxes of the pictures
-    inside their padded inputs, to which what is found is clipped (None: all of the
-    input); `proposals` are asked for by models that make none of their own.
-    """
-
+    spec: Spec
     init: Callable[..., tuple[Params, State]]  # (key, images)
     loss: Callable[..., tuple[jax.Array, tuple[State, dict[str, jax.Array]]]]
     # loss: (params, state, batch, key) -> scalar, (state, metrics)
-    predict: Callable[..., Any]
-    # predict: (params, state, images, windows=None, proposals=None)
-    #          -> Detections, leading axis b
+    predict: Callable[[Params, State, Inputs], Any]
+    # predict: (params, state, inputs) -> the task's answer, leading axis b
     net: linen.Module
-    # (params, state, batches) -> params, once after the descent, for what is solved and
-    # not descended to; batches show every training image once
-    finish: Callable[..., Params] | None = None
-    needs_proposals: bool = False  # in batches and in `predict`
+    # (params, state, batches) -> params, once after gradient descent, for parameters
+    # with a solver of their own; batches have every training image once
+    solve: Callable[..., Params] | None = None
+
+
+class Task(NamedTuple):
+    """A task: from the data set's files to the metric and the drawing.
+
+    record    see `data.records.Record`; its `truth` is the task's own
+    answer    of one image, as `shrink` lets it leave the device, without leading axis
+    found     the answer in the pixels of the original picture, on the host
+    """
+
+    name: str
+    target: type  # the struct of a batch's targets
+    # On disk. Features by name, as tfds declares them; (schema) -> {name: feature}
+    features: Callable[..., dict[str, Any]]
+    encode: Callable[..., dict[str, Any]]  # (record, schema) -> {name: tf feature}
+    decode: Callable[..., Any]  # ({name: tf feature}, (h, w)) -> truth
+    # (truth, number of classes) -> what is wrong with it, None where nothing is
+    fault: Callable[..., str | None]
+    facts: Callable[..., Any]  # (truth) -> `data.summary.Facts`
+    # On the host: (info, **settings of the config's section data) -> an object with
+    #   empty(count, size) -> target, counts: room for the images of a batch
+    #   read(record) -> the truth with its `boxes` [m 4], which crops keep; Unreadable
+    #   fill(target, truth, matrix, size) -> counts: the truth, moved by the matrix
+    #   evaluation() -> the same with no more than an evaluation reads
+    targets: Callable[..., Any]
+    # (sums of counts over some steps) -> {subject: sentence} for a run's log
+    warnings: Callable[..., dict[str, str]]
+    # On the device, jitted: (answers of a batch) -> what has to leave the device
+    shrink: Callable[[Any], Any]
+    # Back: (answer, affine, size, network_size, min_score) -> found
+    restore: Callable[..., Any]
+    # Evaluation: (records without images, info, image_ids, skip, **settings of the
+    # section eval) -> an object with
+    #   add(place, found), which adds to its `parts`: a list as JSON holds it
+    #   result(parts of all processes) -> metrics by name
+    #   files(parts) -> what is written beside eval.json, by file name
+    meter: Callable[..., Any]
+    # (found, image_id, category_ids) -> [dict]: entries of results.json
+    entries: Callable[..., list[dict[str, Any]]]
+    # Pictures: (record) -> found; (image, found, classes, ...) -> a drawing
+    truth: Callable[..., Any]
+    draw: Callable[..., np.ndarray]

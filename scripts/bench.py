@@ -41,10 +41,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from detjax import models, optim, sharding, train
+from detjax import experiment, models, optim, sharding, train
 from detjax.checkpoint import Checkpoints
 from detjax.ops import masks, nms, roi
-from detjax.types import Batch, Objects
+from detjax.tasks.detection.targets import Targets
+from detjax.types import Batch, Inputs, Objects, View
 from detjax.weights import convert
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
@@ -178,7 +179,7 @@ def yolact():
     @jax.jit
     def whole(params, state, image):
         """Image to masks in the image's pixels, one program."""
-        found = model.predict(params, state, image)
+        found = model.predict(params, state, Inputs(image))
         drawn = jax.vmap(lambda m: masks.resize(m, (550, 550)) > 0.5)(found.masks)
         return found.boxes, found.scores, found.labels, drawn
 
@@ -213,7 +214,7 @@ def two_stage():
     for name in ("faster_rcnn_r50_fpn", "mask_rcnn_r50_fpn"):
         model, params, state = random_weights(name)
         image = np.random.default_rng(0).integers(0, 255, (1, 800, 1067, 3), np.uint8)
-        arguments = params, state, jnp.asarray(image)
+        arguments = params, state, Inputs(jnp.asarray(image))
         ours, _ = in_turn(ready(jax.jit(model.predict), *arguments), runs=3)
         yield row(name, "800 x 1067", ours, "torchvision")
 
@@ -234,7 +235,8 @@ def coco_eval():
 
 def checkpoint():
     """Milliseconds for which `save` holds a loop up, beside those of a step."""
-    small = dict(importlib.import_module("configs.quickstart").get_config().model)
+    quickstart = importlib.import_module("configs.quickstart").get_config()
+    small = {"num_classes": 4, **experiment.plain(quickstart.model)}
     for what, kwargs, side, count in (
         ("quickstart, batch 8", small, 128, 8),
         ("R50, 550 px, batch 1", {"name": "yolact_resnet50"}, 550, 1),
@@ -243,8 +245,9 @@ def checkpoint():
         optimizer, _ = optim.make(steps=1000, schedule={"peak": 1e-4})
         layout = sharding.make(devices=jax.devices()[:1])
         data = layout.put(noise(count, side))
+        images = data.inputs.images
         run = jax.jit(train.create, static_argnums=(0, 1, 2, 3))(
-            model, optimizer, jax.ShapeDtypeStruct(data.images.shape, np.uint8), 0
+            model.init, optimizer, jax.ShapeDtypeStruct(images.shape, np.uint8), 0
         )
         run = layout.keep(run)
         step = jax.jit(train.make_step(model, optimizer, layout), donate_argnums=0)
@@ -271,37 +274,34 @@ def noise(count, side):
     one = np.tile(
         np.array([side / 4, side / 4, side / 2, side / 2], "f"), (count, 1, 1)
     )
-    return Batch(
-        images=np.random.default_rng(0).integers(
-            0, 255, (count, side, side, 3), np.uint8
-        ),
-        objects=Objects(
-            boxes=one,
-            labels=np.zeros((count, 1), np.int32),
-            valid=np.ones((count, 1), bool),
-            crowd=np.zeros((count, 1), bool),
-            masks=np.ones((count, 1, side // 4, side // 4), np.uint8),
-        ),
-        index=np.arange(count, dtype=np.int32),
+    images = np.random.default_rng(0).integers(0, 255, (count, side, side, 3), np.uint8)
+    view = View(
         affine=np.tile(np.eye(2, 3, dtype="f"), (count, 1, 1)),
         sizes=np.full((count, 2), side, np.int32),
         valid=np.ones(count, bool),
-        cut=np.zeros(count, np.int32),
-        small=np.zeros(count, np.int32),
     )
+    objects = Objects(
+        boxes=one,
+        labels=np.zeros((count, 1), np.int32),
+        valid=np.ones((count, 1), bool),
+        crowd=np.zeros((count, 1), bool),
+        masks=np.ones((count, 1, side // 4, side // 4), np.uint8),
+    )
+    return Batch(Inputs(images, view), objects, np.arange(count, dtype=np.int32))
 
 
 COLD = """
 import time; start = time.perf_counter()
 import numpy as np, jax
 from detjax import compilation, models
+from detjax.types import Inputs
 compilation.enable_cache()
 model = models.make("yolact_resnet50")
 image = np.zeros((1, 550, 550, 3), np.uint8)
 shapes = jax.eval_shape(model.init, jax.random.key(0), image)
 params, state = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), shapes)
 ready = time.perf_counter()
-jax.block_until_ready(jax.jit(model.predict)(params, state, image))
+jax.block_until_ready(jax.jit(model.predict)(params, state, Inputs(image)))
 print(time.perf_counter() - start, time.perf_counter() - ready)
 """
 
@@ -341,8 +341,10 @@ def throughput():
             images = jnp.zeros((count, 550, 550, 3), jnp.uint8)
             key = jax.random.key(0, impl="rbg")
             params, state = jax.jit(model.init)(key, images[:1])
-            ours, _ = in_turn(ready(predict, params, state, images), runs=20)
-            cost = predict.lower(params, state, images).compile().cost_analysis()
+            ours, _ = in_turn(ready(predict, params, state, Inputs(images)), runs=20)
+            cost = (
+                predict.lower(params, state, Inputs(images)).compile().cost_analysis()
+            )
             roof = None if peak is None else cost["flops"] / peak / 1e9
             yield row(f"{name}_bf16", f"batch {count}", ours, "layer roofline", roof)
 
@@ -378,7 +380,8 @@ def loader():
     section = yolact_r101_coco.get_config().data
     size, stride = tuple(section.size), section.mask_stride
     recipe = section.augment.to_dict()
-    prepare = loaders.Prepare(size, section.max_objects, stride, augment=recipe)
+    targets = Targets(section.max_objects, mask_stride=stride)
+    prepare = loaders.Prepare(size, targets, augment=recipe)
 
     def ours(batches=26):
         stream = iter(loaders.train_loader(records, prepare, batch_size=8))

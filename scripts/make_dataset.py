@@ -6,16 +6,17 @@
     python scripts/make_dataset.py labelmaps --name=mine --classes=nucleus \\
         --split train=DIR --split val=DIR
 
-It lands in `--out` (datasets/), where a config's `data.name` finds it. Boxes and masks
-are taken to be in the pixels of upright pictures, as labelling tools show them: images
-that EXIF rotates are stored upright.
+It is written to `--out` (datasets/), where a config's `data.name` refers to it. Boxes
+and masks are taken to be in the pixels of upright pictures, as labelling tools show
+them: images that EXIF rotates are stored upright.
 """
 
 import argparse
 
 from detjax import cli
-from detjax.data.prepare import prepare
+from detjax.data.prepare import FORMATS, prepare
 from detjax.errors import UserError
+from detjax.tasks import TASKS
 
 
 def arguments(argv: list[str] | None = None) -> dict:
@@ -100,7 +101,8 @@ def main() -> None:
     flags = arguments()
     cli.tolerate_odd_streams()
     with cli.reported():
-        prepare(log=print, **keywords(flags))
+        task = TASKS[FORMATS[flags["format"]].TASK]
+        prepare(task=task, log=print, **keywords(flags))
 
 
 if __name__ == "__main__":

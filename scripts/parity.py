@@ -1,14 +1,15 @@
 """Print parity certificates: python scripts/parity.py GOLDEN.json... (or folders).
 
-Without arguments, every golden below $DETJAX_GOLDENS. What a golden is of stands in it;
-those of models that are not here are passed over.
+Without arguments, every golden below $DETJAX_GOLDENS. Goldens name their model; those
+of unknown models are skipped. With `--write`, goldens of our own code
+(tests/goldens_tiny) are computed again instead.
 """
 
+import argparse
 import os
-import pathlib
-import sys
 
-from detjax import backbones, goldens, parity, parity_rcnn
+from detjax import parity
+from detjax.parity import own
 
 
 def cell(errors, form="{:.1e}"):
@@ -18,30 +19,15 @@ def cell(errors, form="{:.1e}"):
     return form.format(max(errors.values()) if isinstance(errors, dict) else errors)
 
 
-def way(model):
-    """What certifies `model`, as the goldens call it; None where nothing does."""
-    if model in parity_rcnn.GOLDENS:
-        return parity_rcnn.certify
-    if model in backbones.FAMILIES:
-        return parity.certify_classifier
-    return parity.certify if model.startswith("yolact") else None
-
-
-def main(paths):
-    root = pathlib.Path(os.environ.get("DETJAX_GOLDENS", "../shared/goldens"))
-    models: dict[pathlib.Path, str] = {}
-    for path in map(pathlib.Path, paths or [root / "yolact", root / "torchvision"]):
-        models |= goldens.below(path)
+def show(paths):
+    """Prints a table, a row for each golden."""
     print(
         "| model | parameters | outputs | losses | gradients | proposals | detections "
         "| masks |"
     )
     print("|---|---|---|---|---|---|---|---|")
-    for path, model in models.items():
-        certify = way(model)
-        if certify is None:
-            continue
-        c = certify(path)
+    for path in paths:
+        c = parity.certify(path)
         print(
             f"| {c.model} | {c.parameters:,} | {cell(c.outputs)} | {cell(c.losses)} | "
             f"{cell(c.gradients)} | {cell(c.proposals, '{:.1%}')} | "
@@ -51,5 +37,22 @@ def main(paths):
         )
 
 
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("paths", nargs="*", help="files, or folders of them")
+    parser.add_argument("--write", action="store_true", help="our own goldens, anew")
+    given = parser.parse_args()
+    root = os.environ.get("DETJAX_GOLDENS", "../shared/goldens")
+    if given.write and not given.paths:
+        parser.error("--write needs the goldens to write, such as tests/goldens_tiny")
+    found = [path for each in given.paths or [root] for path in parity.known(each)]
+    if given.write:
+        for path in found:
+            own.rewrite(path)
+            print(f"wrote {path}")
+    else:
+        show(found)
+
+
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main()

@@ -77,11 +77,11 @@ def example(rng, record, size, max_objects, stride):
     """One record's image, boxes, labels and masks, padded."""
     image = Image.open(io.BytesIO(record.image)).convert("RGB")
     shape = [record.height, record.width]
-    boxes = np.array([a.box for a in record.annotations], np.float64).reshape(-1, 4)
-    labels = np.array([a.label for a in record.annotations], np.int32)
+    boxes = np.array([a.box for a in record.truth], np.float64).reshape(-1, 4)
+    labels = np.array([a.label for a in record.truth], np.int32)
     masks = [
         Image.fromarray(255 * coco_mask.decode({"size": shape, "counts": a.rle}))
-        for a in record.annotations
+        for a in record.truth
     ]
     image = colours(image)
     if random.random() < 0.5:

@@ -24,4 +24,4 @@ def main(paths):
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    cli.launch(main)

@@ -1,10 +1,10 @@
-"""Measure a data set of COCO's size: seconds and memory of each step of its life.
+"""Benchmark a data set of COCO's size: time and memory of each step.
 
     python scripts/scale.py DIR --images=100000
 
 The data set is made by scripts/synthetic_coco.py with 14-digit ids and train2017's
 faults; then it is prepared, a small YOLACT takes 20 steps on it, is evaluated on a
-twentieth of it, and goes on for 20 steps more. Each is a process of its own, as a user
+twentieth of it, and resumes for 20 more steps. Each is a process of its own, as a user
 starts it. Seconds are wall-clock; memory is the largest resident size of a process and
 of its children together.
 """
@@ -83,7 +83,7 @@ def main() -> None:
 
 
 def measured(script: str, *arguments: str) -> tuple[float, float]:
-    """Seconds and megabytes of a script. Exits with what it said where it fails."""
+    """Seconds and megabytes of a script. Exits with its output if it fails."""
     begin = time.monotonic()
     process = subprocess.Popen(
         [sys.executable, str(ROOT / "scripts" / f"{script}.py"), *arguments],

@@ -1,4 +1,4 @@
-"""What the bench compares with, in torch: the same network, the same weights."""
+"""The bench's torch baselines: the same network, the same weights."""
 
 import torch
 import torch.nn.functional as F

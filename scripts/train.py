@@ -1,11 +1,11 @@
 """Train: python scripts/train.py --config=configs/quickstart.py --workdir=DIR.
 
---replay=DIR/failed-STEP does the step again whose loss was not finite.
+--replay=DIR/failed-STEP replays the step whose loss was not finite.
 """
 
 from absl import flags
 
-from detjax import cli, experiment
+from detjax import cli, run
 from detjax.errors import UserError
 
 CONFIG, WORKDIR = cli.config_flag(), cli.workdir_flag(required=False)
@@ -17,13 +17,13 @@ PROFILE = flags.DEFINE_integer(
 
 def main(_):
     if REPLAY.value:
-        print(experiment.replay_step(REPLAY.value))
+        print(run.replay_step(REPLAY.value))
         return
     if not (CONFIG.value and WORKDIR.value):
         raise UserError("give --config=FILE.py and --workdir=DIR, or --replay=DIR")
-    metrics = experiment.run(CONFIG.value, WORKDIR.value, profile=PROFILE.value)
+    metrics = run.train(CONFIG.value, WORKDIR.value, profile=PROFILE.value)
     print("\n".join(f"{name:24} {value:.4f}" for name, value in metrics.items()))
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    cli.launch(main)

@@ -7,90 +7,92 @@ import numpy as np
 import pytest
 
 from detjax import models
-from detjax.types import Batch, Objects, Proposals
+from detjax.types import Batch, Inputs, Objects, Proposals, View
 
 SIDE, CLASSES, KEYPOINTS = 64, 3, 2
 
 YOLACT = {
     "name": "yolact",
     "num_classes": CLASSES,
-    "backbone": "resnet10",
-    "backbone_width": 8,
-    "levels": (3, 4),
-    "extra_levels": 1,
-    "sizes": ((12,), (24,), (48,)),
-    "features": 8,
-    "num_prototypes": 4,
-    "masks_to_train": 16,
-    "top_k": 20,
-    "max_detections": 10,
-    "score_threshold": 0.01,
+    "backbone": {"name": "resnet10", "width": 8, "levels": (3, 4)},
+    "fpn": {"features": 8, "extra_levels": 1},
+    "priors": {"sizes": ((12,), (24,), (48,))},
+    "mask": {"prototypes": 4, "to_train": 16},
+    "detect": {"top_k": 20, "max_detections": 10, "score_threshold": 0.01},
 }
 # One block a stage and few proposals; the samplers take every candidate.
-RCNN = {
+TWO_STAGE = {
     "num_classes": CLASSES,
-    "backbone": "resnet10",
-    "backbone_width": 8,
-    "levels": (3, 4),
-    "features": 8,
-    "sizes": ((12,), (24,), (48,)),
-    "hidden": 16,
-    "rpn_samples": 1000,
-    "samples": 1000,
-    "mask_samples": 12,
-    "pre_nms": (20, 20),
-    "post_nms": (16, 16),
-    "score_threshold": 0.01,
-    "max_detections": 10,
-    "norm": "frozen",
+    "backbone": {"name": "resnet10", "width": 8, "norm": "frozen", "levels": (3, 4)},
+    "fpn": {"features": 8},
+    "rpn": {
+        "sizes": ((12,), (24,), (48,)),
+        "samples": 1000,
+        "pre_nms": (20, 20),
+        "post_nms": (16, 16),
+    },
+    "roi": {"samples": 1000},
+    "box": {"hidden": 16},
+    "detect": {"score_threshold": 0.01, "max_detections": 10},
 }
-MASKS = {"mask_bins": 6, "mask_features": 8, "mask_depth": 1}
-C4 = {"levels": (4,), "fpn": False, "sizes": ((12, 24, 48),), "features": 16}
+MASK = {"bins": 6, "features": 8, "depth": 1, "samples": 12}
+KEYPOINT = {"count": KEYPOINTS, "bins": 6, "features": 8, "depth": 1, "samples": 12}
+
+
+def with_stages(**stages):
+    """`TWO_STAGE`, with these settings of its stages changed."""
+    changed = {
+        name: {**TWO_STAGE[name], **settings} if name in TWO_STAGE else settings
+        for name, settings in stages.items()
+        if settings is not None
+    }
+    off = {name: None for name, settings in stages.items() if settings is None}
+    return {**TWO_STAGE, **changed, **off}
+
+
+C4 = with_stages(
+    backbone={"levels": (4,)},
+    fpn=None,
+    rpn={"sizes": ((12, 24, 48),), "features": 16},
+)
 TINY = {
     "yolact": YOLACT,
-    "yolact-boxes": {**YOLACT, "masks": False},
-    "yolact-group-norm": {**YOLACT, "norm": "group"},
-    "yolact-frozen-norm": {**YOLACT, "norm": "frozen"},
+    "yolact-boxes": {**YOLACT, "mask": None},
+    "yolact-group-norm": {
+        **YOLACT,
+        "backbone": {**YOLACT["backbone"], "norm": "group"},
+    },
+    "yolact-frozen-norm": {
+        **YOLACT,
+        "backbone": {**YOLACT["backbone"], "norm": "frozen"},
+    },
     "mask_rcnn-v2": {
         "name": "mask_rcnn",
-        **RCNN,
-        **MASKS,
-        "norm": "group",
-        "fpn_norm": "group",
-        "head_norm": "group",
-        "box_head": "convs",
-        "rpn_depth": 2,
+        **with_stages(
+            backbone={"norm": "group"},
+            fpn={"norm": "group"},
+            rpn={"depth": 2},
+            box={"head": "convs", "norm": "group"},
+            mask={**MASK, "norm": "group"},
+        ),
     },
-    "faster_rcnn_c4": {"name": "faster_rcnn_c4", **RCNN, **C4, "bins": 6},
+    "faster_rcnn_c4": {"name": "faster_rcnn_c4", **C4, "box": {"bins": 6}},
     "fast_rcnn": {
         "name": "fast_rcnn",
-        **RCNN,
         **C4,
-        "backbone": "vgg11",
-        "dropout": 0.0,
+        "backbone": {**C4["backbone"], "name": "vgg11"},
+        "rpn": None,
+        "box": {"hidden": 16, "dropout": 0.0},
     },
-    "keypoint_rcnn": {
-        "name": "keypoint_rcnn",
-        **RCNN,
-        "mask_bins": 6,
-        "keypoints": KEYPOINTS,
-        "keypoint_features": 8,
-        "keypoint_depth": 1,
-    },
-    "ms_rcnn": {"name": "ms_rcnn", **RCNN, **MASKS, "mask_features": 16},
+    "keypoint_rcnn": {"name": "keypoint_rcnn", **with_stages(keypoint=KEYPOINT)},
+    "ms_rcnn": {"name": "ms_rcnn", **with_stages(mask={**MASK, "features": 16})},
     "rcnn": {
         "name": "rcnn",
         "num_classes": CLASSES,
-        "backbone": "resnet10",
-        "backbone_width": 8,
-        "norm": "frozen",
-        "crop": 32,
-        "padding": 2,
-        "num_positives": 1000,
-        "num_background": 1000,
-        "chunk": 16,
-        "score_threshold": 0.01,
-        "max_detections": 10,
+        "backbone": {"name": "resnet10", "width": 8, "norm": "frozen"},
+        "warp": {"size": 32, "padding": 2, "chunk": 16},
+        "sample": {"num_positives": 1000, "num_background": 1000},
+        "detect": {"score_threshold": 0.01, "max_detections": 10},
     },
 }
 
@@ -134,11 +136,10 @@ def forget():
 
 def has_masks(name):
     """Whether the tiny model `name` predicts masks."""
-    made = model(name).net
-    heads = getattr(made, "roi_heads", None)
-    if heads is not None:
-        return heads.mask_head is not None
-    return getattr(made, "num_prototypes", 0) > 0
+    kind = TINY[name]["name"]
+    if kind == "yolact":
+        return TINY[name].get("mask", True) is not None
+    return kind in ("mask_rcnn", "ms_rcnn")
 
 
 def key():
@@ -169,8 +170,19 @@ def batch(count=2, objects=3, padding=6, seed=0) -> Batch:
     near = np.clip(boxes + rng.uniform(-3, 3, boxes.shape), 0, SIDE)
     far = np.tile(np.float32([[0, 0, 20, 20], [30, 0, 64, 64]]), (count, 1, 1))
     return Batch(
-        images=images,
-        objects=Objects(
+        inputs=Inputs(
+            images=images,
+            view=View(
+                affine=np.tile(np.eye(3, dtype=np.float32)[:2], (count, 1, 1)),
+                sizes=np.full((count, 2), SIDE, np.int32),
+                valid=np.ones(count, bool),
+            ),
+            proposals=Proposals(
+                boxes=np.concatenate([near, far], axis=1).astype(np.float32),
+                valid=np.ones((count, padding + 2), bool),
+            ),
+        ),
+        target=Objects(
             boxes=boxes,
             labels=rng.integers(0, CLASSES, (count, padding)).astype(np.int32),
             valid=np.tile(np.arange(padding) < objects, (count, 1)),
@@ -179,13 +191,20 @@ def batch(count=2, objects=3, padding=6, seed=0) -> Batch:
             keypoints=np.concatenate([places, seen], axis=-1).astype(np.float32),
         ),
         index=np.arange(count, dtype=np.int32),
-        affine=np.tile(np.eye(3, dtype=np.float32)[:2], (count, 1, 1)),
-        sizes=np.full((count, 2), SIDE, np.int32),
-        valid=np.ones(count, bool),
-        cut=np.zeros(count, np.int32),
-        small=np.zeros(count, np.int32),
-        proposals=Proposals(
-            boxes=np.concatenate([near, far], axis=1).astype(np.float32),
-            valid=np.ones((count, padding + 2), bool),
-        ),
+        counts={"cut": np.zeros(count, np.int32), "small": np.zeros(count, np.int32)},
     )
+
+
+def with_inputs(data: Batch, **changes) -> Batch:
+    """`data` with other fields of its inputs."""
+    return data.replace(inputs=data.inputs.replace(**changes))
+
+
+def with_view(data: Batch, **changes) -> Batch:
+    """`data` with other fields of its view."""
+    return with_inputs(data, view=data.inputs.view.replace(**changes))
+
+
+def with_target(data: Batch, **changes) -> Batch:
+    """`data` with other fields of its objects."""
+    return data.replace(target=data.target.replace(**changes))

@@ -3,8 +3,15 @@
 import math
 
 import numpy as np
+from pycocotools import mask as coco
 
 f32 = np.float32
+
+
+def rle(mask):
+    """COCO's encoding of a binary mask [h w], by pycocotools, its counts as text."""
+    found = coco.encode(np.asfortranarray(mask != 0, np.uint8))
+    return {"size": list(found["size"]), "counts": found["counts"].decode("ascii")}
 
 
 def area(box):

@@ -21,7 +21,20 @@ from safetensors.numpy import save_file
 from test_scripts import ROOT, tiny
 
 SERVER = multiprocessing.get_context("forkserver")
-SERVER.set_forkserver_preload(["detjax.experiment", "detjax.cli", "tensorboardX"])
+# What the scripts import, and what that imports once it is used.
+SERVER.set_forkserver_preload(
+    [
+        "detjax.run",
+        "detjax.predict_files",
+        "detjax.import_weights",
+        "detjax.data.prepare",
+        "ml_collections.config_flags",
+        "orbax.checkpoint",
+        "tensorboardX",
+        "matplotlib.backends.backend_agg",
+        "supervision",
+    ]
+)
 
 
 BOXES = """
@@ -175,13 +188,19 @@ CASES = {
         train("--config.model.num_classes=9"),
         "set --config.model.num_classes=4",
     ),
-    "backbone": (train("--config.model.backbone=resnet17"), "no backbone is called"),
+    "backbone": (
+        train("--config.model.backbone.name=resnet17"),
+        "model.backbone.name='resnet17' is not one of 'resnet10'",
+    ),
     "model": (
         train("--config.model.name=yolacd"),
         "'yolacd' is no model .did you mean 'yolact'",
     ),
     "levels": (train("--config.model.levels=(2,3)"), "must hold one tuple of equal"),
-    "optimizer": (train("--config.optimizer.name=adan"), "is not 'sgd' or 'adamw'"),
+    "optimizer": (
+        train("--config.optimizer.name=adan"),
+        "is not one of 'sgd', 'adamw'",
+    ),
     "size": (train("--config.data.size=(0,0)"), r"data\.size"),
     "batch": (
         train("--config.data.batch_size=6", "--config.sharding.space=2"),
@@ -213,7 +232,7 @@ CASES = {
     "no flags": (script("train"), r"give --config=FILE\.py and --workdir=DIR"),
     "other config": (
         train("--workdir={}/run", "--config.model.features=12"),
-        "holds a run with model.features=8, the config says 12",
+        "holds a run with model.fpn.features=8, the config says 12",
     ),
     "config.json": (
         train("--workdir={}/bad"),

@@ -28,11 +28,13 @@ from detjax import (
     predict,
     preemption,
     replay,
+    settings,
     sharding,
     train,
 )
 from detjax.checkpoint import Checkpoints, OtherArchitecture
-from detjax.types import Model
+from detjax.errors import UserError
+from detjax.types import Model, Objects, Spec
 
 ROOT = pathlib.Path(__file__).parents[1]
 PARAMS = {"layer": {"kernel": jnp.ones((2, 3)), "bias": jnp.ones(3)}}
@@ -58,7 +60,7 @@ def checkpoints(workdir, *steps, **options):
     with contextlib.closing(Checkpoints(workdir, **options)) as held:
         for step in steps:
             held.save(step, run_at(step), {"at": step})
-        held.finish()
+        held.wait()
         yield held
 
 
@@ -82,7 +84,7 @@ def test_other_settings_of_the_optimizer_are_refused(tmp_path, settings):
         assert held.steps() == [2, 1]
     with checkpoints(tmp_path / "other") as held:
         held.save(3, run_at(3, **settings), {})
-        held.finish()
+        held.wait()
         assert int(held.restore(run_at(0, **settings))[0].step) == 3
         with pytest.raises(OtherArchitecture, match="another optimizer"):
             held.restore(run_at(0))
@@ -163,7 +165,7 @@ def run_at(step):
 with test_checkpoint.checkpoints(workdir) as held:
     for step in 1, 2:
         held.save(step, run_at(step), {})
-    held.finish()
+    held.wait()
     if index == 0:
         test_checkpoint.damage(workdir, 2)
     cluster.wait("damaged")
@@ -221,7 +223,7 @@ def test_a_step_that_fails_again_leaves_nothing_of_the_first_time(tmp_path):
     folder = tmp_path / "failed-3"
     shutil.copy(folder / "batch-0.npz", folder / "batch-1.npz")
     replay.save(tmp_path, 3, run_at(2), batch, ["b"])
-    again = replay.read(folder)
+    again = replay.read(folder, Objects)
     assert (again.step, int(again.run.step), again.names) == (3, 2, ["b"])
     jax.tree.map(np.testing.assert_array_equal, again.batch, batch)
 
@@ -273,7 +275,7 @@ def fit(workdir, **options):
 
     settings = {"steps": 2, "log_every": 1, "progress": False, **options}
     return train.fit(
-        Model(init, loss, None, None),
+        Model(Spec("detection", 1), init, loss, None, None),
         *optimizer(),
         Stream(),
         workdir=workdir,
@@ -284,9 +286,12 @@ def fit(workdir, **options):
 
 @pytest.mark.parametrize("name", ["log_every", "checkpoint_every", "keep"])
 def test_counts_below_one_are_refused(tmp_path, name):
-    with pytest.raises(ValueError, match=rf"train\.{name}=0 is below 1"):
-        fit(tmp_path, **{name: 0})
-    assert not names(tmp_path)
+    held = {"workdir": tmp_path, "steps": 2, name: 0}
+    with pytest.raises(
+        UserError, match=rf"train\.{name}=0 is not a whole number of at"
+    ):
+        settings.check_all("train", train.fit, held)
+    assert settings.check_all("train", train.fit, {**held, name: 1})[name] == 1
 
 
 def test_saving_holds_nobody_up(tmp_path, monkeypatch):
@@ -301,7 +306,7 @@ def test_saving_holds_nobody_up(tmp_path, monkeypatch):
         held.save(1, run_at(1), {})
         assert held.latest() is None
         go.set()
-        held.finish()
+        held.wait()
         assert held.latest() == 1
 
 

@@ -79,3 +79,9 @@ def test_a_stream_that_is_closed_is_none_to_write_to(monkeypatch):
     sys.stdout.flush()
     sys.stderr.close()
     assert sys.stdout.buffer.getvalue() == b"gr\\xf6\\xdfe \\u732b\n"
+
+
+def test_a_config_that_returns_nothing_is_named_for_that():
+    """A flag looks for its setting in it before anything else does."""
+    error = TypeError("Attribute <class 'NoneType'>.data does not exist and the type")
+    assert "get_config() returned None; return exp" in cli.sentence(error)

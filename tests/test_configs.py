@@ -2,85 +2,66 @@
 
 import importlib
 import pathlib
+import re
+import shlex
 
 import jax
 import numpy as np
 import pytest
 
-from detjax import config as schema
-from detjax import models, optim, sharding, train
+from detjax import experiment, models, optim, sharding, tasks, train
 from detjax.data import proposals
-from detjax.types import Batch, Objects, Proposals
+from detjax.data.builder import Info
+from detjax.data.example import Prepare
+from scripts import make_dataset
 
-NAMES = sorted(
-    p.stem for p in (pathlib.Path(__file__).parents[1] / "configs").glob("[!_]*.py")
-)
+ROOT = pathlib.Path(__file__).parents[1]
+NAMES = sorted(p.stem for p in (ROOT / "configs").glob("[!_]*.py"))
+CLASSES = {"nuclei": 1, "bccd": 3, "shapes": 4, "one_skier": 1}
 
 
 def get(name):
     module = importlib.import_module(f"configs.{name}")
-    settings = schema.resolve(module.get_config())
-    # As many as the data set of the config has.
-    classes = {"nuclei": 1, "bccd": 3, "shapes": 4, "one_skier": 1}
+    settings = experiment.resolve(module.get_config())
     known = settings["data"]["name"].removesuffix("_proposals")
-    settings["model"].setdefault("num_classes", classes.get(known, 80))
+    # As many as the data set of the config has.
+    settings["model"].setdefault("num_classes", CLASSES.get(known, 80))
     return settings
 
 
-def batch_of(data):
-    """The shapes of a batch of the `data` section."""
-
-    def shape(*dims, dtype=np.float32):
-        return jax.ShapeDtypeStruct(dims, dtype)
-
-    sizes = data.get("buckets") or [data["size"]]
-    b, n, (h, w) = data["batch_size"], data.get("max_objects", 100), max(sizes)
-    stride, r = data.get("mask_stride", 4), data.get("mask_size")
-    masks = stride and shape(b, n, -(-h // stride), -(-w // stride), dtype=np.uint8)
-    box_masks = r and shape(b, n, r, r, dtype=np.uint8)
-    return Batch(
-        images=shape(b, h, w, 3, dtype=np.uint8),
-        objects=Objects(
-            boxes=shape(b, n, 4),
-            labels=shape(b, n, dtype=np.int32),
-            valid=shape(b, n, dtype=bool),
-            crowd=shape(b, n, dtype=bool),
-            masks=masks,
-            box_masks=box_masks,
-            keypoints=keypoints_of(data, shape),
-        ),
-        index=shape(b, dtype=np.int32),
-        affine=shape(b, 2, 3),
-        sizes=shape(b, 2, dtype=np.int32),
-        valid=shape(b, dtype=bool),
-        cut=shape(b, dtype=np.int32),
-        small=shape(b, dtype=np.int32),
-        proposals=proposals_of(data, shape),
+def batch_of(task, data, count):
+    """The shapes of a batch of the `data` section, of `count` classes."""
+    method = (data.get("prepare") or {}).get("proposals")
+    info = Info(
+        name="a",
+        classes=tuple(map(str, range(count))),
+        splits={},
+        has_masks=True,
+        keypoints=tuple(map(str, range(17))),  # of people, as COCO has them
+        category_ids=tuple(range(count)),
+        max_objects=100,
+        made_from={},
+        directory=pathlib.Path(),
+        max_proposals=proposals.complete(method)["limit"] if method else 0,
     )
-
-
-def keypoints_of(data, shape):
-    """The shape of keypoints, where they are asked for: people's, of COCO."""
-    asked = data.get("keypoints")
-    return shape(data["batch_size"], data["max_objects"], 17, 3) if asked else None
-
-
-def proposals_of(data, shape):
-    """The shapes of proposals, of a data set that is made with some."""
-    asked = (data.get("prepare") or {}).get("proposals")
-    if not asked:
-        return None
-    b, p = data["batch_size"], proposals.complete(asked)["limit"]
-    return Proposals(shape(b, p, 4), shape(b, p, dtype=bool))
+    known = experiment.settings.keywords(task.targets)
+    targets = task.targets(info, **{k: v for k, v in data.items() if k in known})
+    steps = Prepare(None, targets, max_proposals=info.max_proposals)
+    size = max(data.get("buckets") or [data["size"]])
+    batch = steps.empty(data["batch_size"], size)
+    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), batch)
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_config_fits_its_model_at_full_size(name):
     config = get(name)
-    model = models.make(**config["model"])
+    model, count = models.make(**config["model"]), config["model"]["num_classes"]
+    task = tasks.TASKS[model.spec.task]
     optimizer, rate = optim.make(**config["optimizer"], steps=config["train"]["steps"])
-    batch = batch_of(config["data"])
-    run = jax.eval_shape(lambda: train.create(model, optimizer, batch.images, 0))
+    batch = batch_of(task, config["data"], count)
+    run = jax.eval_shape(
+        lambda: train.create(model.init, optimizer, batch.inputs.images, 0)
+    )
     after, metrics = jax.eval_shape(
         train.make_step(model, optimizer, sharding.make()), run, batch, 1
     )
@@ -88,20 +69,56 @@ def test_config_fits_its_model_at_full_size(name):
         lambda x: (x.shape, x.dtype), run
     )
     assert metrics["loss"].shape == ()
-    given = {} if batch.proposals is None else {"proposals": batch.proposals}
-    found = jax.eval_shape(model.predict, run.params, run.state, batch.images, **given)
-    assert found.boxes.shape[0] == config["data"]["batch_size"]
-    drawn = found.masks if found.box_masks is None else found.box_masks
-    asked = config["data"].get("mask_stride", 4) or config["data"].get("mask_size")
-    assert (drawn is None) == (not asked)
-    assert (found.keypoints is None) == (batch.objects.keypoints is None)
+    found = jax.eval_shape(model.predict, run.params, run.state, batch.inputs)
+    answers = jax.eval_shape(task.shrink, found)
+    lengths = {len(leaf.shape) and leaf.shape[0] for leaf in jax.tree.leaves(answers)}
+    assert lengths == {config["data"]["batch_size"]}
+    if model.spec.task == "detection":
+        learnt = batch.target
+        masks = [found.masks, found.box_masks], [learnt.masks, learnt.box_masks]
+        predicted, given = (any(x is not None for x in pair) for pair in masks)
+        assert predicted == given
+        assert (found.keypoints is None) == (learnt.keypoints is None)
     assert np.isfinite(rate(0))
 
 
+def commands(text):
+    """The commands in a docstring: indented lines, joined where they end in \\."""
+    lines = re.sub(r"\\\n\s*", " ", text).splitlines()
+    return [shlex.split(line)[1:] for line in lines if line.startswith("    python ")]
+
+
+def neighbour(text):
+    """The config whose docstring holds the commands of another's."""
+    named = re.search(r"(?:see|as in|of) ([a-z0-9_]+?)(?:\.py)?[ ,.;]", text)
+    return named and named[1]
+
+
 @pytest.mark.parametrize("name", NAMES)
-def test_config_says_how_to_run_it(name):
-    module = importlib.import_module(f"configs.{name}")
-    assert "scripts/train.py" in module.__doc__ or "see " in module.__doc__
+def test_the_commands_of_a_config_are_commands(name):
+    """Its docstring, or that of the config that it names, says how to train it."""
+    text = importlib.import_module(f"configs.{name}").__doc__
+    found = commands(text)
+    if not found:
+        other = neighbour(text)
+        assert other in NAMES, f"{name} has no command and names {other!r}"
+        found = commands(importlib.import_module(f"configs.{other}").__doc__)
+    trained = False
+    for script, *flags in found:
+        assert (ROOT / script).is_file(), script
+        if script == "scripts/make_dataset.py":
+            make_dataset.arguments(flags)
+        if script == "scripts/train.py":
+            given = dict(flag.removeprefix("--").split("=", 1) for flag in flags)
+            assert (ROOT / given.pop("config")).is_file()
+            assert given.pop("workdir")
+            for setting in given:
+                shape = experiment.shape()
+                for part in setting.removeprefix("config.").split("."):
+                    assert part in shape.settings, setting
+                    shape = shape.settings[part]
+            trained = True
+    assert trained
 
 
 def test_paper_recipe_moves_no_batch_norm():

@@ -5,7 +5,7 @@ import json
 import jax
 import numpy as np
 import pytest
-from families import TINY, batch
+from families import TINY, batch, with_inputs
 
 from detjax import log, models, optim, train
 
@@ -39,10 +39,10 @@ class Stream:
     def __next__(self):
         self.number += 1
         data = batch(count=8, seed=self.number)
-        images = data.images.astype(np.float32) / 128 - 1
+        images = data.inputs.images.astype(np.float32) / 128 - 1
         if self.number == self.poisoned:
             images[0] = np.nan
-        return data.replace(images=images)
+        return with_inputs(data, images=images)
 
     def get_state(self):
         return {"number": self.number}

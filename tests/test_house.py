@@ -1,14 +1,73 @@
-"""Who may know whom: no import runs upward, families do not know each other."""
+"""Who may know whom: every room's list, and names that nobody outside may know."""
 
 import ast
 import pathlib
+import subprocess
+import sys
 
 import pytest
 
 PACKAGE = pathlib.Path(__file__).parents[1] / "detjax"
-LAYERS = ["errors", "types", "ops", "losses", "nn", "backbones", "models"]
+# What each room, or file beside the rooms, may import of the others. Models know no
+# task, tasks no model; parity is used by nobody.
+KNOWS = {
+    "backbones": "errors nn settings",
+    "checkpoint": "cluster errors files integrity",
+    "cli": "cluster compilation errors files",
+    "cluster": "errors",
+    "data": "errors files ops settings types",
+    "draw": "data errors files types",
+    "evaluate": "cluster files predict preemption sharding types",
+    "experiment": "data errors models optim sections settings sharding tasks train",
+    "files": "errors",
+    "import_weights": "data errors files models weights",
+    "integrity": "errors files",
+    "log": "cluster compilation errors files",
+    "losses": "types",
+    "models": "backbones errors losses nn ops settings types",
+    "nn": "errors ops types",
+    "ops": "types",
+    "optim": "errors settings",
+    "parity": "backbones data errors files models nn ops types weights",
+    "predict": "checkpoint compilation data errors files models tasks types",
+    "predict_files": "draw errors files predict",
+    "preemption": "cluster",
+    "replay": "checkpoint cluster errors files types",
+    "run": "checkpoint cli cluster data draw errors evaluate experiment files models "
+    "optim predict replay sharding tasks train types",
+    "sections": "models",
+    "settings": "errors",
+    "sharding": "errors settings types",
+    "tasks": "data draw errors eval settings types",
+    "train": "checkpoint errors files log preemption replay settings sharding types "
+    "weights",
+    "weights": "backbones checkpoint errors files models",
+    # Nothing but the standard library and what is installed.
+    "compilation": "",
+    "errors": "",
+    "eval": "",
+    "types": "",
+}
 FILES = sorted(PACKAGE.rglob("*.py"))
 HEAVY = {"tensorflow", "torch", "torchvision"}
+# What a kind of file may need from elsewhere; the others may need what they like.
+PURE = {
+    "ops": {"jax", "numpy", "jaxtyping"},
+    "nn": {"jax", "numpy", "jaxtyping", "flax"},
+}
+# What takes long to load, and only some commands use.
+SLOW = [
+    "cv2",
+    "grain",
+    "matplotlib",
+    "orbax",
+    "pycocotools",
+    "scipy",
+    "sklearn",
+    "supervision",
+    "tensorboardX",
+    "tensorflow_datasets",
+]
 
 
 def imports(path):
@@ -29,22 +88,77 @@ def room(parts):
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
-def test_imports_run_downward(path):
+def test_a_room_imports_what_it_may_know(path):
     here = room(path.relative_to(PACKAGE.parent).parts)
+    known = {here, *KNOWS.get(here, "").split()}
     for name, top in imports(path):
         there = room(name.split("."))
-        if name.startswith("detjax.") and here in LAYERS:
-            assert there in LAYERS[: LAYERS.index(here) + 1], name
-        if name.startswith("detjax.") and here in ("data", "eval"):
-            assert there in (here, "errors", "files", "types", "ops"), name
+        if name.startswith("detjax.") and there in KNOWS:
+            assert there in known, name
         if name.split(".")[0] in HEAVY:
             # torch only where a user hands in a torch file, and only then.
             assert here == "weights", name
             assert not top, name
+        if here in PURE:
+            installed = PURE[here] | {"detjax"} | sys.stdlib_module_names
+            assert name.split(".")[0] in installed, name
+
+
+def test_the_list_has_every_room_and_no_circle():
+    rooms = {room(path.relative_to(PACKAGE.parent).parts) for path in FILES} - {
+        "",
+        "__init__",
+    }
+    assert rooms == KNOWS.keys()
+    left = {here: set(known.split()) for here, known in KNOWS.items()}
+    while left:
+        lowest = {here for here, known in left.items() if not known & left.keys()}
+        assert lowest, f"these know each other in a circle: {sorted(left)}"
+        left = {here: known for here, known in left.items() if here not in lowest}
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_models_and_tasks_are_known_by_no_name(path):
+    """Outside their rooms they are found in a dict, but for parity's sources."""
+    here = room(path.relative_to(PACKAGE.parent).parts)
+    if here in ("models", "tasks", "parity"):
+        return
+    for name, _ in imports(path):
+        parts = name.split(".")
+        if parts[:2] in (["detjax", "models"], ["detjax", "tasks"]) and len(parts) > 2:
+            inner = PACKAGE / parts[1] / parts[2]
+            named = inner.is_dir() or inner.with_suffix(".py").exists()
+            # What every family shares is no family.
+            assert not named or parts[2] == "earlier", name
 
 
 def test_families_do_not_know_each_other():
-    for folder in ("models", "backbones"):
-        for path in (PACKAGE / folder).glob("[!_]*.py"):
+    for folder in ("models", "backbones", "tasks"):
+        for path in (PACKAGE / folder).rglob("*.py"):
+            family = path.relative_to(PACKAGE / folder).parts[0].removesuffix(".py")
+            if family == "__init__":
+                continue
             for name, _ in imports(path):
-                assert not name.startswith(f"detjax.{folder}."), (path, name)
+                there = name.split(".")
+                if there[:2] == ["detjax", folder] and len(there) > 2:
+                    assert there[2] == family, (path, name)
+
+
+@pytest.mark.parametrize(
+    ("module", "unused"),
+    [
+        ("detjax.models", SLOW),
+        ("detjax.train", ["matplotlib", "orbax", "sklearn", "supervision", "scipy"]),
+        ("detjax.run", ["matplotlib", "sklearn", "supervision", "tensorboardX"]),
+    ],
+)
+def test_what_is_slow_to_load_waits_for_its_use(module, unused):
+    code = f"import sys, {module}; print(*sys.modules)"
+    found = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=PACKAGE.parent,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert {*found.stdout.split()} & {*unused} == set()

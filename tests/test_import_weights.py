@@ -19,7 +19,7 @@ from detjax.weights import convert, published, read
 
 def test_scripts_function_writes_a_folder_for_named_classes(tmp_path):
     net = models.make("yolact_resnet50", num_classes=2)
-    shapes = jax.eval_shape(net.init, jax.random.key(0), batch().images)
+    shapes = jax.eval_shape(net.init, jax.random.key(0), batch().inputs.images)
     params, state = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), shapes)
     held = convert.export(params, state, source="yolact", classes=2)
     save_file(held, tmp_path / "w.safetensors")
@@ -38,7 +38,7 @@ def test_scripts_function_writes_a_folder_for_named_classes(tmp_path):
 
 def test_torchvisions_classes_have_cocos_numbers(tmp_path):
     net = models.make("keypoint_rcnn_r50_fpn")
-    shapes = jax.eval_shape(net.init, jax.random.key(0), batch().images)
+    shapes = jax.eval_shape(net.init, jax.random.key(0), batch().inputs.images)
     zeros = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), shapes)
     save_file(
         convert.export(*zeros, source="torchvision", classes=1),

@@ -6,9 +6,9 @@ import numpy as np
 from data.tiny_sets import coco_content, write_coco
 from test_scripts import start
 
-from detjax import draw
 from detjax.data.records import Annotation, Record
-from detjax.predict import Found
+from detjax.tasks.detection import drawing
+from detjax.tasks.detection.restore import Found
 
 CONFIG = """
 from configs import keypoint_rcnn_overfit
@@ -16,9 +16,10 @@ from configs import keypoint_rcnn_overfit
 def get_config():
     config = keypoint_rcnn_overfit.get_config()
     config.model.update(
-        num_classes=2, backbone="resnet10", backbone_width=16, features=8, hidden=16,
-        sizes=((12,), (24,), (48,)), keypoints=2, keypoint_features=8,
-        keypoint_depth=1, mask_bins=6, score_threshold=0.0, max_detections=5,
+        num_classes=2, backbone={"name": "resnet10", "width": 16, "levels": (3, 4)},
+        fpn={"features": 8}, rpn={"sizes": ((12,), (24,), (48,))}, box={"hidden": 16},
+        keypoint={"count": 2, "features": 8, "depth": 1, "bins": 6},
+        detect={"score_threshold": 0.0, "max_detections": 5},
     )
     config.data.update(
         name="tiny", data_dir="FOLDER/data", size=(48, 64), batch_size=2,
@@ -66,7 +67,7 @@ def test_keypoints_that_are_seen_are_drawn():
     points = np.float32([[[100, 200, 3.0], [300, 150, -1.0]]])
     plain = Found(boxes, np.array([0.9]), label, None)
     found = plain._replace(keypoints=points)
-    without, drawn = (draw.detections(image, one, ["a"]) for one in (plain, found))
+    without, drawn = (drawing.draw(image, one, ["a"]) for one in (plain, found))
     changed = (without != drawn).any(axis=-1)
     y, x = np.nonzero(changed)
     assert (y.min(), y.max(), x.min(), x.max()) == (197, 203, 97, 103)
@@ -74,7 +75,7 @@ def test_keypoints_that_are_seen_are_drawn():
 
 def test_the_truth_has_keypoints_where_a_record_has():
     thing = Annotation(1, (0, 0, 9, 9), 0, 81.0)
-    record = Record(1, "a.png", 20, 20, annotations=[thing])
-    assert draw.truth(record).keypoints is None
+    record = Record(1, "a.png", 20, 20, truth=[thing])
+    assert drawing.truth(record).keypoints is None
     thing.keypoints = np.float32([[1, 2, 2]])
-    np.testing.assert_array_equal(draw.truth(record).keypoints, [[[1, 2, 2]]])
+    np.testing.assert_array_equal(drawing.truth(record).keypoints, [[[1, 2, 2]]])

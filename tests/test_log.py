@@ -44,7 +44,7 @@ def test_a_log_goes_on_in_a_file_of_its_own(tmp_path):
     for step in (1, 2):
         with log.Log(tmp_path, float, step - 1, 9, {}, progress=False) as lines:
             lines.put({"step": step, "loss": 0.5})
-    assert [row["step"] for row in log.take_back(tmp_path / "metrics.jsonl", 9)] == [
+    assert [row["step"] for row in log.truncate(tmp_path / "metrics.jsonl", 9)] == [
         1,
         2,
     ]

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from detjax import optim
+from detjax.errors import UserError
 
 PARAMS = {"bn1": {"scale": jnp.ones(2)}, "conv": {"kernel": jnp.ones(2)}}
 
@@ -49,6 +50,48 @@ def test_frozen_parameters_do_not_move_and_do_not_count_for_clipping():
     assert moved["kernel"] == pytest.approx(-0.1 * (0.1 / np.sqrt(2) + 0.2), rel=1e-5)
 
 
+def test_rates_multiply_what_they_name():
+    plain = updates(weight_decay=0.2)
+    slowed = updates(
+        weight_decay=0.2, rates={"norm": 0.25, "kernel$": 2}, groups={"norm": r"^bn1\."}
+    )
+    assert slowed["scale"] == 0.25 * plain["scale"]
+    assert slowed["kernel"] == 2 * plain["kernel"]
+    both = updates(weight_decay=0.2, rates={"bn1": 0.5, "scale": 0.5})
+    assert both["scale"] == 0.25 * plain["scale"]
+    assert updates(rates={"bn1": 0.0})["scale"] == 0
+
+
+def test_freezing_and_decay_take_names_of_groups():
+    groups = {"norm": r"^bn1\.", "layers": r"^conv\."}
+    assert updates(freeze=("norm",), groups=groups)["scale"] == 0
+    assert updates(freeze="norm", groups=groups)["kernel"] != 0
+    assert updates(freeze=("norm", "^conv"), groups=groups) == {"scale": 0, "kernel": 0}
+    spared = updates(weight_decay=0.2, no_decay=("norm",), groups=groups)
+    assert spared == updates(weight_decay=0.2, no_decay=r"\.scale$")
+
+
+@pytest.mark.parametrize(
+    "settings, words",
+    [
+        (
+            {"freeze": "backbon3"},
+            "optimizer.freeze='backbon3' names 'backbon3', which matches no parameter; "
+            "groups are norm, parameters are called 'bn1.scale' and so on",
+        ),
+        ({"freeze": ("norm", "^b2")}, "optimizer.freeze=('norm', '^b2') names '^b2'"),
+        ({"no_decay": r"\.bias$"}, "optimizer.no_decay="),
+        ({"rates": {"norm": 1, "backbone": 0.1}}, "names 'backbone'"),
+    ],
+)
+def test_names_of_nothing_are_a_sentence(settings, words):
+    groups = {"norm": r"^bn1\."}
+    with pytest.raises(UserError) as caught:
+        optim.check_names(PARAMS, groups, **settings)
+    assert words in str(caught.value)
+    optim.check_names(PARAMS, groups, freeze=".*", rates={"norm": 2}, momentum=0.9)
+
+
 def test_schedules():
     rate = optim.learning_rate(
         peak=1.0, steps=100, decay="steps", boundaries=(50, 80), warmup_steps=10
@@ -61,7 +104,9 @@ def test_schedules():
 
 
 def test_unknown_names_are_errors():
-    with pytest.raises(ValueError, match="'linear'"):
+    with pytest.raises(UserError, match="'linear'"):
         optim.learning_rate(peak=1, steps=1, decay="linear")
+    with pytest.raises(UserError, match=r"schedule\.boundaries"):
+        optim.learning_rate(peak=1, steps=1, decay="steps")
     with pytest.raises(ValueError, match="'lamb'"):
         updates(name="lamb")

@@ -9,8 +9,9 @@ import pytest
 
 from detjax import draw, predict, predict_files
 from detjax.errors import UserError
-from detjax.ops import masks
-from detjax.predict import Found
+from detjax.tasks import detection
+from detjax.tasks.detection.restore import Found
+from tests import reference
 
 
 class Run:
@@ -18,6 +19,7 @@ class Run:
 
     classes = ("thing",)
     category_ids = (7,)
+    task = detection.TASK
 
     def predictor(self):
         return self
@@ -28,7 +30,7 @@ class Run:
             raise MemoryError
         if size == (14, 14):
             cv2.resize(image[:0], (4, 4))
-        full = masks.encode_rle(np.ones(size))
+        full = reference.rle(np.ones(size))
         box = np.float32([[0, 0, *size[::-1]]])
         one = np.array([0.9]), np.array([0]), [full]
         return Found(box, *one, size=size)

@@ -29,11 +29,10 @@ def start(workdir, data, *options, devices, distributed=None):
 
 def call(script, *options, devices):
     """A process of scripts/`script`.py with as many virtual devices."""
-    flag = f"--xla_force_host_platform_device_count={devices}"
     return subprocess.Popen(
         [sys.executable, f"scripts/{script}.py", *options],
         cwd=ROOT,
-        env={**environment(), "XLA_FLAGS": flag},
+        env=environment(devices),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -139,7 +138,7 @@ def main(arguments):
         cluster.gather([0])
         time.sleep(0.01 if first or what == "killed" else 1e6)
 
-cli.run(main)
+cli.launch(main)
 """
 
 

@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 from test_scripts import start
 
-from detjax import checkpoint, experiment, predict, predict_files
+from detjax import checkpoint, predict, predict_files
+from detjax import run as runs
 from detjax.data import builder
+from detjax.tasks import detection
 
 pytestmark = pytest.mark.skipif(
     not hasattr(cv2, "ximgproc"), reason="this OpenCV has no contrib modules"
@@ -22,7 +24,8 @@ from configs import rcnn_bccd
 def get_config():
     config = rcnn_bccd.get_config()
     config.model.update(
-        num_classes=4, backbone="resnet10", backbone_width=8, crop=32, padding=3,
+        num_classes=4, backbone={"name": "resnet10", "width": 8},
+        warp={"size": 32, "padding": 3},
     )
     config.data.update(
         name="shapes", data_dir="DATA", size=(64, 64), max_objects=6, batch_size=2,
@@ -62,24 +65,24 @@ def kernel(workdir, **options):
 def test_the_finished_weights_are_what_is_used(run):
     workdir = run[0] / "run"
     step, descended = kernel(workdir)
-    again, solved = kernel(workdir, folder="finished")
+    again, solved = kernel(workdir, folder="solved")
     assert (step, again) == (2, 2)
     assert not descended.any()
     assert solved.any(axis=0).all()
     loaded = predict.load(workdir)
     np.testing.assert_array_equal(loaded.params["svm"]["kernel"], solved)
     before = said(workdir)
-    assert experiment.evaluate(workdir) == pytest.approx(before, abs=1e-6)
+    assert runs.evaluate(workdir) == pytest.approx(before, abs=1e-6)
 
 
 @pytest.mark.slow
 def test_the_same_command_again_changes_nothing(run):
     workdir = run[0] / "run"
-    before, written = said(workdir), (workdir / "finished" / "2").stat().st_mtime_ns
+    before, written = said(workdir), (workdir / "solved" / "2").stat().st_mtime_ns
     done = start(*run[1])
     assert done.returncode == 0, done.stderr
     assert said(workdir) == pytest.approx(before, abs=1e-6)
-    assert (workdir / "finished" / "2").stat().st_mtime_ns == written
+    assert (workdir / "solved" / "2").stat().st_mtime_ns == written
 
 
 @pytest.mark.slow
@@ -91,14 +94,14 @@ def test_more_steps_begin_where_the_descent_was_and_are_finished_anew(run, tmp_p
     step, descended = kernel(workdir)
     assert step == 3
     assert not descended.any()
-    assert kernel(workdir, folder="finished")[0] == 3
+    assert kernel(workdir, folder="solved")[0] == 3
     # A run that went on and was not finished yet is used as it is.
-    shutil.rmtree(workdir / "finished" / "3")
+    shutil.rmtree(workdir / "solved" / "3")
     assert not predict.load(workdir).params["svm"]["kernel"].any()
 
 
 def test_new_pictures_get_the_proposals_that_training_had(run, tmp_path):
-    record = builder.source("shapes", run[0] / "data", "val")[0]
+    record = builder.source("shapes", run[0] / "data", "val", detection.TASK)[0]
     loaded = predict.load(run[0] / "run")
     image = cv2.imdecode(np.frombuffer(record.image, np.uint8), cv2.IMREAD_COLOR_RGB)
     np.testing.assert_array_equal(loaded.propose(image), record.proposals)
@@ -114,7 +117,7 @@ def test_new_pictures_get_the_proposals_that_training_had(run, tmp_path):
 
 def test_without_a_method_it_takes_given_ones_or_says_what_is_missing(run):
     loaded = predict.load(run[0] / "run")
-    loaded.config.data.prepare = None
+    loaded.config["data"]["prepare"] = None
     image = np.full((50, 70, 3), 90, np.uint8)
     with pytest.raises(ValueError, match="'rcnn' needs proposals and its config does"):
         loaded(image)

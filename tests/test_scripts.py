@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import re
 import subprocess
 import sys
 
@@ -12,9 +13,11 @@ import pytest
 ROOT = pathlib.Path(__file__).parents[1]
 
 
-def environment():
-    """This process's, without the eight devices of the tests."""
-    return {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"}
+def environment(devices=1):
+    """This process's, with as many virtual devices."""
+    count = f"device_count={devices}"
+    flags = re.sub(r"device_count=\d+", count, os.environ["XLA_FLAGS"])
+    return {**os.environ, "XLA_FLAGS": flags}
 
 
 def start(script, *arguments):
@@ -36,9 +39,9 @@ def tiny(workdir, data_dir, *overrides):
         f"--config.data.data_dir={data_dir}",
         "--config.data.prepare.num_train=24",
         "--config.data.prepare.num_val=10",
-        "--config.model.backbone=resnet10",
-        "--config.model.backbone_width=8",
-        "--config.model.features=8",
+        "--config.model.backbone.name=resnet10",
+        "--config.model.backbone.width=8",
+        "--config.model.fpn.features=8",
         "--config.train.steps=4",
         "--config.train.log_every=2",
         *overrides,
@@ -98,11 +101,12 @@ def test_results_are_cocos(run):
     from pycocotools.coco import COCO
     from pycocotools.cocoeval import COCOeval
 
-    from detjax import evaluate
     from detjax.data import builder
+    from detjax.tasks import detection
+    from detjax.tasks.detection import meter
 
-    records = builder.source("shapes", run[0] / "data", "val")
-    truths = evaluate.truth_of(records).columns
+    records = builder.source("shapes", run[0] / "data", "val", detection.TASK)
+    truths = meter.truth_of(records).columns
     ids = sorted(r.id for r in records)  # by rank
     truth = COCO()
     truth.dataset = {

@@ -1,12 +1,18 @@
 """Every layout of the mesh computes what one device does."""
 
-import dataclasses
-
 import jax
 import numpy as np
 import optax
 import pytest
-from families import batch, key, loss_and_gradient, model, variables
+from families import (
+    batch,
+    key,
+    loss_and_gradient,
+    model,
+    variables,
+    with_inputs,
+    with_target,
+)
 
 from detjax import sharding
 
@@ -15,12 +21,9 @@ def tall():
     """Eight images, high enough to be split among eight devices at some levels."""
     data = batch(count=8)
     filled = [(0, 0), (0, 192), (0, 0), (0, 0)]
-    masks = np.pad(data.objects.masks, [(0, 0), (0, 0), (0, 96), (0, 0)])
-    return dataclasses.replace(
-        data,
-        images=np.pad(data.images, filled, mode="reflect"),
-        objects=dataclasses.replace(data.objects, masks=masks),
-    )
+    masks = np.pad(data.target.masks, [(0, 0), (0, 0), (0, 96), (0, 0)])
+    images = np.pad(data.inputs.images, filled, mode="reflect")
+    return with_target(with_inputs(data, images=images), masks=masks)
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +75,7 @@ def test_fsdp_keeps_a_part_of_every_large_array_on_each_device():
         else:
             assert here == x.size
     assert split < 0.2 * whole
-    jax.tree.map(np.testing.assert_array_equal, layout.whole(kept["params"]), params)
+    jax.tree.map(np.testing.assert_array_equal, layout.on_host(kept["params"]), params)
 
 
 def test_what_does_not_divide_is_said_so():

@@ -8,6 +8,7 @@ import shutil
 import signal
 import threading
 import time
+from typing import NamedTuple
 
 import cv2
 import hypothesis
@@ -18,7 +19,6 @@ import optax
 import pytest
 from families import TINY
 from families import batch as tiny_batch
-from ml_collections import ConfigDict
 
 from detjax import (
     checkpoint,
@@ -34,12 +34,23 @@ from detjax import (
 from detjax import evaluate as evaluate_module
 from detjax.data import augment, loader, plan, shapes
 from detjax.errors import UserError
-from detjax.types import Detections, Model
+from detjax.tasks import detection
+from detjax.tasks.detection.meter import truth_of
+from detjax.tasks.detection.targets import Targets
+from detjax.types import Detections, Model, Objects, Spec
 
+TASK = detection.TASK
 IDS = (1, 3, 4, 9)
 POISON = 7  # of a batch that is to have no finite loss
 CONFIG = {**TINY["yolact"], "num_classes": 4}
-PLAIN = loader.Prepare((64, 64), 8, mask_stride=4)
+PLAIN = loader.Prepare((64, 64), Targets(8, mask_stride=4))
+
+
+class Info(NamedTuple):
+    """What a meter reads of a data set's information."""
+
+    classes: tuple[str, ...] = shapes.CLASSES
+    category_ids: tuple[int, ...] = IDS
 
 
 @pytest.fixture(scope="module")
@@ -57,14 +68,14 @@ def parts():
 
 
 def stream(records, batch_size=8, max_objects=8):
-    steps = loader.Prepare(
-        (64, 64), max_objects, mask_stride=4, augment={"mirror": True}
-    )
+    targets = Targets(max_objects, mask_stride=4)
+    steps = loader.Prepare((64, 64), targets, augment={"mirror": True})
     return loader.train_loader(records, steps, batch_size=batch_size)
 
 
 def fit(parts, records, workdir, steps=6, **kwargs):
     options = {"log_every": 2, "checkpoint_every": 3, "progress": False, **kwargs}
+    options.setdefault("warnings", TASK.warnings)
     return train.fit(*parts, stream(records), workdir=workdir, steps=steps, **options)
 
 
@@ -140,7 +151,7 @@ def test_a_finished_run_trains_no_further(parts, records, straight):
 def test_another_architecture_is_refused_with_the_difference(
     records, tmp_path, straight
 ):
-    wider = models.make(**{**CONFIG, "features": 16})
+    wider = models.make(**{**CONFIG, "fpn": {**CONFIG["fpn"], "features": 16}})
     optimizer, rate = optim.make(steps=6, schedule={"peak": 1e-3})
     with pytest.raises(ValueError, match=r"another architecture(.|\n)*fpn.*\(.*8\)"):
         fit((wider, optimizer, rate), records, straight[0])
@@ -188,14 +199,9 @@ def test_sigterm_leaves_an_evaluation_off(parts, records, tmp_path, straight):
     def evaluate(run, stop):
         os.kill(os.getpid(), signal.SIGTERM)
         weights = run.params, run.state
-        evaluate_module.detect_all(
-            model,
-            *weights,
-            batches,
-            image_ids=range(12),
-            category_ids=IDS,
-            stop=stop,
-            progress=False,
+        meter = TASK.meter(records, Info(), range(12))
+        evaluate_module.predict_all(
+            model, TASK, *weights, batches, meter, stop=stop, progress=False
         )
 
     with pytest.raises(preemption.Preempted):
@@ -235,7 +241,7 @@ def test_another_layout_goes_on_from_a_checkpoint(parts, records, tmp_path, stra
     run = fit(parts, records, tmp_path, layout=layout)
     kernel = run.params["prediction_layers.0.upfeature.0"]["kernel"]
     assert kernel.addressable_shards[0].data.size == kernel.size / 2
-    ours, theirs = layout.whole(run.params), jax.device_get(straight[1].params)
+    ours, theirs = layout.on_host(run.params), jax.device_get(straight[1].params)
     # Adam makes much of a gradient that is nothing but rounding.
     apart = optax.tree.norm(jax.tree.map(np.subtract, ours, theirs))
     assert apart < 1e-3 * optax.tree.norm(theirs)
@@ -277,12 +283,14 @@ def test_nothing_compiles_after_the_first_steps(parts, records, tmp_path):
 
 def test_every_bucket_is_compiled_once(parts, records, tmp_path):
     wide = [dataclasses.replace(r, id=r.id + 100) for r in records[:6]]
-    sizes = plan.sizes(buckets=((64, 64), (64, 96), (96, 64)), short_side=(48, 64))
+    sizes = plan.input_sizes(
+        buckets=((64, 64), (64, 96), (96, 64)), short_side=(48, 64)
+    )
     shapes_ = np.array([[64, 64]] * 6 + [[64, 90], [90, 64]] * 3)
     for record, (h, w) in zip(wide, shapes_[6:], strict=True):
         pixels = cv2.resize(loader.decode(record.image), (int(w), int(h)))
         record.image = cv2.imencode(".png", pixels)[1].tobytes()
-        record.height, record.width, record.annotations = int(h), int(w), []
+        record.height, record.width, record.truth = int(h), int(w), []
     mixed = loader.train_loader(
         [*records[:6], *wide], PLAIN, batch_size=8, sizes=sizes, images=shapes_
     )
@@ -304,21 +312,20 @@ def test_predictions_come_back_through_any_bucket(size, short_side, part):
     buckets = ((64, 64), (64, 96), (96, 64), (32, 128))
     declared = {"buckets": buckets, "short_side": short_side, "letterbox": False}
     h, w = size
-    fit = plan.fit_for(h, w, buckets=buckets, short_side=short_side)
+    fit = plan.resize_for(h, w, buckets=buckets, short_side=short_side)
     whole = augment.Frame(np.eye(3), size)
-    matrix = augment.fit(whole, fit.size, True, fit.scale).matrix
+    matrix = augment.resize(whole, fit.size, True, fit.scale).matrix
     x, y = sorted(part[:2]), sorted(part[2:])
     box = np.array([[x[0] * w, y[0] * h, x[1] * w, y[1] * h]])
     inside = augment.move_boxes(box, matrix).astype(np.float32)
 
-    def predict_(params, state, images, windows):
-        assert images.shape[1:3] == fit.size
+    def predict_(params, state, inputs):
+        assert inputs.images.shape[1:3] == fit.size
         one = np.ones((1, 1), np.float32)
         return Detections(inside[None], one, one.astype(int) * 0, one > 0)
 
-    config = ConfigDict({"data": declared})
-    model = Model(None, None, predict_, None)
-    run = predict.Run(config, ["thing"], [1], model, {}, {}, 0)
+    model = Model(Spec("detection", 1), None, None, predict_, None)
+    run = predict.TrainedModel({"data": declared}, ["thing"], [1], model, {}, {}, 0)
     found = run(np.zeros((h, w, 3), np.uint8))
     np.testing.assert_allclose(found.boxes, box, atol=1e-3 * max(h, w))
 
@@ -365,7 +372,8 @@ def failed(parts, records, tmp_path_factory):
 
     def poisoned(params, state, batch, key):
         loss, (state, metrics) = model.loss(params, state, batch, key)
-        bad = jax.numpy.any((batch.skipped == POISON) & batch.valid)
+        real = batch.inputs.view.valid
+        bad = jax.numpy.any((batch.skipped == POISON) & real)
         loss = jax.numpy.where(bad, jax.numpy.nan, loss)
         return loss, (state, metrics)
 
@@ -397,7 +405,7 @@ def test_after_a_loss_that_is_not_finite_nothing_is_lost(
 
 
 def test_a_failed_step_can_be_done_again(parts, records, failed, tmp_path):
-    held = replay.read(failed[0] / "failed-5")
+    held = replay.read(failed[0] / "failed-5", Objects)
     before = fit(parts, records, tmp_path, steps=4)
     jax.tree.map(np.testing.assert_array_equal, held.run.params, before.params)
     assert (held.step, int(held.run.step)) == (5, 4)
@@ -409,7 +417,7 @@ def test_a_failed_step_can_be_done_again(parts, records, failed, tmp_path):
     assert not found.params
     assert f"nan              {bad[0]}" in replay.describe(held.step, found)
     with pytest.raises(FileNotFoundError, match="give the failed-<step> folder"):
-        replay.read(tmp_path)
+        replay.read(tmp_path, Objects)
 
 
 def test_a_failed_batch_comes_back_whole(tmp_path):
@@ -417,14 +425,14 @@ def test_a_failed_batch_comes_back_whole(tmp_path):
     run = checkpoint.TrainState(small, {"a": small}, {"b": small}, {"c": small}, small)
     batch = tiny_batch()
     replay.save(tmp_path, 1, run, batch, ["a", "b"])
-    again = replay.read(tmp_path / "failed-1")
+    again = replay.read(tmp_path / "failed-1", Objects)
     jax.tree.map(np.testing.assert_array_equal, again.batch, batch)
     assert again.names == ["a", "b"]
     share = tmp_path / "failed-1" / "batch-0.npz"
     for content in (b"no zip", share.read_bytes()[:200]):
         share.write_bytes(content)
         with pytest.raises(UserError, match=r"batch-0\.npz does not hold"):
-            replay.read(tmp_path / "failed-1")
+            replay.read(tmp_path / "failed-1", Objects)
 
 
 def test_objects_that_do_not_fit_are_told_of(parts, records, tmp_path, capsys):
@@ -435,6 +443,7 @@ def test_objects_that_do_not_fit_are_told_of(parts, records, tmp_path, capsys):
         steps=1,
         log_every=1,
         progress=False,
+        warnings=TASK.warnings,
     )
     assert log_of(tmp_path)[0]["objects cut"] > 0
     assert "did not fit into data.max_objects" in "".join(capsys.readouterr())
@@ -466,8 +475,7 @@ def test_no_checkpoint_is_said_so(tmp_path):
 
 
 def test_evaluation_of_the_truth_is_perfect(records):
-    truth = evaluate_module.truth_of(records)
-    truths = truth.columns
+    truths = truth_of(records).columns
     rows = [
         {
             "image_id": records[int(truths.image_ids[i])].id,
@@ -481,10 +489,8 @@ def test_evaluation_of_the_truth_is_perfect(records):
     places = truths.image_ids.tolist()
 
     def judged(rows):
-        found = evaluate_module.Found((places * 2)[: len(rows)], rows)
-        return evaluate_module.evaluate(
-            found, truth, classes=shapes.CLASSES, category_ids=IDS
-        )
+        meter = TASK.meter(records, Info(), [record.id for record in records])
+        return meter.result(list(zip(places * 2, rows, strict=False)))
 
     metrics = judged(rows)
     assert metrics["bbox/AP"] == pytest.approx(1)
@@ -503,18 +509,15 @@ def test_evaluation_of_the_truth_is_perfect(records):
 def test_detections_come_back_in_original_pixels(parts, records, straight):
     """Every image is shown once, and boxes lie in the picture that they belong to."""
     model, run = parts[0], straight[1]
-    steps = loader.Prepare((64, 64), 8, mask_stride=4, letterbox=True)
+    steps = loader.Prepare((64, 64), Targets(8), letterbox=True)
     tall = shapes.records("val", 9, size=40)
     batches = loader.eval_loader(tall, steps, batch_size=8)
-    rows = evaluate_module.detect_all(
-        model,
-        run.params,
-        run.state,
-        batches,
-        image_ids=[f"picture {i}" for i in range(9)],
-        category_ids=IDS,
-        progress=False,
-    ).rows
+    meter = TASK.meter(tall, Info(), [f"picture {i}" for i in range(9)])
+    weights = run.params, run.state
+    parts = evaluate_module.predict_all(
+        model, TASK, *weights, batches, meter, progress=False
+    )
+    rows = [row for _, row in parts]
     assert {row["image_id"] for row in rows} == {f"picture {i}" for i in range(9)}
     boxes = np.array([row["bbox"] for row in rows])
     assert (boxes >= 0).all()
@@ -568,9 +571,10 @@ def test_arrays_that_are_no_images_are_refused():
 
 
 def test_objects_that_are_too_small_are_told_of(parts, records, tmp_path, capsys):
-    steps = loader.Prepare((64, 64), 8, mask_stride=4, min_size=60)
+    steps = loader.Prepare((64, 64), Targets(8, mask_stride=4, min_size=60))
     batches = loader.train_loader(records, steps, batch_size=8)
     options = {"steps": 1, "log_every": 1, "progress": False}
+    options["warnings"] = TASK.warnings
     train.fit(*parts, batches, workdir=tmp_path, **options)
     row = log_of(tmp_path)[0]
     assert row["objects too small"] > row["objects"]
@@ -622,7 +626,7 @@ def test_a_log_that_no_run_wrote_is_left_alone(parts, records, tmp_path):
     for text in ('{"epoch": 1, "accuracy": 0.5}\n', "my notes\nof two lines\n", "[1]"):
         foreign.write_text(text)
         with pytest.raises(UserError, match=r"metrics\.jsonl, line 1, was not written"):
-            log.take_back(foreign, 0)
+            log.truncate(foreign, 0)
         assert foreign.read_text() == text
     with pytest.raises(UserError, match=r"metrics\.jsonl, line 1, was not written"):
         fit(parts, records, tmp_path)
@@ -632,7 +636,7 @@ def test_a_line_that_was_damaged_is_kept_beside(tmp_path, capsys):
     path = tmp_path / "metrics.jsonl"
     text = '{"step": 2}\n{"st\x00p": 4\n{"step": 6}\n'
     path.write_text(text)
-    assert [row["step"] for row in log.take_back(path, 6)] == [2, 6]
+    assert [row["step"] for row in log.truncate(path, 6)] == [2, 6]
     assert "its line 2 cannot be read" in capsys.readouterr().err
     assert (tmp_path / "metrics-before.jsonl").read_text() == text
 

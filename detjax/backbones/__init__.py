@@ -1,12 +1,13 @@
 """Feature extractors, one family a file, with the parameter names of torchvision."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Annotated, Any
 
 from flax import linen
 
 from detjax.backbones import alexnet, darknet, resnet, vgg
 from detjax.errors import UserError
+from detjax.settings import OneOf
 
 FAMILIES: dict[str, Callable[..., linen.Module]] = {
     **{name: resnet.resnet for name in resnet.SPECS},
@@ -14,6 +15,7 @@ FAMILIES: dict[str, Callable[..., linen.Module]] = {
     "darknet53": darknet.darknet,
     "alexnet": alexnet.alexnet,
 }
+Name = Annotated[str, OneOf(tuple(FAMILIES))]
 
 
 def make(name: str, /, **kwargs: Any) -> linen.Module:

@@ -1,9 +1,9 @@
-"""Batches made ahead of the one that is asked for, by threads or worker processes.
+"""Prefetching of batches, by threads or worker processes.
 
-What is under way is counted in batches and not in threads or workers, so that memory
-does not grow with the number of cores: threads fill the rows of `AHEAD` batches side by
-side, and of worker processes, each of which holds some rows, no more are started than
-twice as many batches need.
+The prefetch depth is counted in batches, not in threads or workers, so that memory does
+not grow with the number of cores: threads fill the rows of `AHEAD` batches in parallel,
+and worker processes, each of which buffers some rows, are limited to what twice as many
+batches need.
 """
 
 import dataclasses
@@ -25,36 +25,35 @@ from absl import flags
 from detjax.errors import UserError
 from detjax.types import Batch
 
-AHEAD = 2  # batches beside the one that is handed out
-# Rows that grain holds of a worker process that it is asked to buffer one of; of n it
-# holds 2 n + 3.
+AHEAD = 2  # batches prefetched beside the current one
+# Rows that grain holds per worker process at buffer size 1; at n it holds 2 n + 3.
 HELD = 5
 
 
 class Batches(Protocol):
-    """Batches by number, whose rows can be filled one by one and in any order."""
+    """Batches by index, whose rows can be filled one by one in any order."""
 
     @property
     def rows(self) -> int:
-        """How many rows of each batch are this process's."""
+        """This process's rows per batch."""
 
     def __len__(self) -> int:
-        """How many batches there are."""
+        """The number of batches."""
 
     def empty(self, number: int, rows: int) -> Batch:
-        """Room for `rows` rows of a batch."""
+        """An empty batch of `rows` rows."""
 
     def fill(self, batch: Batch, at: int, number: int, row: int) -> None:
-        """Puts a `row` of batch `number` into row `at` of `batch`."""
+        """Writes `row` of batch `number` to row `at` of `batch`."""
 
 
 def by_threads(batches: Batches, threads: int | None) -> "Threads":
-    """The batches in order, whose rows `threads` threads fill; one a core if None."""
+    """The batches in order, filled by `threads` threads; one per core if None."""
     return Threads(batches, threads or len(os.sched_getaffinity(0)))
 
 
 class Threads(Iterator[Batch]):
-    """Batches in order; threads fill the rows of the next ones in place."""
+    """Batches in order, prefetched by threads that fill rows in place."""
 
     def __init__(self, batches: Batches, threads: int):
         self._batches, self._next = batches, 0
@@ -83,19 +82,19 @@ class Threads(Iterator[Batch]):
         self._started.append((batch, tasks))
 
     def close(self) -> None:
-        """Drops what is not begun and waits for the rest."""
+        """Cancels what has not started and waits for the rest."""
         self._pool.shutdown(wait=True, cancel_futures=True)
         self._started.clear()
 
 
 class Workers(Iterator[Batch]):
-    """Batches in order; up to `workers` processes make the rows of the next ones.
+    """Batches in order, prefetched by up to `workers` processes.
 
-    Raises UserError where a process is gone, such as one that was killed for memory.
+    Raises UserError if a worker died, for example killed by the OOM killer.
     """
 
     def __init__(self, batches: Batches, workers: int):
-        # grain asks absl's flags, which a notebook has not parsed.
+        # grain reads absl flags, which are not parsed in a notebook.
         if not flags.FLAGS.is_parsed():
             flags.FLAGS.mark_as_parsed()
         most = 2 * AHEAD * batches.rows
@@ -152,9 +151,9 @@ class _Rows:
 
 
 def _follow_the_parent(*_) -> None:
-    """Ends this process with its parent, and not with signals to all of a group.
+    """Ends this process with its parent, but not on signals to the process group.
 
-    Those let the parent finish its step first.
+    The parent finishes its step first on those.
     """
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)

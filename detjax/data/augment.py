@@ -1,25 +1,28 @@
 """Random colours and random geometry, in numpy and OpenCV, for one image.
 
-Geometry is only ever a 3x3 affine matrix from original pixels to a frame; pixels and
-masks are moved once, at the end, whatever was drawn. Coordinates are continuous: the
-first pixel's centre is (0.5, 0.5).
+Geometry is accumulated in one 3x3 affine matrix from original pixels to a frame; pixels
+and masks are warped once, at the end. Coordinates are continuous: the first pixel's
+centre is (0.5, 0.5).
 
 The recipe is SSD's (Liu et al., ECCV 2016, sec. 2.2 and 3.6), which YOLACT trains with.
 """
 
 import functools
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import cv2
 import numpy as np
 
-# What is outside the image: ImageNet's mean, which normalisation turns into zeros.
+from detjax.data.colours import Colours, photometric, recolour
+from detjax.settings import Positive, Range
+
+# The fill colour: ImageNet's mean, which normalisation turns into zeros.
 FILL = (124, 117, 104)
 _OVERLAPS = (-1.0, 0.0, 0.1, 0.3, 0.5, 0.7, 0.9)  # below 0: no crop
 
 
 class Frame(NamedTuple):
-    """A window that images are moved into: its matrix and its (h, w)."""
+    """An output window: its matrix and its (h, w)."""
 
     matrix: np.ndarray  # [3 3] float64, original pixel (x, y, 1) -> frame pixel
     size: tuple[float, float]
@@ -30,12 +33,12 @@ def scaling(x: float, y: float, dx: float = 0.0, dy: float = 0.0) -> np.ndarray:
     return np.array([[x, 0, dx], [0, y, dy], [0, 0, 1]], np.float64)
 
 
-def fit(
+def resize(
     frame: Frame, size: tuple[int, int], letterbox: bool, scale: float | None = None
 ) -> Frame:
     """`frame` brought to `size` (h, w): stretched, or scaled evenly and centred.
 
-    `scale`, where given, is used instead of the one that fills `size`.
+    `scale`, if given, replaces the one that fits `size`.
     """
     sy, sx = size[0] / frame.size[0], size[1] / frame.size[1]
     if scale is not None:
@@ -61,9 +64,9 @@ def move_keypoints(
 ) -> np.ndarray:
     """Keypoints [n k 3] under an affine `matrix` [2 or 3, 3] to a frame of `size`.
 
-    Those outside the frame become zeros, as those are that nobody annotated: visibility
-    0. Where `matrix` mirrors, what is called left_ and right_ changes places: the left
-    hand of a mirrored person is a right hand.
+    Those outside the frame become zeros, like unannotated ones: visibility 0. If
+    `matrix` mirrors, keypoints named left_ and right_ are swapped: the left hand of a
+    mirrored person is a right hand.
     """
     h, w = size
     moved = points[..., :2] @ matrix[:2, :2].T + matrix[:2, 2]
@@ -89,7 +92,7 @@ def opposites(names: tuple[str, ...]) -> list[int]:
 def move_pixels(
     image: np.ndarray, matrix: np.ndarray, size: tuple[int, int], fill=FILL
 ) -> np.ndarray:
-    """`image` [h w] or [h w 3] drawn bilinearly into a frame of `size` (h, w)."""
+    """`image` [h w] or [h w 3] warped bilinearly into a frame of `size` (h, w)."""
     if _fills(image, matrix, size):
         return cv2.resize(image, size[::-1], interpolation=cv2.INTER_LINEAR)
     return cv2.warpAffine(
@@ -101,8 +104,8 @@ def move_pixels(
     )
 
 
-class View(NamedTuple):
-    """What is seen of an image in a frame, in whole pixels of both."""
+class Crop(NamedTuple):
+    """The visible part of an image in a frame, in integer pixels of both."""
 
     matrix: np.ndarray  # [3 3], original pixel (x, y, 1) -> frame pixel
     source: tuple[slice, slice]  # rows and columns of the image
@@ -112,12 +115,12 @@ class View(NamedTuple):
 _NOTHING = (slice(0, 0), slice(0, 0))
 
 
-def snap(frame: Frame, image: tuple[int, int]) -> View:
-    """A view of an image of size (h, w) that differs from `frame` by half a pixel.
+def snap(frame: Frame, image: tuple[int, int]) -> Crop:
+    """A view of an image of size (h, w) that rounds `frame` by up to half a pixel.
 
-    So much do the edges of what is seen move, in the image or in the frame, whose sides
-    are whole: then pixels can be resized, in a third of the time that warping takes.
-    Nothing is seen of an image that has less than a pixel in the frame.
+    The edges of the visible part are rounded to integer pixels in the image and in the
+    frame, so that it can be resized, in a third of the time of a warp. An image with
+    less than a pixel in the frame is not visible.
     """
     turned = frame.matrix[0, 0] == 0
     matrix = np.eye(3)
@@ -130,7 +133,7 @@ def snap(frame: Frame, image: tuple[int, int]) -> View:
         ends = sorted((shift, shift + scale * image[1 - of]))
         there = max(ends[0], 0.0), min(ends[1], span)
         if there[1] - there[0] < 1:
-            return View(frame.matrix, _NOTHING, _NOTHING)
+            return Crop(frame.matrix, _NOTHING, _NOTHING)
         here = sorted((end - shift) / scale for end in there)
         low, high = _whole(here[0], here[1], image[1 - of])
         first, last = _whole(there[0], there[1], span)
@@ -138,24 +141,24 @@ def snap(frame: Frame, image: tuple[int, int]) -> View:
         matrix[axis, of] = scale
         matrix[axis, 2] = first - scale * (low if scale > 0 else high)
         source[1 - of], target[1 - axis] = slice(low, high), slice(first, last)
-    return View(matrix, (source[0], source[1]), (target[0], target[1]))
+    return Crop(matrix, (source[0], source[1]), (target[0], target[1]))
 
 
 def _whole(low: float, high: float, most: int) -> tuple[int, int]:
-    """The whole numbers nearest to an interval's ends, at least one apart."""
+    """The integers nearest to an interval's ends, at least one apart."""
     first = min(max(round(low), 0), most - 1)
     return first, min(max(round(high), first + 1), most)
 
 
-def draw(out: np.ndarray, image: np.ndarray, view: View, colours: "Colours") -> None:
-    """Fills `out` [h w 3] with what is seen of `image`, in other colours."""
+def draw(out: np.ndarray, image: np.ndarray, view: Crop, colours: Colours) -> None:
+    """Fills `out` [h w 3] with the view of `image`, with jittered colours."""
     part = out[view.target]
     if part.shape != out.shape:
         out[:] = _grey(out.shape[:2])
     if not part.size:
         return
     seen, linear = image[view.source], view.matrix[:2, :2]
-    # Colours may come before or after: where there are fewer pixels.
+    # Colours are changed before or after resizing, whichever has fewer pixels.
     early = seen.size < part.size
     if early:
         seen = recolour(seen, colours)
@@ -189,58 +192,8 @@ def _from_centres(matrix: np.ndarray) -> np.ndarray:
     return np.concatenate([linear, shift[:, None]], axis=1)
 
 
-class Colours(NamedTuple):
-    """What is done to a picture's colours, in this order; None where nothing is."""
-
-    before: tuple[float, float] | None = None  # (a, b): values become a * value + b
-    hsv: tuple[float, float] | None = None  # degrees of hue, factor of saturation
-    after: tuple[float, float] | None = None  # as before
-
-
-def photometric(rng: np.random.Generator) -> Colours:
-    """Random brightness, contrast, saturation and hue, half the time each.
-
-    SSD's order: contrast comes before the colours or after them, by a toss.
-    """
-
-    def drawn(low, high, otherwise):
-        return rng.uniform(low, high) if rng.random() < 0.5 else otherwise
-
-    brightness, contrast = drawn(-32, 32, 0.0), drawn(0.5, 1.5, 1.0)
-    saturation, hue = drawn(0.5, 1.5, 1.0), drawn(-18, 18, 0.0)
-    early = contrast if rng.random() < 0.5 else 1.0
-    late = contrast / early
-    return Colours(
-        before=(early, early * brightness) if (early, brightness) != (1, 0) else None,
-        hsv=(hue, saturation) if (hue, saturation) != (0, 1) else None,
-        after=(late, 0.0) if late != 1 else None,
-    )
-
-
-def recolour(image: np.ndarray, colours: Colours) -> np.ndarray:
-    """`image` [h w 3] uint8 in other colours, rounded and clipped at each step."""
-    if colours.before is not None:
-        image = _linear(image, *colours.before)
-    if colours.hsv is not None:
-        hue, saturation = colours.hsv
-        # The full circle of hues is 256 steps here, so that bytes run over rightly.
-        hsv = cv2.cvtColor(image, cv2.COLOR_RGB2HSV_FULL)
-        steps = np.array([round(hue * 256 / 360) % 256, 0, 0], np.uint8)
-        rows = hsv.reshape(len(hsv), -1)
-        rows += np.tile(steps, hsv.shape[1])
-        if saturation != 1:
-            hsv = cv2.transform(hsv, np.diag([1, saturation, 1]))
-        image = cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB_FULL)
-    return image if colours.after is None else _linear(image, *colours.after)
-
-
-def _linear(image: np.ndarray, a: float, b: float) -> np.ndarray:
-    """a * `image` + b, rounded and clipped to bytes; faster than a table."""
-    return cv2.transform(image, np.column_stack([a * np.eye(3), [b, b, b]]))
-
-
 def expand(rng: np.random.Generator, frame: Frame, most: float) -> Frame:
-    """`frame` inside a canvas of up to `most` times its sides, at a chance of 1/2."""
+    """`frame` inside a canvas of up to `most` times its sides, with probability 1/2."""
     if most <= 1 or rng.random() < 0.5:
         return frame
     h, w = frame.size
@@ -253,7 +206,7 @@ def iou_crop(rng: np.random.Generator, frame: Frame, boxes: np.ndarray) -> Frame
     """A window of 0.3 to 1 of each side that meets an object with some overlap.
 
     The overlap (IoU of window and box) is at least one of .1, .3, .5, .7, .9, or free,
-    or the frame stays whole. A window holds at least one object's centre.
+    or the full frame is kept. A window holds at least one object's centre.
     """
     if len(boxes) == 0:
         return frame
@@ -293,7 +246,7 @@ def overlap(boxes: np.ndarray, window: np.ndarray) -> np.ndarray:
 
 
 def rescale(rng: np.random.Generator, frame: Frame, span: tuple[float, float]) -> Frame:
-    """A window of the frame's shape that shows it `span` times as large, anywhere."""
+    """A random window of the frame's shape, which magnifies it `span` times."""
     if tuple(span) == (1, 1):
         return frame
     h, w = frame.size
@@ -323,17 +276,17 @@ def augment(
     boxes: np.ndarray,
     *,
     colour: bool = False,
-    expand_to: float = 1.0,
+    expand_to: Annotated[float, Range(1)] = 1.0,
     crop: bool = False,
-    scale: tuple[float, float] = (1, 1),
+    scale: tuple[Positive, Positive] = (1, 1),
     mirror: bool = False,
     turn: bool = False,
 ) -> tuple[Colours, Frame]:
-    """Other colours for an image of `size` (h, w), and the frame to move it into.
+    """Random colours for an image of `size` (h, w), and the frame to warp it into.
 
     `boxes` [n 4] in original pixels steer `crop`. `colour`, `expand_to`, `crop` and
     `mirror` are SSD's; `scale` draws a zoom from a range; `turn` adds the other seven
-    symmetries of the square, for pictures that have no up, such as microscopy.
+    symmetries of the square, for images without orientation, such as microscopy.
     """
     colours = photometric(rng) if colour else Colours()
     frame = expand(rng, Frame(np.eye(3), size), expand_to)

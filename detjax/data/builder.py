@@ -1,10 +1,8 @@
-"""Data sets as ArrayRecord files of tfds: written once, read at random, no TensorFlow.
+"""Data sets as tfds ArrayRecord files: random access, without TensorFlow.
 
-What is written can be read by anybody with `tfds.data_source(name, data_dir=...)`.
-Boxes are stored as tfds wants them, relative yxyx; `source` gives them back in pixels.
-
-Names that tfds has code for, such as coco, voc or bccd, work here like any other, but
-tfds itself reads those only with `tfds.builder_from_directory(path)`.
+They can be read with plain tfds: `tfds.data_source(name, data_dir=...)`. Names that
+tfds itself implements, such as coco, voc or bccd, also work here, but tfds reads them
+only with `tfds.builder_from_directory(path)`.
 """
 
 import contextlib
@@ -24,6 +22,7 @@ from detjax.data.listings import Listing
 from detjax.data.records import Catalogue, Dataset, Reading, Record, Unreadable
 from detjax.data.writer import VERSION, encoded
 from detjax.errors import MissingFileError, UserError, reason
+from detjax.types import Task
 
 __all__ = [
     "VERSION",
@@ -32,17 +31,17 @@ __all__ = [
     "Source",
     "directory",
     "encoded",
+    "image_sizes",
     "info",
     "listing",
     "load",
-    "sizes",
     "source",
     "write",
 ]
 
 
 class Info(NamedTuple):
-    """What is known about a data set without reading its examples."""
+    """Metadata of a data set, available without reading its examples."""
 
     name: str
     classes: tuple[str, ...]
@@ -55,10 +54,11 @@ class Info(NamedTuple):
     directory: Path
     max_proposals: int  # of any one image; 0 where the set has none
     text_ids: bool = False  # whether the ids of images are text
+    task: str = "detection"  # the task that its truth is for
 
 
 def directory(name: str, data_dir: str | Path) -> Path:
-    """Where the data set `name` lies below `data_dir`; it exists only when whole."""
+    """The directory of data set `name` in `data_dir`; exists only once complete."""
     return lint.expanded(data_dir) / name / VERSION
 
 
@@ -66,15 +66,15 @@ def write(
     datasets: Mapping[str, Dataset],
     name: str,
     out: str | Path,
+    task: Task,
     description: str = "",
     made_from: Mapping[str, Any] | None = None,
 ) -> Path:
-    """The new directory that holds `datasets`, one split for each, in their order.
+    """Writes `datasets`, one split each, in order; returns the new directory.
 
-    It appears under its name when it is complete: an interrupted run leaves a folder
-    called `incomplete...` that nothing reads. Raises UserError where there is such a
-    data set, for names that tfds cannot take and for splits that disagree about their
-    classes.
+    It gets its name once complete: an interrupted run leaves a folder `incomplete...`
+    that is never read. Raises UserError if the data set exists, for names that tfds
+    rejects and for splits with different classes.
     """
     writer.check_names(name, datasets)
     target = directory(name, out)
@@ -87,6 +87,7 @@ def write(
         catalogues,
         name,
         lint.expanded(out),
+        task,
         description=description,
         made_from=lambda _: dict(made_from or {}),
     )[0]
@@ -112,10 +113,10 @@ def _as_it_is(record: Record) -> Reading:
 
 
 def load(name: str, data_dir: str | Path) -> tfds.core.DatasetBuilder:
-    """The tfds builder of a data set that was written.
+    """The tfds builder of a data set on disk.
 
-    Nothing that the data set names is run. Raises MissingFileError that names the data
-    sets there are, UserError where its files are broken.
+    No code named in its files is imported. Raises MissingFileError that lists the
+    available data sets, UserError if its files are broken.
     """
     target = directory(name, data_dir)
     if not os.path.isdir(target):
@@ -131,12 +132,12 @@ def load(name: str, data_dir: str | Path) -> tfds.core.DatasetBuilder:
         except (tfds.core.DatasetNotFoundError, RuntimeError) as error:
             raise UserError(reason(error)) from None
         except Exception as error:
-            # protobuf's error of JSON that is no such message, and tfds's own.
+            # protobuf's error for JSON that is not such a message, and tfds's own.
             raise UserError(f"tfds cannot read it: {reason(error)}") from None
 
 
 def info(name: str, data_dir: str | Path) -> Info:
-    """What is known about the data set `name` without reading its examples."""
+    """The `Info` of data set `name`; does not read its examples."""
     found, target = load(name, data_dir).info, directory(name, data_dir)
     held = trust.metadata(target)
     with files.reading(target / "metadata.json", "make the data set anew"):
@@ -150,9 +151,10 @@ def info(name: str, data_dir: str | Path) -> Info:
             max_objects=int(held["max_objects"]),
             made_from=dict(held.get("made_from", {})),
             directory=target,
-            # Sets that were written before there were such do not say.
+            # Absent in data sets of earlier versions.
             max_proposals=int(held.get("max_proposals", 0)),
             text_ids=bool(held.get("text_ids", False)),
+            task=str(held.get("task", "detection")),
         )
 
 
@@ -160,18 +162,25 @@ def source(
     name: str,
     data_dir: str | Path,
     split: str,
+    task: Task,
     on_error: str = "fail",
     images: bool = True,
 ) -> "Source":
-    """The records of a split, read one by one when they are asked for.
+    """The records of a split, read lazily by index.
 
-    `split` may be a part, in tfds's words: "train[:10%]". With `on_error` "skip" a loop
-    over them leaves out what cannot be read. Without `images` records come without
-    theirs. Raises UserError where there is no such split, and where its files are not
-    whole.
+    `split` may be a tfds slice: "train[:10%]". With `on_error` "skip" iteration leaves
+    out unreadable records. Without `images` the records have no image. Raises UserError
+    for an unknown or empty split, and for incomplete files.
     """
     builder = load(name, data_dir)
-    for part in _parts(builder, name, split):
+    parts = _parts(builder, name, split)
+    counts = {split: found.num_examples for split, found in builder.info.splits.items()}
+    if not any(range(counts[p.splitname])[p.from_ : p.to] for p in parts):
+        raise UserError(
+            f"{split!r} of the data set {name!r} has no image; its splits have "
+            f"{', '.join(f'{split} {count}' for split, count in counts.items())}"
+        )
+    for part in parts:
         shards = builder.info.splits[part.splitname]
         for path, length in zip(shards.filepaths, shards.shard_lengths, strict=True):
             trust.check_records(Path(path), length)
@@ -179,6 +188,7 @@ def source(
     rows = builder.as_data_source(split, deserialize_method=method)
     return Source(
         rows,
+        task,
         directory(name, data_dir),
         len(trust.metadata(directory(name, data_dir))["classes"]),
         on_error == "skip",
@@ -187,7 +197,7 @@ def source(
 
 
 def _parts(builder: tfds.core.DatasetBuilder, name: str, split: str) -> list[Any]:
-    """The parts of whole splits that `split` names. Raises UserError for none."""
+    """The parts of full splits that `split` selects. Raises UserError for none."""
     splits = builder.info.splits
     names = [word.strip().partition("[")[0] for word in split.split("+")]
     for one in names:
@@ -204,15 +214,15 @@ def _parts(builder: tfds.core.DatasetBuilder, name: str, split: str) -> list[Any
         ) from None
 
 
-def listing(name: str, data_dir: str | Path, split: str) -> Listing:
+def listing(name: str, data_dir: str | Path, split: str, task: Task) -> Listing:
     """The ids and (h, w) of the images of a split, or of a part of one.
 
-    They are kept beside the records. Where they are not, as in data sets of earlier
-    versions, all records are read for them, and they are stored if they can be.
+    They are stored beside the records. If they are not (data sets of earlier versions),
+    all records are read, and the listing is stored if possible.
     """
     builder = load(name, data_dir)
     parts = _parts(builder, name, split)
-    found = [_listing(builder, name, data_dir, p.splitname) for p in parts]
+    found = [_listing(builder, name, data_dir, p.splitname, task) for p in parts]
     ids: list[Any] = []
     for whole, part in zip(found, parts, strict=True):
         ids += whole.ids[part.from_ : part.to]
@@ -220,15 +230,19 @@ def listing(name: str, data_dir: str | Path, split: str) -> Listing:
     return Listing(ids, np.concatenate(pieces))
 
 
-def sizes(name: str, data_dir: str | Path, split: str) -> np.ndarray:
+def image_sizes(name: str, data_dir: str | Path, split: str, task: Task) -> np.ndarray:
     """The (h, w) [n 2] int32 of the images of a split, or of a part of one."""
-    return listing(name, data_dir, split).sizes
+    return listing(name, data_dir, split, task).sizes
 
 
 def _listing(
-    builder: tfds.core.DatasetBuilder, name: str, data_dir: str | Path, split: str
+    builder: tfds.core.DatasetBuilder,
+    name: str,
+    data_dir: str | Path,
+    split: str,
+    task: Task,
 ) -> Listing:
-    """The listing of a whole split."""
+    """The listing of a full split."""
     target, count = directory(name, data_dir), builder.info.splits[split].num_examples
     found = listings.stored(target, split, count)
     if found:
@@ -239,7 +253,7 @@ def _listing(
         file=sys.stderr,
     )
     ids, shapes = [], []
-    for record in source(name, data_dir, split, images=False):
+    for record in source(name, data_dir, split, task, images=False):
         ids.append(record.id)
         shapes.append((record.height, record.width))
     made = Listing(ids, np.array(shapes, np.int32).reshape(-1, 2))
@@ -249,22 +263,23 @@ def _listing(
 
 
 class Source(Sequence[Record]):
-    """Records by number; images stay encoded. Pickled, it takes only paths along.
+    """Records by index; images stay encoded. Pickles as paths only.
 
-    Raises Unreadable for a record at a damaged place of its file in `directory`, and
-    for one with a label that is none of `classes`; with `skip` a loop over the records
-    passes over those.
+    Raises Unreadable for a record that is damaged in its file in `directory`, or has a
+    label outside `classes`; with `skip` iteration leaves those out.
     """
 
     def __init__(
         self,
         rows,
+        task: Task,
         directory: Path,
         classes: int,
         skip: bool = False,
         images: bool = True,
     ):
-        self._rows, self._directory, self._classes = rows, directory, classes
+        self._rows, self._task = rows, task
+        self._directory, self._classes = directory, classes
         self._skip, self._images = skip, images
 
     def __len__(self) -> int:
@@ -277,18 +292,20 @@ class Source(Sequence[Record]):
         if not -len(self) <= index < len(self):
             raise IndexError(f"record {index} of {len(self)}")
         try:
-            record = features.decode(self._rows[index % len(self)], self._images)
+            record = features.decode(
+                self._rows[index % len(self)], self._task, self._images
+            )
         except (RuntimeError, ValueError, OSError, IndexError) as error:
             why = reason(error).split(";")[0]
             raise Unreadable(
                 f"the data set's file in {self._directory} is damaged there ({why})"
             ) from None
-        for a in record.annotations:
-            if not 0 <= a.label < self._classes:
-                raise Unreadable(
-                    f"annotation {a.id} has label {a.label}, and the data set in "
-                    f"{self._directory} has {self._classes} classes"
-                )
+        fault = self._task.fault(record.truth, self._classes)
+        if fault:
+            raise Unreadable(
+                f"{fault}, and the data set in {self._directory} has {self._classes} "
+                "classes"
+            )
         return record
 
     def __iter__(self) -> Iterator[Record]:

@@ -1,7 +1,7 @@
 """COCO's instance files: one JSON with images, annotations and categories.
 
-Of the file's text only the images become objects at once; the annotations of an image
-are parsed when it is read.
+Only the images are parsed at once; the annotations of an image are parsed when it is
+read.
 """
 
 import functools
@@ -17,9 +17,12 @@ import numpy as np
 
 from detjax import files
 from detjax.data import coco_rows, jsonwalk, lint, records
-from detjax.data.coco_rows import Categories, brief, categories_of, image_id, whole
+from detjax.data.coco_rows import Categories, brief, categories_of, image_id, integer
 from detjax.data.records import Catalogue, Dataset, Problem, Reading, Record
 from detjax.errors import UserError
+from detjax.settings import Location
+
+TASK = "detection"
 
 _ADVICE = "COCO's instance files have images, annotations and categories"
 
@@ -36,15 +39,15 @@ class Entry(NamedTuple):
 
 def catalogues(
     *,
-    splits: Mapping[str, str | Path],
-    images: str | Path | Mapping[str, str | Path],
+    splits: Mapping[str, Location],
+    images: Location | Mapping[str, Location],
     classes: Sequence[str] | None = None,
     allow_outside: bool = False,
 ) -> dict[str, Catalogue]:
     """The splits, each of its own JSON; `images` is one folder or one for each split.
 
-    File names that lead out of the folder are problems unless `allow_outside`. Raises
-    UserError where a split has no folder.
+    File names outside the folder are problems unless `allow_outside`. Raises UserError
+    if a split has no folder.
     """
     folders = images if isinstance(images, Mapping) else dict.fromkeys(splits, images)
     missing = [split for split in splits if split not in folders]
@@ -57,7 +60,7 @@ def catalogues(
 
 
 def read_splits(**arguments: Any) -> dict[str, Dataset]:
-    """What `catalogues` finds, in memory."""
+    """The splits of `catalogues`, in memory."""
     return {s: records.collect(c) for s, c in catalogues(**arguments).items()}
 
 
@@ -66,13 +69,13 @@ def digests(
 ) -> dict[str, str]:
     """A digest of the annotations of each split.
 
-    Raises MissingFileError where they are gone.
+    Raises MissingFileError if they are gone.
     """
     return {split: f"annotations {digest(Path(f))}" for split, f in splits.items()}
 
 
 def digest(path: Path) -> str:
-    """16 digits of SHA-256 of the file `path`, which is read in parts."""
+    """16 digits of SHA-256 of the file `path`, which is read in chunks."""
     path = lint.expanded(path)
     with files.reading(path):
         if path.exists() and not path.is_file():
@@ -101,11 +104,10 @@ def catalogue(
 ) -> Catalogue:
     """One split, in the file's order of images and, in each, of annotations.
 
-    Ids of images are kept as they are given, text or whole numbers. Labels follow
-    increasing category ids, or `classes`, of which the file must know each. Boxes
-    become xyxy, polygons and run lengths compressed codes. A missing area is the
-    mask's, else the box's; a missing box is the mask's. Raises UserError where the file
-    is not such a JSON.
+    Image ids are kept as given, text or integers. Labels follow increasing category
+    ids, or `classes`, all of which must be in the file. Boxes become xyxy, polygons and
+    run lengths compressed RLE. A missing area is the mask's, else the box's; a missing
+    box is the mask's. Raises UserError for other JSON.
     """
     file, folder = lint.expanded(file), lint.expanded(images)
     lint.check_folder(folder)
@@ -149,7 +151,7 @@ def catalogue(
 def read_entry(
     entry: Entry, folder: Path, categories: Categories, allow_outside: bool
 ) -> Reading:
-    """An image of the file with its annotations, or what is wrong with them."""
+    """An image of the file with its annotations, or their problems."""
     record = Record(
         entry.id, entry.file_name, entry.height, entry.width, folder / entry.file_name
     )
@@ -168,7 +170,7 @@ def read_entry(
 
 
 class Entries(Sequence[Entry]):
-    """The images of a file; the texts of their annotations are cut out when asked."""
+    """The images of a file; the texts of their annotations are sliced on access."""
 
     def __init__(self, entries: list[Entry], text: str, first, starts, ends):
         self._entries, self._text, self._first = entries, text, first
@@ -184,7 +186,7 @@ class Entries(Sequence[Entry]):
 
 
 class _Rows:
-    """Where the annotations of a file lie, and what image each belongs to."""
+    """The positions of a file's annotations, and the image of each."""
 
     def __init__(self, file: Path, problems: list[Problem]):
         self._file, self._problems = file, problems
@@ -195,11 +197,11 @@ class _Rows:
         self._place = -1
 
     def take(self, row: dict[str, Any], start: int, end: int) -> None:
-        """Notes one annotation, unless it has no id of its own."""
+        """Records one annotation, unless it has no id of its own."""
         self._place += 1
         if not self._place and "segments_info" in row:
             raise UserError("it is a panoptic file; give the file of instances")
-        number, given = whole(row.get("id")), row.get("image_id")
+        number, given = integer(row.get("id")), row.get("image_id")
         subject, fault = f"annotation {row.get('id')}", None
         if number is None:
             subject = f"annotation at place {self._place}"
@@ -232,9 +234,9 @@ class _Rows:
         )
 
     def of(self, places: Mapping[str, int]) -> tuple[list[int], np.ndarray, np.ndarray]:
-        """[n + 1] where the rows begin of each of n images, and the rows' texts.
+        """The first row of each of n images [n + 1], and the rows' texts.
 
-        `places` is where an image is, by its id as text.
+        `places` maps an image's id as text to its index.
         """
         self._seen.clear()
         known = np.array([places.get(key, -1) for key in self._images], np.int64)
@@ -254,7 +256,7 @@ class _Rows:
 def _entry(
     row: dict[str, Any], place: int, file: str, problems: list[Problem]
 ) -> Entry | None:
-    """The image of a row, None with a problem more where there is none."""
+    """The image of a row; None, with a problem appended, if there is none."""
     number, name = image_id(row.get("id")), row.get("file_name")
     subject = f"image at place {place}"
     if number is None or not isinstance(name, str) or not name:
@@ -265,5 +267,5 @@ def _entry(
         detail = f"has the id {brief(number)}, beyond 64 bits; write it as a string"
         problems.append(Problem(subject, file, "id beyond 64 bits", detail))
         return None
-    height, width = whole(row.get("height")), whole(row.get("width"))
+    height, width = integer(row.get("height")), integer(row.get("width"))
     return Entry(number, name, max(height or 0, 0), max(width or 0, 0))

@@ -11,7 +11,7 @@ from detjax.errors import UserError
 
 
 class Categories(NamedTuple):
-    """The classes of a file and where its category ids point."""
+    """The classes of a file and the labels of its category ids."""
 
     names: tuple[str, ...]
     labels: dict[int, int]  # category id -> label
@@ -28,13 +28,12 @@ def categories_of(
 ) -> Categories:
     """The classes, in increasing order of ids, which may have holes.
 
-    Raises UserError for ids or names that repeat, for names that a data set cannot
-    have, for chosen classes that the file does not have, and for categories whose
-    keypoints differ.
+    Raises UserError for duplicate ids or names, for invalid names, for chosen classes
+    that are not in the file, and for categories whose keypoints differ.
     """
     names: dict[int, str] = {}
     for row in rows:
-        number, name = whole(row.get("id")), row.get("name")
+        number, name = integer(row.get("id")), row.get("name")
         if number is None or not isinstance(name, str) or not name:
             raise UserError(
                 f"{file} has a category without an id or a name: {brief(row)}"
@@ -76,7 +75,7 @@ def _points_of(rows: Sequence[Mapping[str, Any]], file: str) -> tuple[str, ...]:
 def annotation(
     row: dict[str, Any], record: Record, categories: Categories
 ) -> Annotation | Problem:
-    """The object behind a row, or what is malformed in it."""
+    """The object of a row, or its problem."""
     reason = "unknown category"
     try:
         label = _label(row, categories)
@@ -96,7 +95,7 @@ def annotation(
     except UserError as error:
         return lint.annotation_problem(row["id"], record, reason, str(error))
     return Annotation(
-        id=whole(row["id"]),
+        id=integer(row["id"]),
         box=box,
         label=label,
         area=area,
@@ -107,7 +106,7 @@ def annotation(
 
 
 def _label(row: dict[str, Any], categories: Categories) -> int:
-    number = whole(row.get("category_id"))
+    number = integer(row.get("category_id"))
     if number in categories.labels:
         return categories.labels[number]
     if number in categories.unwanted:
@@ -128,7 +127,7 @@ def _crowd(given: Any) -> bool:
 
 
 def _mask(given: Any, record: Record) -> rle.Instance | None:
-    """The mask behind a `segmentation`, None where there is none."""
+    """The mask of a `segmentation`, None if there is none."""
     if not given:
         return None
     size = (record.height, record.width)
@@ -177,7 +176,7 @@ def _keypoints(given: Any, count: int) -> np.ndarray | None:
     if not given or not count:
         return None
     points = np.array(_numbers(given, 3 * count, "keypoints")).reshape(count, 3)
-    # Of what is not labelled COCO has 0, 0; whatever else is there means nothing.
+    # Unlabelled keypoints are 0, 0 in COCO; other coordinates are meaningless.
     points[points[:, 2] == 0] = 0
     with np.errstate(over="ignore"):
         return points.astype(np.float32)
@@ -196,8 +195,8 @@ def _numbers(given: Any, count: int, what: str) -> list[float]:
     return numbers
 
 
-def whole(value: Any) -> int | None:
-    """`value` as a whole number, None where it is none; text may hold one."""
+def integer(value: Any) -> int | None:
+    """`value` as an integer, None if it is not one; text is parsed."""
     if isinstance(value, bool):
         return None
     if isinstance(value, int):
@@ -211,14 +210,14 @@ def whole(value: Any) -> int | None:
 
 
 def image_id(value: Any) -> int | str | None:
-    """`value` as an image's id: text as it is, else a whole number; None for others."""
+    """`value` as an image's id: text as it is, else an integer; None for others."""
     if isinstance(value, str):
         return value if value and shown(value) == value else None
-    return whole(value)
+    return integer(value)
 
 
 def brief(value: Any) -> str:
-    """What a sentence shows of `value`."""
+    """`value` as shown in messages."""
     if isinstance(value, int) and abs(value) >= 10**100:
         return "of more than 100 digits"
     try:

@@ -1,8 +1,8 @@
-"""Work on many things at once, its results in their order, whoever does it.
+"""Ordered parallel map, by threads or by processes.
 
-`few` takes threads of this process. `many` takes processes of their own, for work that
-holds Python's lock. Those share nothing with this one but two pipes: when it dies,
-however it does, they end.
+`few` uses threads of this process. `many` uses worker processes, for work that holds
+the GIL. They share only two pipes with this process and end when it dies for whatever
+reason.
 """
 
 import collections
@@ -21,18 +21,18 @@ from typing import Any
 
 import cv2
 
-# Things sent at once, and how many of such lots wait for a process. Their results are
-# held in memory, images and all.
+# Items per chunk and chunks queued per process. Their results, images included, are
+# held in memory.
 _LOT, _AHEAD = 2, 2
 _MOST = 16  # processes
-# What a process is started with; -P leaves the working directory out of sys.path.
+# The worker's command line; -P keeps the working directory out of sys.path.
 _MAIN = ("-P", "-c", "from detjax.data import crew; crew.serve()")
 
 
-def few(
+def serial(
     work: Callable[[Any], Any], things: Iterable[Any]
 ) -> Generator[Any, None, None]:
-    """What `work` makes of each of `things`; a few are taken ahead."""
+    """`work` mapped over `things` by threads, a few items ahead."""
     threads = min(_MOST, len(os.sched_getaffinity(0)))
     waiting: collections.deque = collections.deque()
     pool = ThreadPoolExecutor(threads)
@@ -47,28 +47,30 @@ def few(
         pool.shutdown(cancel_futures=True)
 
 
-def many(
+def parallel(
     work: Callable[[Any], Any], things: Iterable[Any]
 ) -> Generator[Any, None, None]:
-    """What `work` makes of each of `things`, by processes; both can be pickled.
+    """`work` mapped over `things` by processes; both must be picklable.
 
-    What `work` raises is raised here.
+    Exceptions of `work` are raised here.
     """
-    hands = [Hand(work) for _ in range(min(_MOST, len(os.sched_getaffinity(0))))]
+    processes = [
+        WorkerProcess(work) for _ in range(min(_MOST, len(os.sched_getaffinity(0))))
+    ]
     try:
-        # Lot i is of process i modulo their number, so that results keep their order.
-        turns = itertools.cycle(hands)
+        # Chunk i goes to process i modulo their number, which keeps results in order.
+        turns = itertools.cycle(processes)
         waiting: collections.deque = collections.deque()
         for lot in _lots(things):
             hand = next(turns)
             hand.send(lot)
             waiting.append(hand)
-            if len(waiting) >= _AHEAD * len(hands):
+            if len(waiting) >= _AHEAD * len(processes):
                 yield from waiting.popleft().receive()
         while waiting:
             yield from waiting.popleft().receive()
     finally:
-        for hand in hands:
+        for hand in processes:
             hand.end()
 
 
@@ -78,8 +80,8 @@ def _lots(things: Iterable[Any]) -> Iterator[list[Any]]:
         yield lot
 
 
-class Hand:
-    """A process that does `work` on what it is sent."""
+class WorkerProcess:
+    """A process that applies `work` to the items it is sent."""
 
     def __init__(self, work: Callable[[Any], Any]):
         path = os.pathsep.join(p or os.getcwd() for p in sys.path)
@@ -88,19 +90,19 @@ class Hand:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env={**os.environ, "PYTHONPATH": path},
-            # Ctrl-C is for the one that was started by hand.
+            # Ctrl-C is handled by the parent only.
             process_group=0,
         )
         self.send(work)
 
     def send(self, thing: Any) -> None:
-        """Puts `thing` into the pipe. Raises OSError where the process is gone."""
+        """Writes `thing` to the pipe. Raises OSError if the process is gone."""
         with self._living():
             pickle.dump(thing, self._process.stdin, pickle.HIGHEST_PROTOCOL)
             self._process.stdin.flush()
 
     def receive(self) -> list[Any]:
-        """What was made of the first lot that was not received yet."""
+        """The results of the next chunk."""
         with self._living():
             made, error = pickle.load(self._process.stdout)
         if error is not None:
@@ -120,7 +122,7 @@ class Hand:
             ) from None
 
     def end(self) -> None:
-        """Ends the process, whatever it does."""
+        """Kills the process."""
         self._process.kill()
         self._process.wait()
         for pipe in (self._process.stdin, self._process.stdout):
@@ -129,12 +131,12 @@ class Hand:
 
 
 def serve() -> None:
-    """What a `Hand` runs: results to stdout for what comes in on stdin, until its end.
+    """Main loop of a `WorkerProcess`: items from stdin, results to stdout.
 
-    stdin is read by a thread, so that it is noticed at once when the other side dies.
+    stdin is read by a thread, so that the parent's death is noticed at once.
     """
     results = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # what is printed must not end up among the results
+    os.dup2(2, 1)  # keep printed output out of the results
     cv2.setNumThreads(1)
     come: queue.Queue = queue.Queue()
 
@@ -158,11 +160,11 @@ def serve() -> None:
             pickle.dump(result, results, pickle.HIGHEST_PROTOCOL)
             results.flush()
         except BrokenPipeError:
-            os._exit(0)  # nobody listens any more
+            os._exit(0)  # the parent is gone
 
 
 def _portable(error: Exception) -> Exception:
-    """`error`, or one of the same words where it cannot be pickled."""
+    """`error`, or one with the same message if it cannot be pickled."""
     try:
         pickle.loads(pickle.dumps(error))
     except Exception:

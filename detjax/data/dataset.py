@@ -2,18 +2,21 @@
 
 import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from detjax.data import builder, loader, plan
 from detjax.data.prepare import prepare as prepare_files
 from detjax.data.records import Record
 from detjax.errors import UserError
+from detjax.settings import Count, Location, Seed, Whole
+from detjax.types import Task
 
 
 class Data(NamedTuple):
-    """What training and evaluation read."""
+    """The inputs of training and evaluation."""
 
     info: builder.Info
+    size: tuple[int, int]  # (h, w) of the inputs, of the first where there are several
     train: Iterable  # endless batches; its iterator has get_state and set_state
     evaluation: Callable[[], Iterable]  # every evaluation image once
     once: Callable[[], Iterable]  # every training image once, as evaluation prepares it
@@ -24,44 +27,42 @@ class Data(NamedTuple):
 
 
 def make(
+    task: Task,
     *,
     name: str,
-    batch_size: int,
-    size: Sequence[int] | None = None,
-    buckets: Sequence[Sequence[int]] | None = None,
-    short_side: int | Sequence[int] | None = None,
-    long_side: int | None = None,
+    batch_size: Count,
+    size: tuple[Count, Count] | None = None,
+    buckets: tuple[tuple[Count, Count], ...] | None = None,
+    short_side: Count | tuple[Count, ...] | None = None,
+    long_side: Count | None = None,
     letterbox: bool = False,
-    data_dir: str = "datasets",
+    data_dir: Location = "datasets",
     prepare: Mapping[str, Any] | None = None,
     train_split: str = "train",
     eval_split: str = "val",
-    eval_batch_size: int | None = None,
-    max_objects: int = 100,
-    mask_stride: int | None = 4,
-    mask_size: int | None = None,
-    min_size: float = 1.0,
-    keypoints: bool = False,
-    max_proposals: int | None = None,
+    eval_batch_size: Count | None = None,
+    max_proposals: Count | None = None,
     augment: Mapping[str, Any] | None = None,
-    threads: int | None = None,
-    workers: int = 0,
-    seed: int = 0,
-    on_error: str = "fail",
-    max_skipped: int = 100,
+    threads: Whole | None = None,
+    workers: Whole = 0,
+    seed: Seed = 0,
+    on_error: Literal["fail", "skip"] = "fail",
+    max_skipped: Whole = 100,
+    **targets: Any,
 ) -> Data:
-    """The data set `name` below `data_dir`, made from `prepare` if it is not there.
+    """The data set `name` in `data_dir`, created by `prepare` if it is missing.
 
     `prepare` holds the keywords of `data.prepare.prepare`. `batch_size` counts the
-    images of all hosts. Images are brought to one `size`, or to one of several
-    `buckets`; see `plan.Sizes` for those and for `short_side` and `long_side`,
+    images of all hosts. Images are resized to one `size`, or to one of several
+    `buckets`; see `plan.InputSizes` for those and for `short_side` and `long_side`,
     `loader.train_loader` for threads, workers and records that cannot be read, and
-    `loader.Prepare` for what is done to an image. `keypoints` says whether objects have
-    theirs, `max_proposals` how many of the data set's an image has: all if None.
+    `loader.Prepare` for what is done to an image. `max_proposals` says how many of the
+    data set's proposals an image has: all if None. `targets` are the keywords of
+    `task.targets`: how the truth is padded.
 
-    Raises UserError for what does not go together.
+    Raises UserError for inconsistent settings.
     """
-    sizes = plan.sizes(
+    sizes = plan.input_sizes(
         size=size,
         buckets=buckets,
         short_side=short_side,
@@ -69,26 +70,27 @@ def make(
         letterbox=letterbox,
     )
     if prepare is not None:
-        prepare_files(name, data_dir, **prepare)
+        prepare_files(name, data_dir, task, **prepare)
     info = builder.info(name, data_dir)
-    if keypoints and not info.keypoints:
+    if info.task != task.name:
         raise UserError(
-            f"the data set {name!r} has no keypoints; set data.keypoints=False"
+            f"the data set {name!r} is made for {info.task}, the model answers "
+            f"{task.name}; choose another data.name or model.name"
         )
     steps = loader.Prepare(
         size=sizes.buckets[0],
-        max_objects=max_objects,
-        mask_stride=mask_stride,
-        mask_size=mask_size,
-        min_size=min_size,
+        targets=task.targets(info, **targets),
         letterbox=sizes.letterbox,
         augment=augment or {},
-        keypoints=info.keypoints if keypoints else (),
         max_proposals=info.max_proposals if max_proposals is None else max_proposals,
     )
 
     def images(split: str):
-        return builder.sizes(name, data_dir, split) if sizes.need_images else None
+        return (
+            builder.image_sizes(name, data_dir, split, task)
+            if sizes.need_images
+            else None
+        )
 
     def once(split: str, source: Sequence[Record], known: Any, **share: int):
         return loader.eval_loader(
@@ -103,12 +105,13 @@ def make(
             **share,
         )
 
-    def split(name_of: str):
-        return builder.source(name, data_dir, name_of, on_error), images(name_of)
+    def split(part: str):
+        return builder.source(name, data_dir, part, task, on_error), images(part)
 
-    learnt, judged = split(train_split), split(eval_split)
+    learnt, evaluated = split(train_split), split(eval_split)
     return Data(
         info=info,
+        size=sizes.buckets[0],
         train=loader.train_loader(
             learnt[0],
             steps,
@@ -122,11 +125,11 @@ def make(
             max_skipped=max_skipped,
             split=train_split,
         ),
-        evaluation=functools.partial(once, eval_split, *judged),
-        # What is solved needs all images in one place.
+        evaluation=functools.partial(once, eval_split, *evaluated),
+        # A `solve` needs all images in one process.
         once=functools.partial(once, train_split, *learnt, process=0, processes=1),
-        truth=builder.source(name, data_dir, eval_split, on_error, images=False),
-        pictures=judged[0],
-        image_ids=builder.listing(name, data_dir, eval_split).ids,
+        truth=builder.source(name, data_dir, eval_split, task, on_error, images=False),
+        pictures=evaluated[0],
+        image_ids=builder.listing(name, data_dir, eval_split, task).ids,
         skip=on_error == "skip",
     )

@@ -1,4 +1,4 @@
-"""Images as they are stored: read once, known to be whole, upright.
+"""Checks of image files, and their stored form: complete and upright.
 
 Annotations are in upright pixels, as labelling tools show pictures and as detectron2
 takes them.
@@ -30,12 +30,12 @@ MOST_PIXELS = 178_956_970
 JPEG, PNG = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"
 _ORIENTATION = 0x0112  # EXIF's tag
 _STORED = cv2.IMREAD_IGNORE_ORIENTATION
-# What Python's filters of warnings and the process's stderr are changed under.
+# Held while changing Python's warning filters or the process's stderr.
 _LOCK = threading.Lock()
 
 
-class Look(NamedTuple):
-    """What is known of an image file; `data` is what of it is to be stored."""
+class Inspection(NamedTuple):
+    """A checked image file; `data` are the bytes to store."""
 
     data: bytes
     size: Size  # upright
@@ -43,17 +43,17 @@ class Look(NamedTuple):
     fault: Fault | None
 
 
-class Head(NamedTuple):
-    """What an image file says at its beginning."""
+class Header(NamedTuple):
+    """The header of an image file."""
 
     size: Size | None
     turned: int
-    mode: str  # Pillow's word for the channels; "" where it knows none
-    layered: bool  # a JPEG that comes in several scans
+    mode: str  # Pillow's mode; "" if unknown
+    layered: bool  # a progressive JPEG
 
 
-def look(path: Path) -> Look:
-    """The image at `path`, or what is wrong with it."""
+def inspect(path: Path) -> Inspection:
+    """The image at `path`, or its problem."""
     try:
         data = files.read_bytes(path)
     except MissingFileError:
@@ -66,37 +66,37 @@ def look(path: Path) -> Look:
         return _bad("unreadable image", str(error))
 
 
-def _bad(reason: str, detail: str) -> Look:
-    return Look(b"", (0, 0), 1, (reason, detail))
+def _bad(reason: str, detail: str) -> Inspection:
+    return Inspection(b"", (0, 0), 1, (reason, detail))
 
 
-def stored(data: bytes, name: str) -> Look:
+def stored(data: bytes, name: str) -> Inspection:
     """An image file as it is stored: upright, and JPEG or PNG.
 
-    A JPEG or PNG that is upright stays as it is, byte by byte; a JPEG that EXIF turns
-    becomes one of quality 95, all else a PNG. Raises UserError, whose sentence lacks
-    its subject, where the image is not whole.
+    An upright JPEG or PNG is kept byte for byte; a JPEG that EXIF rotates is re-encoded
+    at quality 95, all else as PNG. Raises UserError, whose message lacks its subject,
+    if the image is incomplete.
     """
     if cut_off(data):
         raise UserError(f"is cut off after {len(data)} bytes")
-    known = head(data)
+    known = header(data)
     if known.size and known.size[0] * known.size[1] > MOST_PIXELS:
         raise UserError(
             f"has more than {MOST_PIXELS:,} pixels, the most that is read; shrink it"
         )
     jpeg = data.startswith(JPEG)
     if known.turned == 1 and (jpeg or data.startswith(PNG)):
-        # Grey is quickest, and all of a JPEG's data is read for it.
+        # Decoding to grey is fastest, and still reads all of a JPEG's data.
         found = _decoded(data, cv2.IMREAD_GRAYSCALE | _STORED, name)
         _check_end(data, found, known, name)
-        return Look(data, found.shape[:2], 1, None)
+        return Inspection(data, found.shape[:2], 1, None)
     if not jpeg and _decoded(data, cv2.IMREAD_UNCHANGED, name).dtype.kind == "f":
         raise UserError("has pixels of floating point; save it with 8 bits a channel")
     found = _decoded(data, cv2.IMREAD_COLOR | _STORED, name)
     _check_end(data, found, known, name)
     found = upright(found, known.turned)
     form, flags = (".jpg", [cv2.IMWRITE_JPEG_QUALITY, 95]) if jpeg else (".png", [])
-    return Look(
+    return Inspection(
         cv2.imencode(form, found, flags)[1].tobytes(),
         found.shape[:2],
         known.turned,
@@ -126,44 +126,44 @@ def cut_off(data: bytes) -> bool:
     return not data
 
 
-def head(data: bytes) -> Head:
-    """What Pillow reads of an image file without its pixels."""
+def header(data: bytes) -> Header:
+    """The header of an image file, read by Pillow."""
     try:
         with _LOCK, warnings.catch_warnings():
-            # Of large images and broken EXIF.
+            # Warnings about large images and broken EXIF.
             warnings.simplefilter("ignore")
             with Image.open(io.BytesIO(data)) as image:
                 turned = image.getexif().get(_ORIENTATION, 1)
-                # OpenCV has TIFFs upright, whatever it is told.
+                # OpenCV always decodes TIFFs upright, whatever the flags.
                 known = turned in range(1, 9) and image.format != "TIFF"
-                return Head(
+                return Header(
                     (image.height, image.width),
                     int(turned) if known else 1,
                     image.mode,
                     "progressive" in image.info,
                 )
     except Image.DecompressionBombError:
-        return Head((MOST_PIXELS, 2), 1, "", False)
+        return Header((MOST_PIXELS, 2), 1, "", False)
     except Exception:
-        # Pillow's readers raise whatever a broken file leads them to. OpenCV knows
-        # files that it does not, and says which are none.
-        return Head(None, 1, "", False)
+        # Pillow's readers raise any exception on a broken file. OpenCV supports files
+        # that Pillow does not, and detects the others.
+        return Header(None, 1, "", False)
 
 
 def _decoded(data: bytes, flags: int, name: str) -> np.ndarray:
     try:
-        # `_heard` takes what is printed meanwhile for what it asks about.
+        # `_heard` would attribute output printed meanwhile to its own image.
         with _LOCK:
             return pixels.decode(data, flags)
     except UserError:
         raise UserError(f"cannot be decoded: {name}") from None
 
 
-def _check_end(data: bytes, found: np.ndarray, known: Head, name: str) -> None:
-    """Raises UserError where a JPEG ends early though it has an end marker.
+def _check_end(data: bytes, found: np.ndarray, known: Header, name: str) -> None:
+    """Raises UserError if a JPEG is truncated although it has an end marker.
 
-    What follows its last block repeats that block's mean, so that a last block with a
-    change in it is enough; else libjpeg, which warns on stderr alone, is heard.
+    Missing blocks repeat the mean of the last one, so a last block that is not constant
+    proves the image complete; otherwise libjpeg's warnings on stderr are checked.
     """
     if not data.startswith(JPEG):
         return
@@ -178,7 +178,7 @@ def _check_end(data: bytes, found: np.ndarray, known: Head, name: str) -> None:
 
 
 def _heard(data: bytes) -> bytes:
-    """What is printed on stderr while `data` is decoded in grey."""
+    """The output on stderr while `data` is decoded to grey."""
     with _LOCK:
         try:
             before = os.dup(2)

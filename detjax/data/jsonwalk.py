@@ -1,4 +1,4 @@
-"""The lists of a JSON file, row by row: a large one is never objects as a whole."""
+"""Incremental parsing of the lists of a JSON file, row by row."""
 
 import json
 import re
@@ -9,7 +9,7 @@ from typing import Any
 from detjax import files
 from detjax.errors import UserError
 
-# What becomes of a row: the row, and where its text begins and ends.
+# The callback for a row: the row, and where its text begins and ends.
 Take = Callable[[Any, int, int], None]
 
 _DECODE = json.JSONDecoder()
@@ -18,10 +18,10 @@ _ADVICE = "mend it or get it again"
 
 
 def walk(path: Path, takes: Mapping[str, Take], what: str) -> str:
-    """The text of the JSON file `path`; each row of its lists `takes` is taken.
+    """The text of the JSON file `path`; calls `takes` for each row of its lists.
 
-    Raises UserError with line and column where it is no JSON, and, with `what` as its
-    end, where it is no object that has all of these lists, of objects.
+    Raises UserError with line and column for invalid JSON, and one that ends with
+    `what` if it is not an object with all of these lists of objects.
     """
     text = files.read_text(path)
     try:
@@ -49,11 +49,11 @@ def walk(path: Path, takes: Mapping[str, Take], what: str) -> str:
 
 
 class _NoList(Exception):
-    """A member, by its name, that is no list of objects."""
+    """A member, by its name, that is not a list of objects."""
 
 
 def _walk(text: str, takes: Mapping[str, Take]) -> set[str]:
-    """The names of the lists of `text` that were found, and taken row by row."""
+    """The names of the lists found in `text`, after calling `takes` row by row."""
     at, found = _after(text, 0), set()
     if text[at : at + 1] != "{":
         _end(text, _DECODE.raw_decode(text, at)[1])
@@ -83,7 +83,7 @@ def _walk(text: str, takes: Mapping[str, Take]) -> set[str]:
 
 
 def _rows(text: str, at: int, name: str, take: Take) -> int:
-    """Where the list ends that begins at `at`, each of its rows taken."""
+    """The end of the list that begins at `at`, after calling back for its rows."""
     if text[at : at + 1] != "[":
         _DECODE.raw_decode(text, at)
         raise _NoList(name)
@@ -101,7 +101,7 @@ def _rows(text: str, at: int, name: str, take: Take) -> int:
 
 
 def _next(text: str, at: int, closing: str) -> tuple[int, bool]:
-    """Where it goes on behind the comma or the `closing` bracket, and which it was."""
+    """The position after the comma or the `closing` bracket, and which it was."""
     at = _after(text, at)
     if text[at : at + 1] == closing:
         return at + 1, True

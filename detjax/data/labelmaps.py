@@ -1,4 +1,4 @@
-"""Label maps: images/ beside labels/, whose pixels say which instance owns them."""
+"""Label maps: images/ beside labels/, whose pixel values are instance ids."""
 
 import hashlib
 import io
@@ -22,6 +22,9 @@ from detjax.data.records import (
     shown,
 )
 from detjax.errors import MissingFileError, UserError
+from detjax.settings import Location
+
+TASK = "detection"
 
 _IMAGES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
 _LABELS = (".png", ".tif", ".tiff", ".npy", ".bmp")
@@ -36,21 +39,21 @@ class Entry(NamedTuple):
 
 
 def catalogues(
-    *, splits: Mapping[str, str | Path], classes: Sequence[str] = ("object",)
+    *, splits: Mapping[str, Location], classes: Sequence[str] = ("object",)
 ) -> dict[str, Catalogue]:
     """The splits, each of its own folder."""
     return {split: catalogue(path, split, classes) for split, path in splits.items()}
 
 
 def read_splits(**arguments: Any) -> dict[str, Dataset]:
-    """What `catalogues` finds, in memory."""
+    """The splits of `catalogues`, in memory."""
     return {s: records.collect(c) for s, c in catalogues(**arguments).items()}
 
 
 def digests(*, splits, classes=("object",)) -> dict[str, str]:
     """A digest of the label maps of each split.
 
-    Raises MissingFileError where they are gone.
+    Raises MissingFileError if they are gone.
     """
     found = {}
     for split, folder in splits.items():
@@ -102,7 +105,7 @@ def catalogue(
 
 
 def read_entry(entry: Entry) -> Reading:
-    """An image with the objects of its label map, or what is wrong with it."""
+    """An image with the objects of its label map, or its problem."""
     # The size is not declared anywhere.
     record = Record(entry.number, shown(entry.image.name), 0, 0, entry.image)
     reading = lint.read_image(record)
@@ -121,7 +124,7 @@ def read_entry(entry: Entry) -> Reading:
         subject = f"label map of image {record.id}"
         problem = Problem(subject, entry.labels.name, reason, str(error))
         return Reading(None, [problem], reading.turned)
-    record.annotations = [
+    record.truth = [
         Annotation(
             lint.object_id(entry.number, number), mask.box, 0, mask.area, rle=mask.rle
         )
@@ -165,7 +168,7 @@ def _picture(data: bytes) -> np.ndarray:
         )
     if images.cut_off(data):
         raise UserError(f"is cut off after {len(data)} bytes")
-    head = images.head(data)
+    head = images.header(data)
     if head.size and head.size[0] * head.size[1] > images.MOST_PIXELS:
         raise UserError(f"has more than {images.MOST_PIXELS:,} pixels")
     if head.mode == "1":
@@ -177,7 +180,7 @@ def _picture(data: bytes) -> np.ndarray:
 
 
 def _array(data: bytes) -> np.ndarray:
-    """The array of a .npy file, which holds no more than it says."""
+    """The array of a .npy file, whose size must match its header."""
     file = io.BytesIO(data)
     try:
         version = np.lib.format.read_magic(file)
@@ -199,7 +202,7 @@ def _array(data: bytes) -> np.ndarray:
 def _files(folder: Path, endings: tuple[str, ...]) -> list[tuple[str, Path]]:
     """(name without ending, path) of the files of a folder, sorted.
 
-    Resource forks, which Macs put beside files (._one.png), are left out.
+    macOS resource forks (._one.png) are left out.
     """
     if not folder.is_dir():
         raise MissingFileError(

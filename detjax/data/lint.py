@@ -1,8 +1,8 @@
-"""What is wrong with images and annotations, each named in a sentence.
+"""Checks of images and annotations, with a message for each problem.
 
-Readers bring what their files say; the functions here return what is sound of it and
-append the rest to `problems`. Nothing is mended but boxes that stick out of their image
-by a pixel or less, which are cut.
+Readers pass what they parsed; the functions here return the valid part and append the
+rest to `problems`. Nothing is repaired, except that boxes that exceed their image by a
+pixel or less are clipped.
 """
 
 import math
@@ -19,13 +19,13 @@ _SHOWN, _LONGEST = 20, 600
 
 
 def check_choice(on_error: str) -> None:
-    """Raises UserError where `on_error` is neither "fail" nor "skip"."""
+    """Raises UserError unless `on_error` is "fail" or "skip"."""
     if on_error not in ("fail", "skip"):
         raise UserError(f"on_error is {on_error!r}; take 'fail' or 'skip'")
 
 
 def settle(problems: Sequence[Problem], on_error: str) -> None:
-    """Raises UserError that lists the problems, unless they are to be skipped."""
+    """Raises UserError that lists the problems, unless they are skipped."""
     check_choice(on_error)
     if not problems or on_error == "skip":
         return
@@ -39,15 +39,15 @@ def settle(problems: Sequence[Problem], on_error: str) -> None:
 
 
 def _short(text: str) -> str:
-    """`text` in one line, cut where it is longer than anybody reads."""
+    """`text` in one line, truncated to a readable length."""
     text = " ".join(text.split())
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
 
 
 def check_classes(classes: Sequence[str], where: str = "") -> None:
-    """Raises UserError for class names that a data set cannot have.
+    """Raises UserError for invalid class names.
 
-    tfds keeps them in a file, one a line.
+    tfds stores them in a file, one per line.
     """
     of = f" of {where}" if where else ""
     if not classes:
@@ -66,7 +66,7 @@ def check_classes(classes: Sequence[str], where: str = "") -> None:
 
 
 def expanded(path: str | Path) -> Path:
-    """`path` with its ~ or ~user replaced. Raises UserError for a user that is none."""
+    """`path` with ~ or ~user expanded. Raises UserError for an unknown user."""
     try:
         return Path(path).expanduser()
     except RuntimeError:
@@ -74,16 +74,16 @@ def expanded(path: str | Path) -> Path:
 
 
 def check_folder(folder: Path) -> None:
-    """Raises MissingFileError where there is no such folder of images."""
+    """Raises MissingFileError if the image folder does not exist."""
     if not os.path.isdir(folder):
         raise MissingFileError(f"no folder {folder}; give the one of the images")
 
 
 def fault_of_name(name: str, allow_outside: bool = False) -> Fault | None:
-    """What is wrong with a file name out of an annotation file, if anything is.
+    """The problem of a file name in an annotation file, if any.
 
-    Names that lead out of the folder are, unless they are allowed: whoever wrote the
-    file would choose what is read.
+    Names that point outside the folder are refused unless allowed: the file's author
+    could choose any file to be read.
     """
     try:
         name.encode()
@@ -102,11 +102,11 @@ def _leads_out(name: str) -> bool:
 
 
 def read_image(record: Record) -> Reading:
-    """`record` with its image, upright, and the size that it really has.
+    """`record` with its upright image and actual size.
 
-    A record's height and width are what its annotation file declares, 0 for nothing.
+    The record's height and width are those declared in its annotation file, or 0.
     """
-    seen = images.look(record.path)
+    seen = images.inspect(record.path)
     turned = seen.turned > 1
     fault = seen.fault or _compare_sizes((record.height, record.width), seen)
     if fault:
@@ -117,7 +117,7 @@ def read_image(record: Record) -> Reading:
     return Reading(record, [], turned)
 
 
-def _compare_sizes(declared: Size, seen: images.Look) -> Fault | None:
+def _compare_sizes(declared: Size, seen: images.Inspection) -> Fault | None:
     size = seen.size
     if 0 in declared or declared == size:
         return None
@@ -137,9 +137,9 @@ def good_annotations(
     found: Iterable[Annotation | Problem],
     file: str = "",
 ) -> list[Problem]:
-    """The problems of the annotations `found`; the record gets the rest, boxes cut.
+    """The problems of the annotations `found`; the record gets the rest, clipped.
 
-    With `file` annotations have no ids of their own there, and sentences count them.
+    With `file` annotations have no ids, and messages number them instead.
     """
     size, problems = (record.height, record.width), []
     for number, item in enumerate(found, 1):
@@ -149,7 +149,7 @@ def good_annotations(
         fault = fault_of(item, size)
         if not fault:
             item.box = cut_box(item.box, size)
-            record.annotations.append(item)
+            record.truth.append(item)
         elif file:
             problems.append(object_problem(number, record, file, *fault))
         else:
@@ -183,7 +183,7 @@ def object_id(image: int, number: int) -> int:
 
 
 def fault_of(annotation: Annotation, size: Size) -> Fault | None:
-    """What is wrong with an annotation of an image of `size`, if anything is."""
+    """The problem of an annotation of an image of `size`, if any."""
     return (
         _fault_of_numbers(annotation)
         or fault_of_box(annotation.box, size)
@@ -221,7 +221,7 @@ def _fault_of_keypoints(annotation: Annotation, size: Size) -> Fault | None:
 
 
 def fault_of_box(box: Box, size: Size) -> Fault | None:
-    """What is wrong with a box of finite numbers."""
+    """The problem of a box of finite numbers, if any."""
     (x1, y1, x2, y2), (h, w) = box, size
     beyond = max(-x1, -y1, x2 - w, y2 - h)
     if min(x2 - x1, y2 - y1) <= 0:
@@ -234,7 +234,7 @@ def fault_of_box(box: Box, size: Size) -> Fault | None:
 
 
 def flat(box: Box) -> Fault:
-    """The fault of a box without area."""
+    """The problem of a box without area."""
     width, height = box[2] - box[0], box[3] - box[1]
     sides = [
         f"{'zero' if side == 0 else 'negative'} {name}"
@@ -246,7 +246,7 @@ def flat(box: Box) -> Fault:
 
 
 def cut_box(box: Box, size: Size) -> Box:
-    """The part of a box that is in the image."""
+    """The box clipped to the image."""
     (x1, y1, x2, y2), (h, w) = box, size
     return max(x1, 0.0), max(y1, 0.0), min(x2, float(w)), min(y2, float(h))
 
@@ -258,7 +258,7 @@ def _fault_of_mask(annotation: Annotation, size: Size) -> Fault | None:
     if not area:
         return "empty mask", "has a mask without a pixel"
     box = annotation.box
-    # Of small objects a pixel more or less halves the overlap.
+    # For small objects one pixel can halve the IoU.
     if max(abs(a - b) for a, b in zip(box, tight, strict=True)) <= 1:
         return None
     overlap = _iou(box, tight)
@@ -277,5 +277,5 @@ def _iou(a: Box, b: Box) -> float:
 
 
 def show(box: Box) -> str:
-    """A box as people write it, without zeros behind the point."""
+    """A box without trailing zeros."""
     return f"[{', '.join(f'{x:g}' for x in box)}]"

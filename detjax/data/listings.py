@@ -13,19 +13,19 @@ Ids = Sequence[int | str]
 
 
 class Listing(NamedTuple):
-    """What is known of a split's images without reading its records."""
+    """The ids and sizes of a split's images."""
 
     ids: Ids  # whole numbers, or text
     sizes: np.ndarray  # [n 2] int32: h, w
 
 
 def path_of(directory: Path, split: str) -> Path:
-    """Where the listing of a split lies."""
+    """The path of a split's listing."""
     return directory / f"records.{split}.npz"
 
 
 def store(directory: Path, split: str, ids: Ids, sizes: np.ndarray) -> None:
-    """Stores a listing whole or not at all, whoever else does it at the same time."""
+    """Stores a listing atomically, safe against concurrent writers."""
     held: dict[str, Any] = {"sizes": np.asarray(sizes, np.int32)}
     if any(isinstance(number, str) for number in ids):
         texts = [str(number).encode() for number in ids]
@@ -45,7 +45,7 @@ def store(directory: Path, split: str, ids: Ids, sizes: np.ndarray) -> None:
 
 
 def stored(directory: Path, split: str, count: int) -> Listing | None:
-    """The listing of a split of `count` images; None where there is no sound one."""
+    """The listing of a split of `count` images; None if missing or invalid."""
     path = path_of(directory, split)
     broken = (OSError, ValueError, EOFError, KeyError, MemoryError, zipfile.BadZipFile)
     with contextlib.suppress(*broken):

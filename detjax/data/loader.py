@@ -1,9 +1,9 @@
-"""Streams of batches: what training reads without end, evaluation once.
+"""Input pipelines: endless batches for training, one pass for evaluation.
 
-A batch is a function of the seed and its place in the stream alone: `plan` says which
-records are in it, and an example's generator is made of the seed and its place. So the
-number of threads, workers and processes changes nothing, and a checkpoint of the
-position is a checkpoint of the loader.
+A batch depends only on the seed and its position in the stream: `plan` selects its
+records, and each example's random generator is seeded by the seed and the position. The
+number of threads, workers and processes therefore changes nothing, and the position is
+the entire loader state to checkpoint.
 """
 
 import dataclasses
@@ -30,7 +30,7 @@ def train_loader(
     *,
     batch_size: int,
     seed: int = 0,
-    sizes: plan.Sizes | None = None,
+    sizes: plan.InputSizes | None = None,
     images: np.ndarray | None = None,
     threads: int | None = None,
     workers: int = 0,
@@ -42,18 +42,18 @@ def train_loader(
 ) -> "TrainStream":
     """An endless stream of shuffled, augmented batches of this process's share.
 
-    `batch_size` counts the images of all processes; together they see the batches that
-    one would. `sizes` declares the inputs' sizes, where that is not `prepare.size`, and
-    `images` [n 2] are the records' (h, w), which are looked up where they are needed
-    and not given. `threads` fill rows in this process, one a core if None; `workers`,
-    where set, are processes that do it instead.
+    `batch_size` is global (all processes), and together the processes see the batches
+    that a single one would. `sizes` declares the input sizes if they differ from
+    `prepare.size`; `images` [n 2] are the records' (h, w), looked up when needed and
+    not given. `threads` fill rows in this process, one per core if None; `workers`, if
+    set, are processes that do so instead.
 
-    With `on_error` "fail" a record that cannot be read is a UserError; with "skip" the
-    next one stands in, up to `max_skipped` records. Raises UserError for what does not
-    go together.
+    With `on_error` "fail" an unreadable record is a UserError; with "skip" the next one
+    replaces it, up to `max_skipped` records. Raises UserError for arguments that are
+    inconsistent.
     """
     lint.check_choice(on_error)
-    sizes = sizes or plan.Sizes((prepare.size,), prepare.letterbox)
+    sizes = sizes or plan.InputSizes((prepare.size,), prepare.letterbox)
     batches = TrainBatches(
         Examples(source, prepare, sizes, split),
         plan.Plan(
@@ -72,7 +72,7 @@ def eval_loader(
     prepare: Prepare,
     *,
     batch_size: int,
-    sizes: plan.Sizes | None = None,
+    sizes: plan.InputSizes | None = None,
     images: np.ndarray | None = None,
     threads: int | None = None,
     on_error: str = "fail",
@@ -80,20 +80,19 @@ def eval_loader(
     process: int | None = None,
     processes: int | None = None,
 ) -> "EvalStream":
-    """Every image once, in order of buckets, the last batch of each filled up.
+    """Every image once, bucket by bucket; the last batch of each is padded.
 
-    Batches hold no masks: predicting reads none. All processes see as many batches, of
-    the same shapes: where `batch_size` does not divide among them it is rounded up.
-    With `on_error` "skip" an image that cannot be read is told of and shown grey, and
-    is not `valid`. See `train_loader` for the rest.
+    Targets are those of `Prepare.evaluation`. All processes see the same number of
+    batches, of the same shapes: a `batch_size` that they do not divide is rounded up.
+    With `on_error` "skip" an unreadable image is reported, replaced by grey and not
+    `valid`. See `train_loader` for the other arguments.
     """
     lint.check_choice(on_error)
-    sizes = sizes or plan.Sizes((prepare.size,), prepare.letterbox)
-    plain = dataclasses.replace(prepare, augment=None, mask_stride=None, mask_size=None)
+    sizes = sizes or plan.InputSizes((prepare.size,), prepare.letterbox)
     process, processes = place_of(process, processes)
     batch_size += -batch_size % processes
     batches = EvalBatches(
-        Examples(source, plain, sizes, split),
+        Examples(source, prepare.evaluation(), sizes, split),
         plan.once(known_sizes(source, sizes, images), sizes, batch_size),
         batch_size,
         part(batch_size, process, processes),
@@ -104,31 +103,32 @@ def eval_loader(
 
 @dataclasses.dataclass(frozen=True)
 class Examples:
-    """Records of a split, to be put into rows of batches."""
+    """Records of a split, from which rows of batches are filled."""
 
     source: Sequence[Record]
     prepare: Prepare
-    sizes: plan.Sizes
+    sizes: plan.InputSizes
     split: str
 
     def empty(self, bucket: int, rows: int) -> Batch:
-        """An empty batch of so many rows for images of a bucket."""
-        # OpenCV's own threads would be in the way of those that fill rows, and what it
-        # prints about broken files is said in sentences here.
+        """An empty batch of `rows` rows for images of a bucket."""
+        # OpenCV's own threads would compete with those that fill rows; its messages
+        # about broken files are replaced by ours.
         cv2.setNumThreads(1)
         cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
         return self.prepare.empty(rows, self.sizes.buckets[bucket])
 
     def put(self, batch, row, index, place, rng=None) -> None:
-        """Puts record number `index` into a row for `place`.
+        """Writes record number `index` into a row for `place`.
 
-        Raises Unreadable that names it; of what can be read the index is put there.
+        Raises Unreadable that names it; the index is written if the row could be
+        filled.
         """
         batch.index[row] = index
         record = None
         try:
             record = self.source[index]
-            fit = self.sizes.fit(
+            fit = self.sizes.resize(
                 (record.height, record.width), place.bucket, place.short
             )
             self.prepare.fill(batch, row, record, fit, rng)
@@ -141,7 +141,7 @@ class Examples:
             ) from error
 
     def name(self, index: int) -> str:
-        """What a sentence calls record number `index`, as far as it can be read."""
+        """The name of record number `index` in messages, as far as it can be read."""
         try:
             return self._name(index, self.source[index])
         except Unreadable:
@@ -156,9 +156,8 @@ class Examples:
 class TrainBatches:
     """This process's rows of the batches of a run, by number.
 
-    tries  how many records in a row are looked at for one that can be read, before it
-           is a UserError
-    first  images of the stream, of all processes, before the first batch
+    tries consecutive records that are tried for a readable one before a UserError
+    first  images of the stream (all processes) before the first batch
     """
 
     examples: Examples
@@ -180,7 +179,7 @@ class TrainBatches:
         return self.examples.empty(self.plan[self._position(number, 0)].bucket, rows)
 
     def fill(self, batch: Batch, at: int, number: int, row: int) -> None:
-        """Puts the record of a row's place there, or the next that can be read.
+        """Fills a row with the record of its place, or the next readable one.
 
         Raises UserError that names the last one tried.
         """
@@ -188,7 +187,7 @@ class TrainBatches:
         place = self.plan[position]
         for further in range(self.tries):
             index = (place.record + further) % len(self.examples.source)
-            # The plan draws from seeds of two numbers, so that these are others.
+            # The plan uses seeds of two numbers; three keep these streams distinct.
             rng = np.random.default_rng([self.seed, position, 1])
             try:
                 return self.examples.put(batch, at, index, place, rng)
@@ -209,7 +208,7 @@ class TrainBatches:
 class EvalBatches:
     """This process's rows of the batches of an evaluation, by number.
 
-    skip  whether an image that cannot be read is left grey instead of a UserError
+    skip leave an unreadable image grey instead of raising UserError
     """
 
     examples: Examples
@@ -229,7 +228,7 @@ class EvalBatches:
         return self.examples.empty(self._place(number, 0).bucket, rows)
 
     def fill(self, batch: Batch, at: int, number: int, row: int) -> None:
-        """Puts the record of a row's place there; without `skip` raises UserError."""
+        """Fills a row with the record of its place; without `skip` raises UserError."""
         place = self._place(number, row)
         try:
             self.examples.put(batch, at, place.record, place)
@@ -238,11 +237,11 @@ class EvalBatches:
                 raise UserError(
                     f"{error}; set data.on_error='skip' to count its objects as missed"
                 ) from None
-            batch.images[at] = augment.FILL
+            batch.inputs.images[at] = augment.FILL
             batch.skipped[at] = place.record
-            if place.valid:  # repeats that fill up were told of
+            if place.valid:  # padding repeats were already reported
                 print(f"warning: {error}; its objects count as missed", file=sys.stderr)
-        batch.valid[at] &= place.valid
+        batch.inputs.view.valid[at] &= place.valid
 
     def _place(self, number: int, row: int) -> plan.Place:
         return self.places[number * self.batch_size + self.part.start + row]
@@ -250,7 +249,7 @@ class EvalBatches:
 
 @dataclasses.dataclass(frozen=True)
 class EvalStream:
-    """Batches of every image once; can be gone through again and again."""
+    """Batches of every image once; can be iterated over repeatedly."""
 
     batches: EvalBatches
     threads: int | None
@@ -263,7 +262,7 @@ class EvalStream:
 
 
 class TrainStream:
-    """Endless batches; an iterator of them has a position that can be set."""
+    """Endless batches, whose iterator has a settable position."""
 
     def __init__(
         self, batches: TrainBatches, threads: int | None, workers: int, limit: int
@@ -275,7 +274,7 @@ class TrainStream:
         return TrainIterator(self._begin, self._batches, self._limit)
 
     def _begin(self, first: int) -> Any:
-        """The batches behind the `first` images, made ahead."""
+        """The batches after the `first` images, prefetched."""
         batches = dataclasses.replace(self._batches, first=first)
         if self._workers:
             return ahead.Workers(batches, self._workers)
@@ -283,18 +282,18 @@ class TrainStream:
 
 
 class TrainIterator(Iterator[Batch]):
-    """Batches, and a count of the records that could not be read.
+    """Batches, and a count of the unreadable records.
 
-    Each of those is told of once. Raises UserError when there are more than `limit`.
+    Each is reported once. Raises UserError when there are more than `limit`.
     """
 
     def __init__(self, begin: Callable[[int], Any], batches: TrainBatches, limit: int):
         self._begin, self._examples, self._limit = begin, batches.examples, limit
         self._batch_size = batches.batch_size
         self._taken = 0  # images of all processes; the only position
-        self._batches: Any = None  # from there on, begun when the first is asked for
+        self._batches: Any = None  # from there on, started at the first request
         self.skipped: set[int] = set()  # their indices
-        self._told: set[int] = set()  # not taken back where the position is
+        self._told: set[int] = set()  # not reset with the position
 
     def __next__(self) -> Batch:
         if self._batches is None:
@@ -320,21 +319,21 @@ class TrainIterator(Iterator[Batch]):
         return batch
 
     def names(self, batch: Batch) -> list[str]:
-        """What sentences call the images of a batch of this process."""
+        """The names in messages of the images of a batch of this process."""
         return [self._examples.name(index) for index in batch.index.tolist()]
 
     def close(self) -> None:
-        """Lets go of threads and worker processes, when what they do is done."""
+        """Releases threads and worker processes once their work is done."""
         if self._batches is not None:
             self._batches.close()
             self._batches = None
 
     def get_state(self) -> dict[str, Any]:
-        """The position in images, and what was skipped up to it, as JSON holds it."""
+        """The position in images and the records skipped so far, as JSON."""
         return {"images": self._taken, "skipped": sorted(self.skipped)}
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Goes on from where `get_state` was asked, with any threads or workers.
+        """Restores the position of `get_state`, for any number of threads or workers.
 
         Raises UserError where `state` is not what it returned.
         """
@@ -348,13 +347,15 @@ class TrainIterator(Iterator[Batch]):
 
 
 def image_sizes(source: Sequence[Record]) -> np.ndarray:
-    """The (h, w) [n 2] of all records, which are read for it."""
+    """The (h, w) [n 2] of all records; reads them all."""
     found = [(r.height, r.width) for r in (source[i] for i in range(len(source)))]
     return np.array(found, np.int32).reshape(-1, 2)
 
 
-def known_sizes(source, sizes: plan.Sizes, images: np.ndarray | None) -> np.ndarray:
-    """`images`, or what stands for it: nothing where sizes play no part."""
+def known_sizes(
+    source, sizes: plan.InputSizes, images: np.ndarray | None
+) -> np.ndarray:
+    """`images`, or an empty placeholder where sizes are not needed."""
     if images is not None:
         return images
     if sizes.need_images:
@@ -363,7 +364,7 @@ def known_sizes(source, sizes: plan.Sizes, images: np.ndarray | None) -> np.ndar
 
 
 def place_of(process: int | None, processes: int | None) -> tuple[int, int]:
-    """This process's number and how many there are, where a call does not say."""
+    """This process's index and the process count, unless given."""
     return (
         jax.process_index() if process is None else process,
         jax.process_count() if processes is None else processes,
@@ -371,7 +372,7 @@ def place_of(process: int | None, processes: int | None) -> tuple[int, int]:
 
 
 def part(batch_size: int, process: int, processes: int) -> slice:
-    """The part of a global batch that is this process's.
+    """This process's share of a global batch.
 
     Raises UserError where the batch does not divide among the processes.
     """

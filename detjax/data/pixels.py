@@ -9,7 +9,7 @@ from detjax.errors import UserError
 def decode(data: bytes, flags: int) -> np.ndarray:
     """The pixels of an encoded image; `flags` are OpenCV's (cv2.IMREAD_...).
 
-    Raises UserError where nothing can be decoded, MemoryError where there is no room.
+    Raises UserError if decoding fails, MemoryError if it is too large.
     """
     pixels = None
     try:
@@ -24,5 +24,5 @@ def decode(data: bytes, flags: int) -> np.ndarray:
 
 
 def quiet() -> None:
-    """Keeps what OpenCV prints about broken files from stderr: sentences say it."""
+    """Silences OpenCV's messages about broken files; errors report them."""
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)

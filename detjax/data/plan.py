@@ -1,7 +1,7 @@
-"""Which record stands at which place of a stream, and what input size it goes to.
+"""The sampler: the record at each place of a stream, and its input size.
 
-Nothing here reads pixels: sizes, a seed and a position decide. So every process can ask
-for any place, and all of them see one stream.
+Nothing here reads pixels: a place depends on the sizes, a seed and the position, so
+every process can compute any place and all see the same stream.
 """
 
 import bisect
@@ -13,20 +13,20 @@ import numpy as np
 
 from detjax.errors import UserError
 
-# What of a config's data section decides how pictures are brought into the input.
+# Settings of a config's data section that determine how images are resized.
 KEYWORDS = ("size", "buckets", "short_side", "long_side", "letterbox")
-# Padding shares that differ by less are taken to be equal.
+# Padding shares that differ by less are considered equal.
 TOLERANCE = 0.01
-# Small data sets are planned some epochs at a time: as many as show this many images.
+# Small data sets are planned several epochs at a time, at least this many images.
 ROUND = 16_384
 
 
-class Fit(NamedTuple):
-    """How an image is brought into its input.
+class Resize(NamedTuple):
+    """How an image is resized to its input.
 
     size       (h, w) of the input, in pixels
-    letterbox  keep the aspect ratio and fill up, instead of stretching
-    scale      input pixels an image pixel, both ways; None is what fills the input
+    letterbox  keep the aspect ratio and pad, instead of stretching
+    scale      input pixels per image pixel, both ways; None fits the input
     """
 
     size: tuple[int, int]
@@ -34,11 +34,11 @@ class Fit(NamedTuple):
     scale: float | None = None
 
 
-class Sizes(NamedTuple):
-    """The declared input sizes, and the rule by which an image finds its own.
+class InputSizes(NamedTuple):
+    """The declared input sizes, and the rule that assigns one to an image.
 
     buckets      (h, w) of each
-    letterbox    see `Fit`; several buckets or a short side always keep the aspect
+    letterbox    see `Resize`; several buckets or a short side always keep the aspect
     short_sides  pixels that an image's short side gets, one drawn an image; () for
                  images that are made as large as their bucket lets them
     long_side    pixels that its long side may not exceed then, or None
@@ -51,11 +51,11 @@ class Sizes(NamedTuple):
 
     @property
     def need_images(self) -> bool:
-        """Whether an image's own size plays a part."""
+        """Whether the image's own size matters."""
         return len(self.buckets) > 1 or bool(self.short_sides)
 
     def scales(self, images: np.ndarray, short: int = -1) -> np.ndarray:
-        """The scale [n] that short side number `short` asks of `images` [n 2]."""
+        """The scale [n] of `images` [n 2] at short side number `short`."""
         images = np.maximum(images, 1)
         scales = self.short_sides[short] / images.min(axis=1)
         if self.long_side is not None:
@@ -63,14 +63,14 @@ class Sizes(NamedTuple):
         return scales
 
     def options(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The buckets that each of `images` [n 2], (h, w), may go to.
+        """The bucket candidates of each of `images` [n 2], (h, w).
 
-        They are numbers [n k], of which the first count [n] are meant. Training draws
-        among them; evaluation takes the last.
+        Returns indices [n k] and counts [n] of valid ones. Training draws among them;
+        evaluation takes the last.
 
-        With short sides there is one option for each of them: the smallest bucket that
-        holds the scaled image, or where none does the one in which it stays largest.
-        Without, options are the buckets with the least padding, smallest first.
+        With short sides there is one candidate each: the smallest bucket that holds the
+        scaled image, or if none does, the one in which it stays largest. Without,
+        candidates are the buckets with the least padding, smallest first.
         """
         if self.short_sides:
             columns = [self._held(images, i) for i in range(len(self.short_sides))]
@@ -86,41 +86,41 @@ class Sizes(NamedTuple):
         fills, areas = self._fills(images)
         holds = fills >= self.scales(images, short)[:, None] * (1 - 1e-9)
         smallest = np.where(holds, areas, np.inf).argmin(axis=1)
-        # Of buckets that leave an image equally large the smallest is taken.
+        # Ties in scale are broken by the smallest bucket.
         most = fills >= fills.max(axis=1, keepdims=True) * (1 - 1e-9)
         largest = np.where(most, areas, np.inf).argmin(axis=1)
         return np.where(holds.any(axis=1), smallest, largest)
 
     def _fills(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The scales [n b] at which images fill the buckets, and the buckets' areas."""
+        """The scales [n b] at which images fit the buckets, and the buckets' areas."""
         buckets = np.array(self.buckets, np.float64)
         return (buckets / np.maximum(images, 1)[:, None]).min(axis=2), buckets.prod(1)
 
-    def fit(self, image: Sequence[int], bucket: int, short: int = -1) -> Fit:
-        """How an image of size (h, w) `image` is brought into bucket number `bucket`.
+    def resize(self, image: Sequence[int], bucket: int, short: int = -1) -> Resize:
+        """The resize of an image of size (h, w) `image` into bucket number `bucket`.
 
-        It may be any bucket: what it cannot hold is scaled down until it does.
+        Any bucket works: an image that is too large is scaled down until it fits.
         """
         h, w = self.buckets[bucket]
         keep = self.letterbox or len(self.buckets) > 1
         if not self.short_sides:
-            return Fit((h, w), keep)
+            return Resize((h, w), keep)
         rows, columns = max(int(image[0]), 1), max(int(image[1]), 1)
         wanted = float(self.scales(np.array([[rows, columns]]), short)[0])
-        return Fit((h, w), True, min(wanted, h / rows, w / columns))
+        return Resize((h, w), True, min(wanted, h / rows, w / columns))
 
 
-def sizes(
+def input_sizes(
     *,
     size: Sequence[int] | None = None,
     buckets: Sequence[Sequence[int]] | None = None,
     short_side: int | Sequence[int] | None = None,
     long_side: int | None = None,
     letterbox: bool = False,
-) -> Sizes:
-    """What these keywords of a config's data section declare.
+) -> InputSizes:
+    """The input sizes declared by keywords of a config's data section.
 
-    Raises UserError where they contradict one another or hold no sizes.
+    Raises UserError if they conflict or are not sizes.
     """
     if (size is None) == (buckets is None):
         raise UserError(
@@ -131,7 +131,7 @@ def sizes(
     if not declared:
         raise UserError("data.buckets is empty; declare at least one (height, width)")
     for one in declared:
-        if not _whole(one, 2):
+        if not _are_counts(one, 2):
             raise UserError(
                 f"{_shown(one)} in data.{'size' if buckets is None else 'buckets'} is "
                 "not a (height, width) of whole numbers above 0"
@@ -145,12 +145,12 @@ def sizes(
         )
     sides = [short_side] if isinstance(short_side, int) else list(short_side or ())
     for side in sides if long_side is None else [*sides, long_side]:
-        if not _whole([side], 1):
+        if not _are_counts([side], 1):
             raise UserError(
                 f"{side!r} in data.short_side or data.long_side is not a whole number "
                 "above 0"
             )
-    return Sizes(
+    return InputSizes(
         buckets=pairs,
         letterbox=letterbox or buckets is not None,
         short_sides=tuple(map(int, sides)),
@@ -158,8 +158,8 @@ def sizes(
     )
 
 
-def _whole(numbers: Any, count: int) -> bool:
-    """Whether `numbers` are `count` whole numbers above 0."""
+def _are_counts(numbers: Any, count: int) -> bool:
+    """Whether `numbers` are `count` positive integers."""
     return (
         isinstance(numbers, Sequence)
         and len(numbers) == count
@@ -168,11 +168,11 @@ def _whole(numbers: Any, count: int) -> bool:
 
 
 def _shown(value: Any) -> str:
-    """`value` as a config's file would have it."""
+    """`value` as a config file spells it."""
     return repr(tuple(value) if isinstance(value, list) else value)
 
 
-def fit_for(
+def resize_for(
     h: int,
     w: int,
     *,
@@ -181,12 +181,12 @@ def fit_for(
     short_side: int | Sequence[int] | None = None,
     long_side: int | None = None,
     letterbox: bool = False,
-) -> Fit:
-    """How one image of h x w pixels is brought into its input, as evaluation does it.
+) -> Resize:
+    """The resize of an image of h x w pixels at evaluation.
 
     The keywords are those of a config's data section; see `sizes`.
     """
-    declared = sizes(
+    declared = input_sizes(
         size=size,
         buckets=buckets,
         short_side=short_side,
@@ -194,16 +194,16 @@ def fit_for(
         letterbox=letterbox,
     )
     options, count = declared.options(np.array([[h, w]]))
-    return declared.fit((h, w), int(options[0, count[0] - 1]))
+    return declared.resize((h, w), int(options[0, count[0] - 1]))
 
 
 class Place(NamedTuple):
-    """What stands at one place of a stream."""
+    """One place of a stream."""
 
     record: int  # its index in the source
     bucket: int
     short: int = -1  # the number of the short side that was drawn
-    valid: bool = True  # False for a repeat that only fills up a batch
+    valid: bool = True  # False for a repeat that only pads a batch
 
 
 class _Table(NamedTuple):
@@ -220,26 +220,27 @@ class _Table(NamedTuple):
 class Plan:
     """The endless stream of a training run: `plan[position]` is a `Place`.
 
-    An epoch draws every record once, in an order, a short side and, where several do as
-    well, a bucket that are drawn anew. With one bucket its places are the stream's.
-    With several each `batch_size` places from a multiple of it share a bucket, and a
-    batch comes when its bucket has drawn so many: what is left over waits for later
-    epochs. So all records are shown equally often but for what waits, while a batch of
-    a bucket that has fewer records than a batch shows some of them more than once.
+    Each epoch visits every record once in a new random order, with a new short side
+    and, among equally good buckets, a new bucket. With one bucket this order is the
+    stream. With several, each aligned run of `batch_size` places shares a bucket, and a
+    batch is emitted once its bucket has that many records; the remainder is carried
+    over to later epochs. All records are thus shown equally often, except for the
+    remainder; a bucket with fewer records than a batch repeats some within a batch.
 
-    `images` [n 2] are the records' (h, w); where sizes play no part, only their number
-    counts.
+    `images` [n 2] are the records' (h, w); where sizes are not needed, only n matters.
     """
 
-    def __init__(self, images: np.ndarray, sizes: Sizes, *, batch_size: int, seed: int):
+    def __init__(
+        self, images: np.ndarray, sizes: InputSizes, *, batch_size: int, seed: int
+    ):
         if not len(images):
             raise UserError("there is no image to train on")
         self._batch, self._seed = batch_size, seed
         self._buckets, self._shorts = len(sizes.buckets), len(sizes.short_sides)
         self._options, self._counts = sizes.options(images)
         self._epochs = -(-ROUND // len(images))  # in a round
-        # Of each round that was reached: its first place, what it had left over from
-        # the rounds before. Those alone are kept, and the tables last asked for.
+        # For each round reached: its first place and the remainder of earlier rounds.
+        # Only these and the most recently used tables are kept.
         self._starts = [0]
         self._carried = [_Table(*(np.zeros(0, np.int32) for _ in range(3)))]
         self._tables: dict[int, _Table] = {}
@@ -285,11 +286,11 @@ class Plan:
         return self._tables[number]
 
     def _remember(self, number: int, table: _Table) -> None:
-        """Keeps a round's table, and that of another round, which may go on beside."""
+        """Caches a round's table, and one other that may be in use concurrently."""
         self._tables = dict([*self._tables.items()][-1:]) | {number: table}
 
     def _planned(self, number: int) -> tuple[_Table, _Table]:
-        """The places of a round, and what is left over of them."""
+        """The places of a round, and the remainder."""
         rng = np.random.default_rng([self._seed, number])
         drawn = self._drawn(rng)
         if self._single:
@@ -304,12 +305,12 @@ class Plan:
             batches.append(rows[:whole].reshape(-1, self._batch))
             rest.append(rows[whole:])
         rows = np.concatenate(batches)
-        # A batch comes when its last image has: buckets are mixed as in the data.
+        # A batch is emitted with its last image, so buckets mix as in the data.
         rows = rows[np.argsort(rows[:, -1])].ravel()
         return table.take(rows), table.take(np.sort(np.concatenate(rest)))
 
     def _drawn(self, rng: np.random.Generator) -> _Table:
-        """The images of a round in their order, with what is drawn for each."""
+        """The images of a round in order, with the draws for each."""
         count = len(self._counts)
         each = np.tile(np.arange(count, dtype=np.int32), (self._epochs, 1))
         record = rng.permuted(each, axis=1).ravel()
@@ -320,10 +321,10 @@ class Plan:
         return _Table(record, bucket, short)
 
 
-def once(images: np.ndarray, sizes: Sizes, batch_size: int) -> list[Place]:
+def once(images: np.ndarray, sizes: InputSizes, batch_size: int) -> list[Place]:
     """The places of an evaluation: every record once, bucket by bucket, in order.
 
-    Each bucket's are filled up to whole batches with repeats that are not `valid`.
+    Each bucket is padded to full batches with repeats that are not `valid`.
     """
     options, counts = sizes.options(images)
     buckets = options[np.arange(len(images)), counts - 1]

@@ -1,15 +1,13 @@
-"""From a user's files to a data set that can be trained on, at most once."""
+"""Converts a user's files to a data set, once."""
 
-import inspect
-import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Annotated, Any, Literal
 
 from absl import logging
 
-from detjax import files
+from detjax import files, settings
 from detjax.data import (
     builder,
     coco,
@@ -24,55 +22,65 @@ from detjax.data import (
 )
 from detjax.data import proposals as proposing
 from detjax.data.summary import Summary
-from detjax.errors import MissingFileError, UserError, mended_by
+from detjax.errors import MissingFileError, UserError
+from detjax.settings import OneOf
+from detjax.types import Task
 
-# Each has catalogues(**arguments) -> {split: Catalogue} and digests(**arguments).
+# Each has catalogues(**arguments) -> {split: Catalogue}, digests(**arguments), and the
+# name of the TASK that its truth is made for.
 FORMATS: dict[str, ModuleType] = {
     "coco": coco,
     "voc": voc,
     "labelmaps": labelmaps,
     "shapes": shapes,
 }
+Format = Annotated[str, OneOf(tuple(FORMATS))]
 
 
 def prepare(
     name: str,
     data_dir: str | Path,
+    task: Task,
     *,
-    format: str,
-    on_error: str = "fail",
+    format: Format,
+    on_error: Literal["fail", "skip"] = "fail",
     proposals: Mapping[str, Any] | None = None,
     log: Callable[[str], Any] = logging.info,
     **arguments: Any,
 ) -> Path:
-    """The folder of data set `name` below `data_dir`, made if it is not there.
+    """The folder of data set `name` in `data_dir`, created if missing.
 
-    `arguments` are those of the format's `catalogues`. `on_error` is "fail", which
-    lists what is bad in annotations and images and makes nothing, or "skip", which
-    drops it and lists it in NAME-problems.txt. `proposals` asks for boxes that may hold
-    an object, a field of every record: {"method": "selective_search"} and its keywords.
-    `log` gets the lines of the report.
+    `arguments` are those of the format's `catalogues`, whose truth is for `task`.
+    `on_error` is "fail", which lists problems of annotations and images and writes
+    nothing, or "skip", which drops them and lists them in NAME-problems.txt.
+    `proposals` adds region proposals to every record: {"method": "selective_search"}
+    and its keywords. `log` gets the lines of the report.
 
-    Several processes may call at once: one works, the others wait. A data set that is
-    there is taken as it is, its files unread, where its annotation files have not
-    changed or are gone. Raises UserError where they have changed or it was made with
-    other arguments, OSError where there is no room. That images changed is not noticed.
+    Safe for concurrent processes: one works, the others wait. An existing data set is
+    used without reading its records if its annotation files are unchanged or gone.
+    Raises UserError if they have changed or it was made with other arguments, OSError
+    if the disk is full. Changed images are not detected.
     """
-    if format not in FORMATS:
-        raise UserError(f"unknown format {format!r}; take one of {', '.join(FORMATS)}")
+    settings.check("format", format, Format)
+    if task.name != FORMATS[format].TASK:
+        raise UserError(
+            f"files of the format {format!r} are for {FORMATS[format].TASK}, not for "
+            f"{task.name}; take a format that is, or another model"
+        )
     lint.check_choice(on_error)
-    _check_arguments(format, arguments)
+    settings.check_all(format, FORMATS[format].catalogues, arguments)
     writer.check_names(name, {"train": None})
     out = lint.expanded(data_dir)
     files.check_name(out)
     asked = fingerprint(format, arguments)
     asked["proposals"] = None if proposals is None else proposing.complete(proposals)
     target = builder.directory(name, out)
-    # What is there is only read: it may be another user's, or on a disk for reading.
+    # Existing data sets are only read: they may be another user's or on a read-only
+    # disk.
     if not target.exists():
         with files.lock(_lock_file(out, name), "making it", wait=True):
             if not target.exists():
-                _make(target, asked, arguments, on_error, proposals, log)
+                _make(target, task, asked, arguments, on_error, proposals, log)
                 return target
     _check_same(builder.info(name, out), asked, on_error)
     log(f"{target} is there already")
@@ -81,13 +89,14 @@ def prepare(
 
 def _make(
     target: Path,
+    task: Task,
     asked: dict[str, Any],
     arguments: Mapping[str, Any],
     on_error: str,
     proposals: Mapping[str, Any] | None,
     log: Callable[[str], Any],
 ) -> None:
-    """Makes the data set `target`; its caller holds the lock."""
+    """Creates the data set `target`; the caller holds the lock."""
     name, out = target.parent.name, target.parents[1]
     shards.remove_leftovers(target)
     pixels.quiet()
@@ -101,10 +110,12 @@ def _make(
         problems = [p for found in summaries.values() for p in found.problems]
         lint.settle(problems, on_error)
         made = summaries.values()
-        if all(s.ids for s in made) and not any(s.counts()["objects"] for s in made):
+        if all(s.ids for s in made) and not any(
+            sum(s.class_counts().values()) for s in made
+        ):
             raise UserError(
-                f"no image of {name!r} has an object: nothing could be learnt; check "
-                "its annotations and classes"
+                f"no image of {name!r} has an object or a label: nothing could be "
+                "learnt; check its annotations and classes"
             )
         return asked | {"problems": len(problems)}
 
@@ -112,6 +123,7 @@ def _make(
         catalogues,
         name,
         out,
+        task,
         on_error=on_error,
         proposals=proposals,
         made_from=made_from,
@@ -124,34 +136,10 @@ def _make(
     log(f"wrote {target}")
 
 
-def _check_arguments(format: str, arguments: Mapping[str, Any]) -> None:
-    """Raises UserError for keywords that the format does not take, or lacks."""
-    signature = inspect.signature(FORMATS[format].catalogues)
-    advice = f"the format {format!r} takes {', '.join(signature.parameters)}"
-    with mended_by(advice, (TypeError,)):
-        signature.bind(**arguments)
-    for name in ("splits", "images", "root", "classes"):
-        given = arguments.get(name)
-        if given is not None and not _sound(name, given, format):
-            raise UserError(f"{name}={given!r} is not what it should be; {advice}")
-
-
-def _sound(name: str, given: Any, format: str) -> bool:
-    """Whether an argument is a path, or names, or both, as its name asks for."""
-    if isinstance(given, Mapping) and name in ("splits", "images"):
-        return all(isinstance(x, str | os.PathLike) for x in (*given, *given.values()))
-    if name in ("images", "root"):
-        return isinstance(given, str | os.PathLike)
-    names = isinstance(given, Sequence) and not isinstance(given, str)
-    if name == "splits" and format != "voc":
-        return False
-    return names and all(isinstance(x, str) for x in given)
-
-
 def fingerprint(format: str, arguments: dict[str, Any]) -> dict[str, Any]:
-    """What decides the contents of a data set, paths excepted, as JSON would hold it.
+    """The fingerprint of a data set's inputs, except paths, as JSON values.
 
-    The splits are None where annotation files are gone.
+    The splits are None if annotation files are gone.
     """
     try:
         splits = FORMATS[format].digests(**arguments)
@@ -166,7 +154,7 @@ def fingerprint(format: str, arguments: dict[str, Any]) -> dict[str, Any]:
 
 
 def _check_same(made: builder.Info, asked: dict[str, Any], on_error: str) -> None:
-    """Raises UserError where a data set is not what was asked for."""
+    """Raises UserError if a data set does not match the requested one."""
     difference = _difference(made, asked, on_error)
     if difference:
         raise UserError(
@@ -189,7 +177,7 @@ def _difference(made: builder.Info, asked: dict[str, Any], on_error: str) -> str
             return f"it has no split {split!r}"
         if digest != was["splits"][split]:
             return f"split {split!r} is of {was['splits'][split]}, not {digest}"
-    # Sets that were written before there were proposals do not say.
+    # Absent in data sets of versions without proposals.
     if asked["proposals"] != was.get("proposals"):
         return f"its proposals are {was.get('proposals')}, not {asked['proposals']}"
     if on_error == "fail" and was["problems"]:
@@ -198,7 +186,7 @@ def _difference(made: builder.Info, asked: dict[str, Any], on_error: str) -> str
 
 
 def _lock_file(out: Path, name: str) -> Path:
-    """The file that a process locks which makes the data set `name`; makes `out`."""
+    """The lock file of the data set `name`; creates `out`."""
     path = out / f".{name}.lock"
     with files.writing(path):
         out.mkdir(parents=True, exist_ok=True)

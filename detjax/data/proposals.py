@@ -1,43 +1,45 @@
-"""Boxes that may hold an object, found without learning: what R-CNN classifies.
+"""Region proposals without learning, the inputs of R-CNN.
 
-They are a field of a data set, made once with it: `prepare` calls `of`.
+They are a field of a data set, computed once with it: `prepare` calls `of`.
 """
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import cv2
 import numpy as np
 from pycocotools import mask as rle
 
+from detjax import settings
 from detjax.data import pixels
 from detjax.data.records import Record
 from detjax.errors import UserError
+from detjax.settings import Count, NonNegative, Whole
 
 
 def selective_search(
     image: np.ndarray,
     *,
-    mode: str = "fast",
-    max_side: int | None = 500,
-    min_side: float = 0,
-    limit: int = 2000,
+    mode: Literal["fast", "quality"] = "fast",
+    max_side: Whole | None = 500,
+    min_side: NonNegative = 0,
+    limit: Count = 2000,
 ) -> np.ndarray:
     """Proposals [p 4] float32, xyxy pixels of `image` [h w 3] uint8 BGR, best first.
 
-    Regions of a graph segmentation are merged, the most alike first, under several
-    colour spaces, scales and likenesses; each region's box is a proposal. `mode` is
-    "fast" or "quality", which has more of each. Images longer than `max_side` are
-    shrunk for it (R-CNN takes them at a width of 500). Boxes with a side under
+    Regions of a graph segmentation are merged, the most similar first, for several
+    colour spaces, scales and similarity measures; each region's box is a proposal.
+    `mode` is "fast" or "quality", which has more of each. Images longer than `max_side`
+    are shrunk for it (R-CNN takes them at a width of 500). Boxes with a side under
     `min_side` of the image's pixels are left out, and of the rest `limit` stay.
 
     The same image gives the same boxes in the same order. Raises UserError for another
     `mode`.
 
     Uijlings et al., Selective Search for Object Recognition, IJCV 2013. As there the
-    order is that of the hierarchies, whole first, times a random number; a region's
-    depth is not known here and its rank by size stands for it.
+    order is the depth in the hierarchies, roots first, times a random number; here a
+    region's rank by size replaces its depth, which is unknown.
     """
     if mode not in ("fast", "quality"):
         raise UserError(f"mode={mode!r} is not 'fast' or 'quality'")
@@ -50,7 +52,7 @@ def selective_search(
         search.switchToSelectiveSearchFast()
     else:
         search.switchToSelectiveSearchQuality()
-    # OpenCV's own order comes from C's rand(); sorted, it is forgotten.
+    # Sorting removes OpenCV's own order, which comes from C's rand().
     found = np.unique(np.reshape(search.process(), (-1, 4)), axis=0)
     corner, extent = found[:, :2], found[:, 2:]
     boxes = np.concatenate([corner, corner + extent], 1) * (
@@ -91,25 +93,13 @@ METHODS: dict[str, Callable[..., np.ndarray]] = {"selective_search": selective_s
 
 
 def complete(asked: Mapping[str, Any]) -> dict[str, Any]:
-    """What `of` is asked for, defaults included, as JSON would hold it.
+    """The arguments of `of`, defaults included, as JSON values.
 
     Raises UserError for an unknown method or keyword.
     """
     method, given = _split(asked)
     known = dict(METHODS[method].__kwdefaults__)
-    unknown = sorted(map(str, set(given) - set(known)))
-    if unknown:
-        raise UserError(
-            f"proposals by {method} know no {', '.join(unknown)}; they take "
-            f"{', '.join(known)}"
-        )
-    for name, value in given.items():
-        word = isinstance(known[name], str)
-        number = isinstance(value, int | float) and not isinstance(value, bool)
-        sound = isinstance(value, str) if word else number and value >= 0
-        if not sound and not (value is None and name == "max_side"):
-            what = "a word" if word else "a number from 0 up"
-            raise UserError(f"proposals have {name}={value!r}: not {what}")
+    given = settings.check_all("proposals", METHODS[method], given)
     return {"method": method, **known, **given}
 
 
@@ -122,8 +112,8 @@ def finder(asked: Mapping[str, Any]) -> Callable[[np.ndarray], np.ndarray]:
 def of(record: Record, asked: Mapping[str, Any]) -> np.ndarray:
     """The proposals [p 4] of a record, by the `asked` "method" and its keywords.
 
-    They are in pixels of the upright image, as annotations are, and that is what the
-    record holds. Raises UserError for an image that cannot be decoded.
+    They are in pixels of the upright image, as annotations are. Raises UserError for an
+    image that cannot be decoded.
     """
     flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
     try:
@@ -140,7 +130,7 @@ def recall(records: Sequence[Record], threshold: float = 0.5) -> float:
     """
     hits, count = 0, 0
     for record in records:
-        truth = [a.box for a in record.annotations if not a.crowd]
+        truth = [a.box for a in record.truth if not a.crowd]
         count += len(truth)
         if truth and record.proposals is not None and len(record.proposals):
             found = _xywh(record.proposals)

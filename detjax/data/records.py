@@ -1,8 +1,8 @@
-"""Images and their annotations on the host, before anything is resized or padded.
+"""Images and their truth on the host, before anything is resized or padded.
 
-Boxes are xyxy in pixels of the upright image: the first pixel spans 0 to 1. What is
-stored is upright, so that no EXIF has to be minded. Labels are 0..c-1. A mask is a
-run-length code in COCO's compressed form whose size is the image's.
+Boxes are xyxy in pixels of the upright image: the first pixel spans 0 to 1. Stored
+images are upright: EXIF does not apply. Labels are 0..c-1. A mask is a COCO compressed
+RLE of the image's size.
 """
 
 import dataclasses
@@ -33,7 +33,11 @@ class Annotation:
 
 @dataclasses.dataclass(slots=True)
 class Record:
-    """One image and its annotations; the pixels are at `path` or encoded in `image`."""
+    """One image and its truth; the pixels are at `path` or encoded in `image`.
+
+    The truth depends on the task: a list of `Annotation` for detection, a tuple of the
+    image's labels for classification.
+    """
 
     id: int | str
     file_name: str
@@ -41,17 +45,17 @@ class Record:
     width: int
     path: Path | None = None
     image: bytes | None = None
-    annotations: list[Annotation] = dataclasses.field(default_factory=list)
+    truth: Any = dataclasses.field(default_factory=list)
     proposals: np.ndarray | None = None  # [p 4] float32, best first
 
 
 class Unreadable(UserError):
-    """A record that cannot be read whole: its place in a file, its image or masks."""
+    """A record that cannot be read completely: its bytes, its image or its masks."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Problem:
-    """Something wrong in an annotation file, and why it was dropped.
+    """A problem in an annotation file, and why the item was dropped.
 
     reason  a few words that problems of one kind share
     detail  the rest of a sentence that begins with the subject
@@ -67,28 +71,28 @@ class Problem:
 
 
 def shown(text: str) -> str:
-    """`text` as it can be printed: what is not Unicode in it is escaped."""
+    """`text` in printable form: invalid Unicode is escaped."""
     return text.encode("utf-8", "backslashreplace").decode().replace("\0", "\\x00")
 
 
 class Reading(NamedTuple):
-    """What became of one image of a catalogue."""
+    """The result of reading one image of a catalogue."""
 
-    record: Record | None  # None where it cannot be used
+    record: Record | None  # None if unusable
     problems: list[Problem]
     turned: bool = False  # whether EXIF had it rotated or mirrored
 
 
 @dataclasses.dataclass(frozen=True)
 class Catalogue:
-    """What a split consists of, known without touching an image.
+    """The contents of a split, listed without opening an image.
 
-    entries   one for each image, light; its items are made when they are asked for
-    read      what an entry becomes: reads and checks the image, whose file, upright, is
-              in the record. It can be pickled, and runs in several processes
-    problems  of the annotation file as a whole
-    text_ids  whether an image's id is text, not a whole number of 64 bits
-    proposed  whether records bring proposals
+    entries   one for each image, lightweight; items are created on access
+    read      maps an entry to its result: reads and checks the image, and puts its
+              upright file into the record. Picklable; runs in several processes
+    problems  of the annotation file itself
+    text_ids  whether image ids are text instead of 64-bit integers
+    proposed  whether records have proposals
     """
 
     split: str
@@ -104,7 +108,7 @@ class Catalogue:
 
 @dataclasses.dataclass(slots=True)
 class Dataset:
-    """One split in memory: what is sound in it, and what was wrong with the rest."""
+    """One split in memory: its valid records, and the problems of the others."""
 
     split: str
     classes: tuple[str, ...]
@@ -115,12 +119,12 @@ class Dataset:
 
 
 def collect(catalogue: Catalogue) -> Dataset:
-    """The split of `catalogue` in memory; images that EXIF turns are held, too."""
+    """The split of `catalogue` in memory, including images rotated by EXIF."""
     records, problems = [], [*catalogue.problems]
     for record, found, turned in map(catalogue.read, catalogue.entries):
         problems += found
         if record is not None:
-            # What is at its path need not be held.
+            # Unchanged files stay on disk.
             record.image = record.image if turned or not record.path else None
             records.append(record)
     return Dataset(
@@ -136,7 +140,7 @@ def collect(catalogue: Catalogue) -> Dataset:
 def unique(
     named: Iterable[tuple[Any, int | str, str]], problems: list[Problem]
 ) -> Iterator[Any]:
-    """The first of (thing, id, file name) whose id is no other's by its text."""
+    """The first (thing, id, file name) of each id, ids compared as text."""
     seen: dict[str, str] = {}
     for thing, number, name in named:
         first = seen.setdefault(str(number), name)

@@ -1,4 +1,4 @@
-"""What a reader found, as text for people."""
+"""A readable report of a split."""
 
 import numpy as np
 
@@ -14,12 +14,12 @@ def table(summary: Summary) -> str:
     lines += _rows(summary.counts(), always=("images", "objects"))
     lines += _sizes(summary)
     classes = sorted(summary.class_counts().items(), key=lambda item: -item[1])
-    lines += ["  objects of each class:"]
+    lines += ["  of each class:"]
     lines += _rows(dict(classes[:_CLASSES]), always=summary.classes, indent=4)
     if len(classes) > _CLASSES:
         rest = classes[_CLASSES:]
         total = sum(count for _, count in rest)
-        lines += [f"    and {len(rest)} classes with {total} objects"]
+        lines += [f"    and {len(rest)} classes with {total}"]
     if summary.problems:
         lines += ["  problems:"]
         lines += _rows(summary.problem_counts(), indent=4)

@@ -1,17 +1,20 @@
 """Masks as run-length codes: down the columns, zeros first, as COCO counts them.
 
-pycocotools does the coding. It believes what it is given, so that codes from files are
-checked here first: one that is too short reads memory that was never set.
+pycocotools does the coding. It does not validate, so codes from files are checked here
+first: one that is too short makes it read uninitialised memory.
 """
 
 import itertools
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from pycocotools import mask as coco_mask
 
 from detjax.errors import UserError
+
+# An encoding as COCO's files have it: 'size' [h, w], and the code as text in 'counts'.
+Rle = dict[str, Any]
 
 
 class Instance(NamedTuple):
@@ -29,6 +32,11 @@ def measure(rle: bytes, size: tuple[int, int]) -> Instance:
     return Instance(rle, (x, y, x + w, y + h), float(coco_mask.area(code)))
 
 
+def decode(rle: Rle) -> np.ndarray:
+    """The mask [h w], bool, of a sound encoding."""
+    return coco_mask.decode(rle).astype(bool)
+
+
 def from_runs(runs: Sequence[int], size: tuple[int, int]) -> bytes:
     """The compressed code of the run lengths `runs`.
 
@@ -43,10 +51,10 @@ def from_runs(runs: Sequence[int], size: tuple[int, int]) -> bytes:
 
 
 def from_text(text: str | bytes, size: tuple[int, int]) -> bytes:
-    """The compressed code that means what `text` does, in as few characters as can be.
+    """The canonical (shortest) compressed code equivalent to `text`.
 
-    Others mean one thing here and another to pycocotools. Raises UserError where its
-    runs do not fill `size` (h, w).
+    pycocotools decodes others differently. Raises UserError if its runs do not fill
+    `size` (h, w).
     """
     code = text.encode("ascii", "replace") if isinstance(text, str) else text
     if len(code) > 7 * (size[0] * size[1] + 1):
@@ -76,7 +84,7 @@ def runs_of(code: bytes) -> list[int]:
 def encode(runs: np.ndarray, first: np.ndarray) -> list[bytes]:
     """The compressed codes of many masks' `runs`; mask i begins at `first[i]`.
 
-    Each number takes as few characters as can be. See `runs_of`.
+    Each number takes the fewest possible characters. See `runs_of`.
     """
     place = np.arange(len(runs)) - np.repeat(first[:-1], np.diff(first))
     numbers = runs.copy()
@@ -132,8 +140,8 @@ def instances(labels: np.ndarray) -> dict[int, Instance]:
     starts, ends, values = starts[order], ends[order], values[order]
     heads = np.append(0, np.flatnonzero(values[1:] != values[:-1]) + 1)
     stops = np.append(heads[1:], len(values))
-    # Of n runs come 2 n + 1 edges, where the last one is the map's end: none before a
-    # run that begins at 0, where a run of zeros is 0 long.
+    # n runs give 2 n + 1 edges, the last one being the map's end: a first run that
+    # begins at 0 has a run of zeros of length 0 before it.
     counts = 2 * (stops - heads) + 1
     first = np.append(0, np.cumsum(counts))
     edges = np.empty(first[-1], np.int64)
@@ -217,8 +225,8 @@ def _foreground(ends: np.ndarray, first: np.ndarray, height: int) -> Runs:
 def runs_of_all(codes: Sequence[bytes], size: tuple[int, int]) -> Runs:
     """The runs behind the codes of one image of `size` (h, w), checked.
 
-    An empty code is an empty mask. Raises UserError, whose sentence lacks its subject,
-    where one is no code or its runs do not fill the image. See `runs_of`.
+    An empty code is an empty mask. Raises UserError, whose message lacks its subject,
+    if one is invalid or its runs do not fill the image. See `runs_of`.
     """
     return _foreground(*_ends_of_all(codes, size), size[0])
 

@@ -1,17 +1,18 @@
-"""Pictures of coloured shapes, made on the spot: a data set that needs no download.
+"""Synthetic images of coloured shapes: a data set without download.
 
 One to six circles, rectangles, triangles and stars lie on each other before a textured
-background. The class is the shape; colours, sizes, turns and places are random and tell
-nothing. Masks are what can be seen, and what is all but hidden is not annotated.
+background. The class is the shape; colours, sizes, rotations and positions are random.
+Masks are the visible parts, and objects that are almost hidden are not annotated.
 """
 
 import functools
 import hashlib
-from typing import Any
+from typing import Annotated, Any
 
 import cv2
 import numpy as np
 
+from detjax import settings
 from detjax.data import rle
 from detjax.data.records import (
     Annotation,
@@ -21,20 +22,24 @@ from detjax.data.records import (
     Record,
     collect,
 )
-from detjax.errors import UserError
+from detjax.settings import Count, Range, Seed
+
+TASK = "detection"
 
 CLASSES = ("circle", "rectangle", "triangle", "star")
 MAX_OBJECTS = 6
-# A change of the pictures is another data set: raise this with it.
+# Sides of pictures on which an object can be seen, in pixels.
+Side = Annotated[int, Range(8)]
+# Increment on any change of the images.
 EDITION = 1
 
-# In parts of the picture's side: 14 to 70 pixels of 128.
+# As a fraction of the picture's side: 14 to 70 pixels of 128.
 _SMALLEST, _LARGEST = 14 / 128, 70 / 128
-# What is seen of an annotated object, at least: of itself, and of the picture (40
-# pixels of 128 x 128).
+# Minimum visible part of an annotated object, as a fraction of itself and of the
+# picture (40 pixels of 128 x 128).
 _VISIBLE, _PIXELS = 0.12, 40 / 128**2
 
-# Noise does not repeat: to look for repetitions costs time and no byte less.
+# Noise does not compress: searching for repetitions only costs time.
 _PNG = [cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_HUFFMAN_ONLY]
 
 
@@ -50,7 +55,7 @@ def record(i: int, split: str, size: int = 128, seed: int = 0) -> Record:
     image, owner, labels = picture(rng, size)
     png = cv2.imencode(".png", image, _PNG)[1]
     made = Record(i + 1, f"{split}_{i:06d}.png", size, size, image=png.tobytes())
-    made.annotations = [
+    made.truth = [
         Annotation((i + 1) * 100 + value, box, labels[value - 1], area, rle=code)
         for value, (code, box, area) in rle.instances(owner).items()
     ]
@@ -130,7 +135,7 @@ def _corners(rng: np.random.Generator, kind: str) -> np.ndarray:
 
 
 def paint(rng: np.random.Generator, canvas: np.ndarray, mask: np.ndarray) -> None:
-    """Fills `mask` with a colour that stands out from what it covers, shaded a bit."""
+    """Fills `mask` with a slightly shaded colour that contrasts with the background."""
     if not mask.any():
         return
     covered = canvas[mask].mean(axis=0)
@@ -146,18 +151,15 @@ def paint(rng: np.random.Generator, canvas: np.ndarray, mask: np.ndarray) -> Non
 
 
 def catalogues(
-    *, num_train: int = 2000, num_val: int = 200, size: int = 128, seed: int = 0
+    *,
+    num_train: Count = 2000,
+    num_val: Count = 200,
+    size: Side = 128,
+    seed: Seed = 0,
 ) -> dict[str, Catalogue]:
-    """The splits train and val. Raises UserError for numbers that make no picture."""
-    least = {"num_train": 1, "num_val": 1, "size": 8, "seed": 0}
+    """The splits train and val. Raises UserError for invalid numbers."""
     given = {"num_train": num_train, "num_val": num_val, "size": size, "seed": seed}
-    for name, value in given.items():
-        whole = isinstance(value, int) and not isinstance(value, bool)
-        if not whole or value < least[name]:
-            raise UserError(
-                f"{name}={value!r} of the format 'shapes' is not a whole number from "
-                f"{least[name]} up"
-            )
+    settings.check_all("shapes", catalogues, given)
     return {
         split: Catalogue(
             split,
@@ -170,14 +172,14 @@ def catalogues(
 
 
 def read_splits(**arguments: Any) -> dict[str, Dataset]:
-    """What `catalogues` makes, in memory."""
+    """The splits of `catalogues`, in memory."""
     return {s: collect(c) for s, c in catalogues(**arguments).items()}
 
 
 def digests(
     *, num_train: int = 2000, num_val: int = 200, size: int = 128, seed: int = 0
 ) -> dict[str, str]:
-    """What decides each split of `read_splits`, in words."""
+    """A text that identifies each split of `read_splits`."""
     return {
         split: f"{num} images of {size}, seed {seed}, edition {EDITION}"
         for split, num in (("train", num_train), ("val", num_val))

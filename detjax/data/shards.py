@@ -1,4 +1,4 @@
-"""ArrayRecord files in a folder that gets its name when it is whole."""
+"""ArrayRecord files in a folder that is renamed atomically when complete."""
 
 import contextlib
 import errno
@@ -22,7 +22,7 @@ SHARD_BYTES = 256 << 20
 
 @contextlib.contextmanager
 def incomplete(target: Path) -> Iterator[Path]:
-    """A new folder beside `target`, which gets its name in the end, or is removed."""
+    """A temporary folder, renamed to `target` at the end, or removed on errors."""
     made = not target.parent.exists()
     folder = target.with_name(f"{INCOMPLETE}{secrets.token_hex(4)}")
     try:
@@ -40,7 +40,7 @@ def incomplete(target: Path) -> Iterator[Path]:
 
 
 def remove_leftovers(target: Path) -> None:
-    """Removes what killed runs left beside `target`; for whoever holds the lock."""
+    """Removes leftovers of killed runs beside `target`; the caller holds the lock."""
     for left in target.parent.glob(f"{INCOMPLETE}*"):
         if left.is_dir() and not left.is_symlink():
             with files.writing(left):
@@ -79,14 +79,14 @@ class Shards:
         self._room -= len(data)
 
     def close(self) -> None:
-        """Ends the file at hand, if there is one."""
+        """Closes the current file, if there is one."""
         if self._writer is not None:
             writer, self._writer = self._writer, None
             with _failing(self._part(len(self._lengths) - 1)):
                 writer.close()
 
-    def finish(self) -> tfds_splits.SplitInfo:
-        """What tfds knows of the split; its files get their names."""
+    def split_info(self) -> tfds_splits.SplitInfo:
+        """The split's tfds metadata; gives its files their final names."""
         count = len(self._lengths)
         for i, length in enumerate(self._lengths):
             part = self._part(i)
@@ -106,7 +106,7 @@ class Shards:
         )
 
     def _part(self, number: int) -> Path:
-        """A shard's name until it is known how many there are."""
+        """A shard's name until their number is known."""
         return self._folder / f"{self._split}-{number:05d}.part"
 
 

@@ -1,4 +1,4 @@
-"""What a split holds, counted record by record."""
+"""Statistics of a split."""
 
 from collections import Counter
 from typing import NamedTuple
@@ -6,58 +6,57 @@ from typing import NamedTuple
 import numpy as np
 
 from detjax.data.records import Dataset, Problem, Record
+from detjax.types import Task
 
 
 class Facts(NamedTuple):
-    """What is counted of one record; all that is kept of it."""
+    """A task's statistics of one record."""
+
+    labels: np.ndarray  # [n]
+    sides: np.ndarray  # [n] float32: square roots of the areas of boxes, if there are
+    counts: dict[str, int]  # how many of each kind: objects, masks
+
+
+class Row(NamedTuple):
+    """Statistics of one record."""
 
     id: int | str
     size: tuple[int, int]  # (h, w)
     labels: np.ndarray  # [n]
-    sides: np.ndarray  # [n] float32: square roots of the boxes' areas
+    sides: np.ndarray  # [n] float32
     counts: dict[str, int]
     proposals: int
 
 
-def facts(record: Record, turned: bool = False) -> Facts:
-    """What is counted of `record`; `turned` says whether EXIF had rotated it."""
-    objects = record.annotations
-    boxes = np.array([a.box for a in objects], np.float64).reshape(-1, 4)
-    counts = {
-        "images": 1,
-        "images without objects": int(not objects),
-        "images rotated by EXIF": int(turned),
-        "objects": len(objects),
-        "crowd": sum(a.crowd for a in objects),
-        "difficult": sum(a.difficult for a in objects),
-        "with masks": sum(a.rle is not None for a in objects),
-        "with keypoints": sum(a.keypoints is not None for a in objects),
-    }
-    return Facts(
+def row(record: Record, task: Task, turned: bool = False) -> Row:
+    """Statistics of `record`; `turned` tells whether EXIF rotated it."""
+    facts = task.facts(record.truth)
+    counts = {"images": 1, "images rotated by EXIF": int(turned), **facts.counts}
+    return Row(
         record.id,
         (record.height, record.width),
-        np.array([a.label for a in objects], np.int64),
-        np.sqrt((boxes[:, 2:] - boxes[:, :2]).prod(axis=1)).astype(np.float32),
+        facts.labels,
+        facts.sides,
         counts,
         0 if record.proposals is None else len(record.proposals),
     )
 
 
 class Summary:
-    """The counts of a split, of all records that were added."""
+    """Statistics of a split, over all added records."""
 
     def __init__(self, split: str, classes: tuple[str, ...]):
         self.split, self.classes = split, classes
         self.ids: list[int | str] = []
         self.problems: list[Problem] = []
         self.max_objects = self.max_proposals = 0
-        self._counts = Counter(dict.fromkeys(_NOTHING, 0))
+        self._counts = Counter({"images": 0})
         self._labels = np.zeros(len(classes), np.int64)
         self._sizes: list[tuple[int, int]] = []
         self._sides: list[np.ndarray] = []
 
-    def add(self, found: Facts) -> None:
-        """Counts one more record."""
+    def add(self, found: Row) -> None:
+        """Adds one record."""
         self.ids.append(found.id)
         self._sizes.append(found.size)
         self._sides.append(found.sides)
@@ -67,15 +66,15 @@ class Summary:
         self.max_proposals = max(self.max_proposals, found.proposals)
 
     def counts(self) -> dict[str, int]:
-        """How many images, objects and kinds of objects there are."""
+        """The number of images, and the task's counts."""
         return dict(self._counts)
 
     def class_counts(self) -> dict[str, int]:
-        """How many objects each class has, the classes without any included."""
+        """The number of labels of each class, including 0."""
         return dict(zip(self.classes, self._labels.tolist(), strict=True))
 
     def problem_counts(self) -> dict[str, int]:
-        """How many problems there are of each kind, the commonest first."""
+        """The number of problems of each kind, the most frequent first."""
         return dict(Counter(p.reason for p in self.problems).most_common())
 
     def sizes(self) -> np.ndarray:
@@ -87,13 +86,10 @@ class Summary:
         return np.concatenate([np.zeros(0, np.float32), *self._sides])
 
 
-_NOTHING = tuple(facts(Record(0, "", 0, 0)).counts)
-
-
-def of(dataset: Dataset) -> Summary:
-    """The counts of a split in memory."""
+def of(dataset: Dataset, task: Task) -> Summary:
+    """Statistics of a split in memory."""
     found = Summary(dataset.split, dataset.classes)
     found.problems += dataset.problems
     for record in dataset.records:
-        found.add(facts(record))
+        found.add(row(record, task))
     return found

@@ -20,6 +20,9 @@ from detjax.data.records import (
     shown,
 )
 from detjax.errors import MissingFileError, UserError
+from detjax.settings import Location
+
+TASK = "detection"
 
 # In place of a list of ImageSets/Main: every annotation file.
 EVERY = "*"
@@ -36,7 +39,7 @@ class Entry(NamedTuple):
 
 def catalogues(
     *,
-    root: str | Path,
+    root: Location,
     splits: Sequence[str] | Mapping[str, str] = ("train", "val"),
     classes: Sequence[str] | None = None,
     allow_outside: bool = False,
@@ -47,7 +50,7 @@ def catalogues(
     files that name files outside `root` are problems unless `allow_outside`.
     """
     listed = _listings(splits)
-    # A list that is missing is said before all annotations are read for their classes.
+    # Report a missing list before reading all annotations for their classes.
     for listing in listed.values():
         stems(lint.expanded(root), listing)
     classes = tuple(classes or class_names(root))
@@ -58,7 +61,7 @@ def catalogues(
 
 
 def read_splits(**arguments: Any) -> dict[str, Dataset]:
-    """What `catalogues` finds, in memory."""
+    """The splits of `catalogues`, in memory."""
     return {s: records.collect(c) for s, c in catalogues(**arguments).items()}
 
 
@@ -67,7 +70,7 @@ def digests(
 ) -> dict[str, str]:
     """A digest of the annotations of each split.
 
-    Raises MissingFileError where they are gone.
+    Raises MissingFileError if they are gone.
     """
     return {
         split: _digest(lint.expanded(root), listing, allow_outside)
@@ -97,7 +100,8 @@ def catalogue(
 
     Images are numbered from 1 in the list's order, and objects from 1 in each. VOC
     counts pixels from 1 and includes the last one, so that a box is x1 - 1, y1 - 1, x2,
-    y2; corners that coincide are no box of one pixel but a slip, and have zero area.
+    y2; coinciding corners are an annotation error, not a box of one pixel, and have
+    zero area.
     """
     root = lint.expanded(root)
     classes = tuple(classes or class_names(root))
@@ -125,7 +129,7 @@ def catalogue(
 def read_entry(
     entry: Entry, root: Path, classes: tuple[str, ...], allow_outside: bool
 ) -> Reading:
-    """An image with its annotations, or what is wrong with them."""
+    """An image with its annotations, or their problems."""
     path = root / "Annotations" / f"{entry.stem}.xml"
     try:
         tree = xmlfile.parse(path)
@@ -149,7 +153,7 @@ def read_entry(
 def stems(root: Path, listing: str) -> list[str]:
     """The names, without ending, of the annotation files in a list, in its order.
 
-    Raises MissingFileError that names the lists there are.
+    Raises MissingFileError that names the existing lists.
     """
     annotations = root / "Annotations"
     if not annotations.is_dir():
@@ -187,7 +191,7 @@ def class_names(root: str | Path) -> tuple[str, ...]:
     for path in _files(lint.expanded(root) / "Annotations"):
         try:
             things = xmlfile.parse(path).findall("object")
-        except UserError as error:  # said, too, where the file's image is read
+        except UserError as error:  # also reported when the file's image is read
             broken = broken or f" ({path.name} {error})"
         else:
             names |= {_text(thing, "name") for thing in things}
@@ -199,7 +203,7 @@ def class_names(root: str | Path) -> tuple[str, ...]:
 
 
 def _files(annotations: Path) -> list[Path]:
-    """The annotation files of a folder; Macs put resource forks beside them."""
+    """The annotation files of a folder, except macOS resource forks."""
     found = [path for path in annotations.glob("*.xml") if path.name[:2] != "._"]
     return sorted(found)
 
@@ -227,7 +231,7 @@ def _record(root: Path, entry: Entry, tree: Element, allow_outside: bool) -> Rec
     if named and not lint.fault_of_name(named, allow_outside):
         candidates += [folder / named]
     path = next((p for p in candidates if os.path.lexists(p)), candidates[0])
-    height, width = (_whole(_text(tree, f"size/{s}")) for s in ("height", "width"))
+    height, width = (_integer(_text(tree, f"size/{s}")) for s in ("height", "width"))
     return Record(entry.number, shown(path.name), height, width, path)
 
 
@@ -262,7 +266,7 @@ def _text(element: Element, path: str) -> str:
     return (element.findtext(path) or "").strip()
 
 
-def _whole(text: str) -> int:
+def _integer(text: str) -> int:
     """The number in `text`, which may be written as 64.0; 0 where there is none."""
     try:
         number = float(text)

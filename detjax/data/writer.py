@@ -1,7 +1,7 @@
-"""Writes data sets as ArrayRecord files of tfds: record by record, whole or not at all.
+"""Writes data sets as tfds ArrayRecord files: record by record, atomically.
 
-Images are read, checked and encoded in one pass, by all cores where they are many; no
-more of them than a few is in memory at any time.
+Images are read, checked and encoded in one pass, on all cores if there are many images;
+only a few are in memory at any time.
 """
 
 import contextlib
@@ -23,16 +23,17 @@ from detjax.data import proposals as proposing
 from detjax.data.features import Schema
 from detjax.data.records import Catalogue, Problem, Record
 from detjax.data.shards import Shards, incomplete
-from detjax.data.summary import Facts, Summary
+from detjax.data.summary import Row, Summary
 from detjax.errors import UserError
+from detjax.types import Task
 
 VERSION = "1.0.0"
-# Fewer images than that are not worth the seconds that processes take to start.
+# For fewer images starting processes takes longer than it saves.
 MANY = 1000
 
 
 def check_names(name: str, splits: Mapping[str, Any]) -> None:
-    """Raises UserError for names that tfds cannot take."""
+    """Raises UserError for names that tfds rejects."""
     if not re.fullmatch(r"[a-z][a-z0-9_]*", name) or len(name) > 100:
         raise UserError(
             f"{name!r} cannot name a data set; take small letters, digits and _, a "
@@ -49,7 +50,7 @@ def check_names(name: str, splits: Mapping[str, Any]) -> None:
 
 
 def schema_of(catalogues: Mapping[str, Catalogue]) -> Schema:
-    """The features that all splits share. Raises UserError where they disagree."""
+    """The features common to all splits. Raises UserError if they differ."""
     first = next(iter(catalogues.values()))
     for other in catalogues.values():
         for what in ("classes", "keypoints", "category_ids"):
@@ -72,19 +73,21 @@ def write(
     catalogues: Mapping[str, Catalogue],
     name: str,
     out: Path,
+    task: Task,
     *,
     on_error: str = "skip",
     proposals: Mapping[str, Any] | None = None,
     description: str = "",
     made_from: Callable[[Mapping[str, Summary]], dict[str, Any]] = lambda _: {},
 ) -> tuple[Path, dict[str, Summary]]:
-    """The new directory that holds `catalogues`, and what was counted in each split.
+    """Writes `catalogues`; returns the new directory and each split's summary.
 
-    What the files hold does not depend on how many cores write them. `made_from` makes
-    the metadata of that name from the splits' summaries, before the directory gets its
-    name; what it raises leaves none. With `on_error` "fail" nothing more is encoded
-    once a problem is seen, but all images are looked at. Raises OSError where there is
-    no room.
+    Their truth is for `task`.
+
+    File contents do not depend on the number of cores. `made_from` computes the
+    metadata of that name from the splits' summaries before the directory gets its name;
+    if it raises, no directory is left. With `on_error` "fail" encoding stops at the
+    first problem, but all images are still checked. Raises OSError if the disk is full.
     """
     check_names(name, catalogues)
     schema = schema_of(catalogues)
@@ -96,61 +99,68 @@ def write(
         for split, catalogue in catalogues.items():
             shards = Shards(folder, name, split)
             work = functools.partial(
-                example, read=catalogue.read, schema=schema, proposals=proposals
+                example,
+                read=catalogue.read,
+                schema=schema,
+                proposals=proposals,
+                task=task,
             )
             with contextlib.closing(shards):
                 found = _write_split(catalogue, work, shards, on_error)
             summaries[split] = found
-            infos.append(shards.finish())
+            infos.append(shards.split_info())
             with files.writing(folder):
                 listings.store(folder, split, found.ids, found.sizes())
         origin = made_from(summaries)
         _check_not_empty(name, summaries)
-        held = _metadata(catalogues, summaries, schema)
+        held = _metadata(catalogues, summaries, schema, task)
         held["made_from"] = origin
         with files.writing(folder):
-            _write_info(folder, name, infos, schema, held, description or name)
+            _write_info(folder, name, infos, schema, task, held, description or name)
     return target, summaries
 
 
 class Work(NamedTuple):
-    """What became of an entry: the example's bytes, None where there is none."""
+    """The result for an entry: the example's bytes, None if it was dropped."""
 
     example: bytes | None
-    facts: Facts | None
+    row: Row | None  # its statistics
     problems: list[Problem]
 
 
 def example(
-    task: tuple[Any, bool],
+    item: tuple[Any, bool],
     read: Callable[[Any], Any],
     schema: Schema,
     proposals: Mapping[str, Any] | None,
+    task: Task,
 ) -> Work:
-    """What is stored of an entry, and what is counted of it.
+    """The encoded example of an entry, and its statistics.
 
-    `task` is the entry and whether it is still to be encoded.
+    `item` is the entry and whether to encode it.
     """
-    entry, encoding = task
+    entry, encoding = item
     pixels.quiet()
     record, problems, turned = read(entry)
     if record is None:
         return Work(None, None, problems)
     if not encoding:
-        return Work(None, summary.facts(record, turned), problems)
+        return Work(None, summary.row(record, task, turned), problems)
     data = encoded(record)
     if proposals is not None:
         record.image = data
         record.proposals = proposing.of(record, proposals)
     return Work(
-        features.encode(record, data, schema), summary.facts(record, turned), problems
+        features.encode(record, data, schema, task),
+        summary.row(record, task, turned),
+        problems,
     )
 
 
 def encoded(record: Record) -> bytes:
-    """A record's image as a PNG or JPEG file that is upright.
+    """A record's image as an upright PNG or JPEG file.
 
-    Raises UserError where there is none, or it cannot be decoded.
+    Raises UserError if it is missing or cannot be decoded.
     """
     data = record.image
     if data is None and record.path is not None:
@@ -168,24 +178,24 @@ def encoded(record: Record) -> bytes:
 def _write_split(
     catalogue: Catalogue, work: Callable[[Any], Work], shards: Shards, on_error: str
 ) -> Summary:
-    """What was found in a split, whose examples were added to `shards`."""
+    """Adds the examples of a split to `shards`; returns its summary."""
     found = Summary(catalogue.split, catalogue.classes)
     found.problems += catalogue.problems
 
-    def tasks():
+    def items():
         for entry in catalogue.entries:
             yield entry, not (found.problems and on_error == "fail")
 
     count = len(catalogue.entries)
-    run = crew.many if count >= MANY else crew.few
-    # Closed, the processes end where writing fails, whoever holds the error.
-    with contextlib.closing(run(work, tasks())) as done:
-        # disable=None: a bar for people, none in a log file.
+    run = crew.parallel if count >= MANY else crew.serial
+    # Closing ends the processes if writing fails, even while the error is held.
+    with contextlib.closing(run(work, items())) as done:
+        # disable=None: no progress bar unless stderr is a terminal.
         bar = tqdm(done, f"{catalogue.split} images", count, disable=None)
-        for data, facts, problems in bar:
+        for data, row, problems in bar:
             found.problems += problems
-            if facts is not None:
-                found.add(facts)
+            if row is not None:
+                found.add(row)
             if data is not None:
                 shards.add(data)
     return found
@@ -204,16 +214,18 @@ def _metadata(
     catalogues: Mapping[str, Catalogue],
     summaries: Mapping[str, Summary],
     schema: Schema,
+    task: Task,
 ) -> dict[str, Any]:
-    """What `builder.info` gives back."""
+    """The metadata that `builder.info` returns."""
     first = next(iter(catalogues.values()))
     found = summaries.values()
     return {
+        "task": task.name,
         "classes": list(schema.classes),
         "keypoints": list(schema.keypoints),
         "category_ids": list(first.category_ids or range(1, len(first.classes) + 1)),
         "text_ids": schema.text_ids,
-        "has_masks": any(s.counts()["with masks"] for s in found),
+        "has_masks": any(s.counts().get("with masks") for s in found),
         "max_objects": max(s.max_objects for s in found),
         "max_proposals": max(s.max_proposals for s in found),
     }
@@ -224,10 +236,11 @@ def _write_info(
     name: str,
     splits: list[tfds_splits.SplitInfo],
     schema: Schema,
+    task: Task,
     metadata: dict[str, Any],
     description: str,
 ) -> None:
-    """Writes what tfds reads of a data set beside its records."""
+    """Writes the tfds metadata beside the records."""
     identity = dataset_info.DatasetIdentity(
         name=name,
         version=tfds.core.Version(VERSION),
@@ -237,9 +250,9 @@ def _write_info(
     held = dataset_info.DatasetInfo(
         builder=identity,
         description=description,
-        features=features.features(schema),
+        features=features.features(schema, task),
         metadata=tfds.core.MetadataDict(metadata),
-        # Examples keep the order that they were read in.
+        # Examples keep their reading order.
         disable_shuffling=True,
     )
     held.set_file_format(file_adapters.FileFormat.ARRAY_RECORD)

@@ -1,4 +1,4 @@
-"""XML files from anywhere, without what XML can do to whoever reads it."""
+"""Safe parsing of untrusted XML files."""
 
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
@@ -7,15 +7,14 @@ from xml.parsers import expat
 from detjax import files
 from detjax.errors import MissingFileError, UserError
 
-_DEEPEST = 100  # elements in elements; VOC has four
+_DEEPEST = 100  # nesting depth; VOC has four
 
 
 def parse(path: Path) -> ElementTree.Element:
     """The root of the annotation file `path`.
 
-    Raises UserError, whose sentence lacks its subject, where it is none. Declarations
-    of types and entities are refused: a few of them expand to gigabytes, or read other
-    files.
+    Raises UserError, whose message lacks its subject, if it is not XML. DTD and entity
+    declarations are refused: they can expand to gigabytes or read other files.
     """
     try:
         data = files.read_bytes(path)

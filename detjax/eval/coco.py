@@ -1,14 +1,14 @@
 """COCO's average precision and recall of boxes, masks and keypoints, vectorised.
 
-Detections of one class in one image compete for the image's truths of that class: by
-falling score each takes the free truth that it overlaps most, if that is enough.
-Truths that do not count (crowds, sizes out of range) absorb detections without reward
+Detections of one class in one image are matched greedily to the image's truths of that
+class: by falling score each takes the free truth of largest overlap above the
+threshold. Ignored truths (crowds, sizes out of range) absorb detections without reward
 or penalty. Precision over all images, made monotone, is read at 101 recalls; AP is its
-mean over classes and ten overlap thresholds, AR the mean of the recall reached.
-Lin et al. 2014, Microsoft COCO: Common Objects in Context, and its evaluation protocol.
+mean over classes and ten overlap thresholds, AR the mean of the recall reached. Lin et
+al. 2014, Microsoft COCO: Common Objects in Context, and its evaluation protocol.
 
-What is compared (boxes, masks, keypoints) is a similarity of (detection, truth) pairs,
-see `overlaps`; everything here knows its values only.
+Boxes, masks and keypoints differ only in the similarity of (detection, truth) pairs,
+see `overlaps`; everything here uses its values only.
 
 Shape legend: m truths, n detections, p pairs of the two within one image and class,
 c candidates (detections with a pair), t overlap thresholds, r recall points, k classes,
@@ -29,19 +29,19 @@ THRESHOLDS = np.linspace(0.5, 0.95, 10)
 RECALLS = np.linspace(0.0, 1.0, 101)
 AREAS = np.array([[0, 1e10], [0, 32**2], [32**2, 96**2], [96**2, 1e10]])
 CHUNK = 1 << 18  # pairs compared at once: a dozen temporaries of 2 MiB stay in cache
-# Detections of one image and class that are looked at, where nobody says otherwise.
+# Default limits on detections per image and class.
 LIMITS = {"bbox": (1, 10, 100), "segm": (1, 10, 100), "keypoints": (20,)}
 
 
 class Curves(NamedTuple):
-    """What the protocol averages; -1 where a class has no truth that counts."""
+    """Values that the protocol averages; -1 for a class without counted truths."""
 
     precision: np.ndarray  # [t r k a] at the largest limit
     recall: np.ndarray  # [t k a d]
 
 
 class Matches(NamedTuple):
-    """Fate of the candidates, by area range and threshold; the rest found no truth."""
+    """Matches of candidates, by area range and threshold; others are unmatched."""
 
     candidates: np.ndarray  # [c] indices of detections, rising
     hit: np.ndarray  # [c a t] bool: took a truth that counts
@@ -65,8 +65,8 @@ def evaluate(
 
     All but AR<limit> are at the largest of `max_detections`, by default `LIMITS`. A
     number is -1 where no class has a truth that counts. `image_ids` are the images
-    evaluated, also those without objects; truths and results of other images are left
-    out. Raises ValueError where columns are missing or do not fit.
+    evaluated, also those without objects; truths and results of other images are
+    ignored. Raises ValueError if columns are missing or do not fit.
     """
     limits = _limits(kind, max_detections)
     precision, recall = curves(
@@ -143,7 +143,7 @@ def _limits(kind: str, given: Sequence[int] | None) -> list[int]:
 
 
 def _has_size(kind: str, size: str) -> bool:
-    """Whether the protocol knows the size class: keypoints of small objects are not."""
+    """Whether the protocol has the size class: keypoints have no small objects."""
     return kind != "keypoints" or size != "s"
 
 
@@ -224,7 +224,7 @@ def _match(
 def _choose(
     who: np.ndarray, reached: np.ndarray, taken: np.ndarray, ignored: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Kind of truth chosen by each candidate (0 counts, 1 does not, 2 none), and pairs.
+    """Kind of truth matched by each candidate (0 counts, 1 ignored, 2 none), and pairs.
 
     who [p] names the candidate of a pair, best overlap first; reached [p t], taken
     [p a t], ignored [p a]. Returns [candidates a t] and the winning pairs [p a t].
@@ -247,7 +247,7 @@ def _accumulate(
     counts: np.ndarray,
     limits: list[int],
 ) -> Curves:
-    """Curves from all fates; inside [n a], rank within the group [n], counts [a k].
+    """Curves from all matches; inside [n a], rank within the group [n], counts [a k].
 
     Precision peaks at hits, so only hits are listed: by cell = (area range, threshold,
     class), inside a cell by falling score.
@@ -274,8 +274,8 @@ def _by_score(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Candidates [c] by class and falling score, their hits and counts so far [a t c].
 
-    Counted are the class's detections that are right or wrong, up to and with the
-    candidate: those in range, save for what matching changes.
+    The counts are true and false positives of the class up to and including the
+    candidate: detections in range, adjusted for matches.
     """
     order = np.lexsort((-results.scores, results.labels))
     place = np.empty_like(order)

@@ -1,4 +1,4 @@
-"""COCO's JSON forms, of a ground truth and of results, as the metric's arrays."""
+"""COCO's JSON ground truth and results as arrays for the metric."""
 
 import json
 from pathlib import Path
@@ -15,13 +15,12 @@ def read(
 ) -> tuple[Truths, Results, np.ndarray, list[dict]]:
     """(truths, results, image_ids, categories) of COCO's JSON forms or their files.
 
-    Label c is the c-th of `categories`, which are sorted by id. As in COCO's own
-    code, results of categories that the ground truth does not list are left out, and an
-    annotation's "ignore" says nothing. Unlike there, a mask's area is its own even if
-    its result has a box as well. Masks are read (polygons drawn) and keypoints are only
-    where all objects and all results have them; results without a box get that of their
-    masks or around their keypoints. Raises ValueError where the keypoints of two
-    records differ in number.
+    Label c is the c-th of `categories`, which are sorted by id. As in pycocotools,
+    results of categories that the ground truth does not list are ignored, and so is an
+    annotation's "ignore". Unlike there, a mask's area is its own even if its result has
+    a box as well. Masks (polygons are rasterised) and keypoints are read only if all
+    objects and all results have them; results without a box get the bounding box of
+    their mask or keypoints. Raises ValueError if the number of keypoints varies.
     """
     truth, found = _content(ground_truth), _content(results)
     images = {image["id"]: image for image in truth["images"]}
@@ -54,7 +53,7 @@ def read(
 
 
 def _check_images(found: list[dict], images: dict) -> None:
-    """Nothing; a result of an image outside the ground truth is an error."""
+    """Raises ValueError for a result of an image outside the ground truth."""
     for i, result in enumerate(found):
         if result["image_id"] not in images:
             raise ValueError(
@@ -65,7 +64,7 @@ def _check_images(found: list[dict], images: dict) -> None:
 
 
 def _content(source: Any) -> Any:
-    """The source itself, or what the JSON file at that path holds."""
+    """The source itself, or the content of the JSON file at that path."""
     if isinstance(source, str | Path):
         return json.loads(Path(source).read_text())
     return source
@@ -74,9 +73,9 @@ def _content(source: Any) -> Any:
 def _columns(
     records: list[dict], label: dict[int, int], images: dict, masked: bool
 ) -> tuple[tuple[np.ndarray, np.ndarray, np.ndarray], list | None]:
-    """(image ids, labels, boxes), masks; boxes of what else there is if there are none.
+    """(image ids, labels, boxes), masks; missing boxes come from masks or keypoints.
 
-    Like COCO's own code this asks the first record whether there are boxes.
+    As in pycocotools the first record decides whether there are boxes.
     """
     rles = [_rle(x["segmentation"], images[x["image_id"]]) for x in records * masked]
     if rles and not records[0].get("bbox"):
@@ -105,7 +104,7 @@ def _keypoints(records: list[dict]) -> np.ndarray:
 
 
 def _labelled(objects: list[dict]) -> np.ndarray:
-    """How many keypoints each object says it has, else how many are visible."""
+    """The declared, else the visible number of keypoints of each object."""
     visible = (_keypoints(objects)[..., 2] > 0).sum(axis=1)
     said = [x.get("num_keypoints", n) for x, n in zip(objects, visible, strict=True)]
     return np.array(said, np.int64)

@@ -1,4 +1,4 @@
-"""Annotated and detected objects of a data set, a column a property.
+"""Annotated and detected objects of a data set, one column per property.
 
 Shape legend: m truths, n detections, k keypoints of one object. The columns lie in any
 order; an image or a class has any number of rows.
@@ -20,7 +20,7 @@ class Truths(NamedTuple):
     rles: list | None = None  # COCO's {"size": [h, w], "counts": str or bytes}
     ignore: np.ndarray | None = None  # [m] bool: absorbs one detection, never counts
     keypoints: np.ndarray | None = None  # [m k 3] float64: x, y, visibility 0/1/2
-    # [m] int: 0 does not count where keypoints are compared; None counts the visible
+    # [m] int: 0 is ignored for keypoints; None counts the visible
     num_keypoints: np.ndarray | None = None
 
 
@@ -54,7 +54,7 @@ def arranged(
 
 
 def take(records: Records, order: np.ndarray) -> Records:
-    """The records at the indices `order`, whatever columns they have."""
+    """The records at the indices `order`, in all their columns."""
     given = {k: v for k, v in records._asdict().items() if v is not None}
     rles = given.pop("rles", None)
     arrays = {name: np.asarray(column)[order] for name, column in given.items()}

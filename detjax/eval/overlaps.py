@@ -1,4 +1,4 @@
-"""How well detections fit truths: overlaps of boxes and masks, keypoint similarity.
+"""Similarity of detections and truths: IoU of boxes and masks, keypoint OKS.
 
 `similarity` gives the function of (detection, truth) pairs that the metric ranks by,
 for one kind of object. The metric itself knows only its values.
@@ -16,9 +16,9 @@ from pycocotools import mask as rle
 
 from detjax.eval.columns import Results, Truths
 
-# The spread of COCO's 17 keypoints of a person among annotators, in parts of the square
-# root of the object's area: nose, eyes, ears, shoulders, elbows, wrists, hips, knees,
-# ankles.
+# The standard deviation of COCO's 17 person keypoints among annotators, as a fraction
+# of the square root of the object's area: nose, eyes, ears, shoulders, elbows, wrists,
+# hips, knees, ankles.
 COCO_SIGMAS = (
     *(0.026, 0.025, 0.025, 0.035, 0.035, 0.079, 0.079, 0.072, 0.072),
     *(0.062, 0.062, 0.107, 0.107, 0.087, 0.087, 0.089, 0.089),
@@ -34,7 +34,7 @@ def similarity(
     """The function from indices of detections and of truths to their overlaps.
 
     `kind` is "bbox", "segm" or "keypoints", the last with `sigmas` [k]. Raises
-    ValueError where the columns that it needs are missing or do not fit.
+    ValueError if required columns are missing or do not fit.
     """
     crowd = np.asarray(truths.crowd, bool)
     if kind == "bbox":
@@ -90,7 +90,7 @@ def _box_overlap(
     i: np.ndarray,
     j: np.ndarray,
 ) -> np.ndarray:
-    """IoU [p] of detections i and truths j; with a crowd the share of the detection."""
+    """IoU [p] of detections i and truths j; for crowds intersection over detection."""
     x0, y0, x1, y1, area = (column[i] for column in detections)
     u0, v0, u1, v1, other = (column[j] for column in truths)
     w = np.minimum(x1, u1) - np.maximum(x0, u0)
@@ -157,8 +157,9 @@ def _oks(
     """Object keypoint similarity [p] of detections i and truths j, in [0, 1].
 
     The mean of exp(-d^2 / (2 area (2 sigma)^2)) over the labelled keypoints, d from
-    found [2 k n] to points [3 k m]. A truth without any absorbs what lies `around` it,
-    in its box grown threefold: there d is the distance to that box, over all keypoints.
+    found [2 k n] to points [3 k m]. For a truth without any, d is the distance of all
+    keypoints to its box enlarged threefold (`around`), so that it absorbs detections
+    nearby.
 
     COCO's keypoint evaluation (cocodataset.org, keypoints-eval).
     """

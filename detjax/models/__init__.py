@@ -1,32 +1,38 @@
 """One family a file; `make` finds a model by the name of its constructor."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
+from detjax import settings
 from detjax.errors import UserError
-from detjax.models import rcnn, rcnn2014, yolact
+from detjax.models import earlier, rcnn, two_stage, yolact
 from detjax.types import Model
 
-MODELS: dict[str, Callable[..., Model]] = {
+TWO_STAGES: dict[str, Callable[..., Model]] = {
+    "fast_rcnn": two_stage.fast_rcnn,
+    "faster_rcnn": two_stage.faster_rcnn,
+    "faster_rcnn_vgg16": two_stage.faster_rcnn_vgg16,
+    "faster_rcnn_c4": two_stage.faster_rcnn_c4,
+    "mask_rcnn": two_stage.mask_rcnn,
+    "keypoint_rcnn": two_stage.keypoint_rcnn,
+    "ms_rcnn": two_stage.ms_rcnn,
+    **{
+        name: partial(two_stage.two_stage, **kwargs)
+        for name, kwargs in two_stage.ORIGINALS.items()
+    },
+}
+DETECTORS: dict[str, Callable[..., Model]] = {
     "yolact": yolact.yolact,
-    "rcnn": rcnn2014.rcnn,
+    "rcnn": rcnn.rcnn,
     **{
         name: partial(yolact.yolact, **kwargs)
         for name, kwargs in yolact.ORIGINALS.items()
     },
-    "fast_rcnn": rcnn.fast_rcnn,
-    "faster_rcnn": rcnn.faster_rcnn,
-    "faster_rcnn_vgg16": rcnn.faster_rcnn_vgg16,
-    "faster_rcnn_c4": rcnn.faster_rcnn_c4,
-    "mask_rcnn": rcnn.mask_rcnn,
-    "keypoint_rcnn": rcnn.keypoint_rcnn,
-    "ms_rcnn": rcnn.ms_rcnn,
-    **{
-        name: partial(rcnn.two_stage, **kwargs)
-        for name, kwargs in rcnn.ORIGINALS.items()
-    },
+    **TWO_STAGES,
 }
+BY_TASK = {"detection": DETECTORS}
+MODELS = {name: make for found in BY_TASK.values() for name, make in found.items()}
 # The side of the square input that an original's weights were trained at.
 SIDES = {name: 550 for name in yolact.ORIGINALS} | {
     "yolact_im400": 400,
@@ -34,14 +40,39 @@ SIDES = {name: 550 for name in yolact.ORIGINALS} | {
 }
 # Those of two stages were trained at a short side of 800 pixels, the picture's shape
 # kept: a picture of 3 : 4 letterboxed into this square is as large.
-LETTERBOXED = {name: 1088 for name in rcnn.ORIGINALS}
+LETTERBOXED = {name: 1088 for name in two_stage.ORIGINALS}
+# By model, the settings that earlier versions called otherwise.
+EARLIER: dict[str, earlier.Table] = {
+    **dict.fromkeys(("yolact", *yolact.ORIGINALS), yolact.EARLIER),
+    **dict.fromkeys(TWO_STAGES, two_stage.EARLIER),
+    "rcnn": rcnn.EARLIER,
+}
 
 
 def make(name: str, **kwargs: Any) -> Model:
     """The model called `name`; keywords are those of its constructor.
 
-    Raises UserError for an unknown name.
+    Stages may be given as dicts of settings and so on, see `settings.check`.
+
+    Raises UserError for an unknown name, and for settings that do not fit.
     """
     if name not in MODELS:
-        raise UserError(f"no model is called {name!r}; choose one of {sorted(MODELS)}")
-    return MODELS[name](**kwargs)
+        raise UserError(
+            f"model.name={name!r} is no model{settings.nearest(name, MODELS)}; choose "
+            f"one of {', '.join(sorted(MODELS))}"
+        )
+    checked = settings.check_all("model", MODELS[name], kwargs)
+    return MODELS[name](**settings.build(MODELS[name], checked))
+
+
+def current(name: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings `given` of the model called `name`, by their present names.
+
+    Raises UserError where one is given by an earlier name and the present one.
+    """
+    return earlier.renamed(MODELS[name], EARLIER.get(name, {}), given)
+
+
+def task_of(name: str) -> str:
+    """The name of the task that the model called `name` answers."""
+    return next(task for task, found in BY_TASK.items() if name in found)

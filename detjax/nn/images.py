@@ -1,11 +1,14 @@
 """Pixels into activations."""
 
-from typing import Any
+import functools
+from typing import Any, Literal
 
+import jax
 import jax.numpy as jnp
 
 from detjax.errors import UserError
-from detjax.types import Array
+from detjax.ops import boxes
+from detjax.types import Array, Inputs
 
 # (mean, std) on a 0..255 scale, by the kind of weights that were trained with them:
 # torchvision's, YOLACT's for ResNets (from the days of Caffe), Darknet's.
@@ -16,6 +19,7 @@ STATISTICS = {
 }
 # The kind whose images are floats that are normalised already.
 NORMALIZED = "normalized"
+Pixels = Literal["imagenet", "yolact", "unit", "normalized"]
 
 
 def normalize(images: Array, kind: str = "imagenet", dtype: Any = jnp.float32):
@@ -43,3 +47,15 @@ def normalize(images: Array, kind: str = "imagenet", dtype: Any = jnp.float32):
         return jnp.asarray(images, dtype)
     mean, std = (jnp.asarray(s, jnp.float32) for s in STATISTICS[kind])
     return ((images.astype(jnp.float32) - mean) / std).astype(dtype)
+
+
+def windows(inputs: Inputs) -> Array:
+    """The boxes [b 4] of the pictures inside their inputs: all of them, without a view.
+
+    What is found is clipped to these, so that nothing is found in padding.
+    """
+    size = inputs.images.shape[1:3]
+    if inputs.view is None:
+        return jnp.tile(boxes.full_window(size), (inputs.images.shape[0], 1))
+    window = functools.partial(boxes.window, network_size=size)
+    return jax.vmap(window)(inputs.view.affine, inputs.view.sizes)

@@ -1,7 +1,7 @@
 """Normalisation by name: what `norm='batch' | 'frozen' | 'group'` means."""
 
 import math
-from typing import Any
+from typing import Any, Literal, get_args
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +9,8 @@ from flax import linen
 
 from detjax.errors import UserError
 
-KINDS = ("batch", "frozen", "group")
+Norm = Literal["batch", "frozen", "group"]
+KINDS = get_args(Norm)
 
 
 def norm(
@@ -27,7 +28,7 @@ def norm(
     batch    statistics of the batch in training, running ones otherwise. Under jit on a
              mesh the batch is the global one, so this is synchronised batch norm.
     frozen   running statistics always; what detectors fine-tune with. Scale and bias
-             stay parameters: an optimiser that must not move them is told so by name.
+             stay parameters: freeze them by name in the optimiser.
     group    32 groups (fewer where channels do not divide), no running statistics.
 
     Statistics are float32 whatever `dtype` is. Ioffe and Szegedy 2015; Wu and He 2018.
@@ -52,7 +53,7 @@ def norm(
 class MaskedBatchNorm(linen.Module):
     """Batch norm of [n ... c] whose statistics are those of some rows, `real` [n] bool.
 
-    Where none is real the running statistics serve, and stay what they are.
+    If none is real the running statistics are used and not updated.
     """
 
     epsilon: float = 1e-5

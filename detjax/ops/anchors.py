@@ -1,4 +1,4 @@
-"""Priors (anchors) of a whole feature pyramid, as numpy constants.
+"""Priors (anchors) of a feature pyramid, as numpy constants.
 
 Both functions return [p 4] xyxy float32 pixels of the network's input, by level, row,
 column, then the priors of one location, as a head's outputs [h w a] flatten.

@@ -1,4 +1,4 @@
-"""Which object, if any, each prior answers for, and which negatives count.
+"""Assignment of priors to objects, and sampling of negatives.
 
 Shape legend:
 

@@ -39,7 +39,7 @@ def iou_crowd(
 ) -> Float[Array, "n m"]:
     """Share of each box of `a` that lies inside each crowd region, in [0, 1].
 
-    A crowd covers many objects, so a box well inside one is not asked to fill it.
+    A crowd covers many objects, so a box inside one need not fill it.
 
     COCO's evaluation (Lin et al. 2014, section on crowd annotations).
     """
@@ -116,12 +116,12 @@ def xywh_to_xyxy(boxes: Float[Array, "... 4"]) -> Float[Array, "... 4"]:
 def clip(
     boxes: Float[Array, "... 4"], window: Float[Array, "4"]
 ) -> Float[Array, "... 4"]:
-    """Boxes cut to a window, xyxy; `whole` is that of an image."""
+    """Boxes cut to a window, xyxy; `whole` is that of a full image."""
     low, high = window[:2], window[2:]
     return jnp.clip(boxes, jnp.tile(low, 2), jnp.tile(high, 2))
 
 
-def whole(size: tuple[int, int]) -> Float[Array, "4"]:
+def full_window(size: tuple[int, int]) -> Float[Array, "4"]:
     """The window that is all of an image of `size` (h, w)."""
     return jnp.array([0, 0, size[1], size[0]], jnp.float32)
 
@@ -145,7 +145,9 @@ def window(
         [jnp.stack([x, y, jnp.float32(1)]) for x in (0 * w, w) for y in (0 * h, h)], 1
     )
     moved = jnp.matmul(affine, corners, precision=jax.lax.Precision.HIGHEST)
-    return clip(jnp.concatenate([moved.min(1), moved.max(1)]), whole(network_size))
+    return clip(
+        jnp.concatenate([moved.min(1), moved.max(1)]), full_window(network_size)
+    )
 
 
 def encode(

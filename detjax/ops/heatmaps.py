@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float, Int
 
 from detjax.types import Array
 
-_ROWS = 32  # of a resized heatmap, looked at together
+_ROWS = 32  # of a resized heatmap, processed together
 _A = -0.75  # of the cubic kernel, as in torch and OpenCV
 
 

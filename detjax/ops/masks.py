@@ -1,28 +1,18 @@
-"""Instance masks: assembly from prototypes, cropping, overlap, run-length encoding.
+"""Instance masks: assembly from prototypes, cropping, other sizes.
 
 Shape legend:
 
-    n, m     masks of one image
+    n        masks of one image
     mh, mw   height and width of a mask grid that spans the whole network input
     q        prototypes
-
-The functions on run-length encodings run on the host, in numpy and pycocotools; an
-encoding is COCO's dict of 'size' [h, w] and 'counts', a string.
 """
-
-import math
-from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
-from jaxtyping import Bool, Float, Shaped
-from pycocotools import mask as coco
+from jaxtyping import Bool, Float
 
 from detjax.ops import resize as resize_ops
 from detjax.types import Array
-
-Rle = dict[str, Any]
 
 
 def assemble(
@@ -86,35 +76,3 @@ def resize(
     return jax.vmap(lambda mask: resize_ops.bilinear(mask[..., None], size)[..., 0])(
         masks
     )
-
-
-def mask_iou(
-    a: Shaped[Array, "n h w"], b: Shaped[Array, "m h w"]
-) -> Float[Array, "n m"]:
-    """Intersection over union of every pair of binary masks; 0 for an empty union."""
-    a = jnp.asarray(a, jnp.float32).reshape(a.shape[0], math.prod(a.shape[1:]))
-    b = jnp.asarray(b, jnp.float32).reshape(b.shape[0], math.prod(b.shape[1:]))
-    inter = jnp.matmul(a, b.T, precision=jax.lax.Precision.HIGHEST)
-    union = a.sum(1)[:, None] + b.sum(1) - inter
-    return jnp.where(union > 0, inter / jnp.where(union > 0, union, 1), 0)
-
-
-def encode_rle(mask: Shaped[np.ndarray, "h w"]) -> Rle:
-    """The encoding of a binary mask [h w]; everything but 0 is foreground."""
-    rle = coco.encode(np.asfortranarray(mask != 0, np.uint8))
-    return _as_text(rle)
-
-
-def decode_rle(rle: Rle) -> Bool[np.ndarray, "h w"]:
-    """The mask [h w] of an encoding, whose counts may be a string, bytes or a list."""
-    return coco.decode(_compressed(rle)).astype(bool)
-
-
-def _as_text(rle: Rle) -> Rle:
-    return {"size": list(rle["size"]), "counts": rle["counts"].decode("ascii")}
-
-
-def _compressed(rle: Rle) -> Rle:
-    if isinstance(rle["counts"], str | bytes):
-        return rle
-    return coco.frPyObjects(rle, *rle["size"])

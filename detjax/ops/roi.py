@@ -1,4 +1,4 @@
-"""What lies inside boxes: RoIPool, RoIAlign, and the pyramid level that a box reads.
+"""RoIPool, RoIAlign, and the pyramid level of a box.
 
 Shape legend:
 

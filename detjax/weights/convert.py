@@ -16,8 +16,8 @@ from detjax.weights.read import finite, matches, shown
 
 StateDict = Mapping[str, np.ndarray]
 
-# Heads whose background is class 0 in the source and the last class here, and how many
-# channels each class has: all channels are (anchors, classes, these) flattened.
+# Heads whose background is class 0 in the source and the last class here, with the
+# channels per class: all channels are (anchors, classes, these) flattened.
 BACKGROUND_FIRST = {
     "yolact": {r"conf_layer\.(weight|bias)$": 1},
     "torchvision": {
@@ -26,18 +26,18 @@ BACKGROUND_FIRST = {
         r"mask_fcn_logits\.(weight|bias)$": 1,
     },
 }
-# Layers on a flattened map: the source has its channels first, and so many rows.
+# Layers on a flattened map, which is channels first in the source, and its rows.
 FLATTENED = {
     "torchvision": (r"box_head\.(fc6|\d+)\.weight$|^classifier\.0\.weight$", 7)
 }
 
 
 class Report(NamedTuple):
-    """What an import did."""
+    """The report of an import."""
 
     loaded: list[str]  # keys of the source
-    left: list[str]  # our parameters that stay at their initialisation
-    unused: list[str]  # keys of the source that nothing takes
+    left: list[str]  # our parameters that keep their initialisation
+    unused: list[str]  # unused keys of the source
 
 
 def to_ours(value: np.ndarray, key: str, source: str, classes: int | None):
@@ -71,7 +71,7 @@ def to_theirs(value: np.ndarray, key: str, source: str, classes: int | None):
 
 
 def flattened(key: str, source: str) -> int | None:
-    """Rows of the map that the layer of `key` reads flattened; None for others."""
+    """Rows of the map that the layer of `key` flattens; None for others."""
     pattern, side = FLATTENED.get(source, (r"^$", 0))
     return side if re.search(pattern, key) else None
 
@@ -98,13 +98,13 @@ def load(
 ) -> tuple[Any, Any, Report]:
     """`params` and `state` (arrays or shapes) filled from `state_dict` of `source`.
 
-    `classes` is the model's number of classes, without background, where its head is
-    imported. `allow` is a regular expression over source keys that may be missing, left
-    over, of another shape, or not finite: those parameters stay as they are, which
-    takes arrays.
+    `classes` is the model's number of classes, without background, if its head is
+    imported. `allow` is a regular expression over source keys that may be missing,
+    unused, of another shape, or not finite: those parameters stay as they are and have
+    to be arrays.
 
-    Raises UserError with the two-sided difference where names or shapes do not fit,
-    and where an array is not finite, or `allow` is no such expression or allows none.
+    Raises UserError with the two-sided difference if names or shapes do not fit, if an
+    array is not finite, or if `allow` is not a regular expression or matches nothing.
     """
     allowed = matches(allow, "--allow")
     state_dict = renamed(state_dict, source)
@@ -148,9 +148,9 @@ def load(
 
 
 def renamed(state_dict: StateDict, source: str) -> dict[str, np.ndarray]:
-    """`state_dict` by the names that `source` has today.
+    """`state_dict` by the current names of `source`.
 
-    Raises UserError where two arrays have the same.
+    Raises UserError for duplicates.
     """
     held: dict[str, np.ndarray] = {}
     for former, value in state_dict.items():
@@ -166,10 +166,10 @@ def renamed(state_dict: StateDict, source: str) -> dict[str, np.ndarray]:
 def fitted(
     value: np.ndarray | None, old: Any, key: str, source: str, classes: int | None
 ) -> tuple[jax.Array | None, str | None]:
-    """`value`, of `source`'s `key`, in the place of `old`; else why it does not fit."""
+    """`value`, of `source`'s `key`, as replacement of `old`, or why it does not fit."""
     if value is None:
         return None, f"only in the model: {key} {old.shape}"
-    # Sizes first: another layout of what does not fit may be a copy of any size.
+    # Sizes first: converting an array that does not fit may copy any amount of memory.
     same = value.size == math.prod(old.shape)
     if same:
         value = to_ours(value, key, source, classes_of(value, classes))
@@ -182,7 +182,7 @@ def fitted(
 
 
 def classes_of(value: np.ndarray, classes: int | None) -> int | None:
-    """`classes` where it divides the head's channels, else None: another's head."""
+    """`classes` if it divides the head's channels, else None (a different head)."""
     if classes is None or value.ndim == 0 or value.shape[0] % (classes + 1):
         return None
     return classes

@@ -1,8 +1,8 @@
-"""How each source spells the parameters of our modules.
+"""Parameter names of each source for our modules.
 
-Our dotted paths spell torchvision's state-dict keys, so that a key is the path with its
-last word translated by `LEAVES`. What a source spells otherwise is a list of (pattern,
-replacement) pairs that turn our spelling into theirs, tried in order, all applied.
+Our dotted paths follow torchvision's state-dict keys: a key is the path with its last
+word translated by `LEAVES`. Other sources have a list of (pattern, replacement) pairs
+that turn our names into theirs, all applied in order.
 """
 
 import re
@@ -41,13 +41,13 @@ YOLACT: list[Rename] = [
     ),
 ]
 
-# What the authors' loader throws away too: leftovers in their first files.
+# Keys that the authors' loader drops too: leftovers in their first files.
 LEFTOVERS = {
     "yolact": r"^backbone\.layer\d|^fpn\.downsample_layers\.[2-9]\.",
 }
 
-# What torchvision called things when it trained its first detectors; files of that time
-# keep the names, and torchvision renames them when it reads them.
+# Names in files of torchvision's first detectors, which torchvision too renames when it
+# loads them.
 FORMER: dict[str, list[Rename]] = {
     "torchvision": [
         (r"(fpn\.(?:inner|layer)_blocks\.\d+)\.(weight|bias)$", r"\1.0.\2"),
@@ -77,7 +77,7 @@ def spell(path: str, source: str) -> str:
 
 
 def modern(key: str, source: str) -> str:
-    """The name that `source` has today for what a file of its calls `key`."""
+    """The current name in `source` of `key`, which may be an older name."""
     for pattern, replacement in FORMER.get(source, []):
         key = re.sub(pattern, replacement, key)
     return key

@@ -1,4 +1,4 @@
-"""From a published weight file to a folder that predicts and that runs start from."""
+"""Published weight files as checkpoints, for prediction and for initialising runs."""
 
 import pathlib
 from typing import Any
@@ -23,9 +23,9 @@ def load(
 ) -> tuple[Any, Any, Report]:
     """Params and state of the model or backbone called `model` from a torch file.
 
-    `kwargs` are the constructor's, such as another `num_classes`. What `allow` (a
-    regular expression over the file's names) leaves out is freshly initialised and
-    listed in the report. Raises UserError, which names the file, where it does not fit.
+    `kwargs` are the constructor's, such as another `num_classes`. Parameters excepted
+    by `allow` (a regular expression over the file's names) are freshly initialised and
+    listed in the report. Raises UserError that names the file if it does not fit.
     """
     check_names(source, model)
     state_dict = read.state_dict(path)
@@ -47,10 +47,10 @@ def load(
             variables = net.init(key, image.astype(jnp.float32))
             return variables.pop("params"), variables
 
-    # Before anything is drawn, which takes long.
+    # Before initialising parameters, which is slow.
     read.matches(allow, "--allow")
     key = jax.random.key(0, impl="rbg")
-    # Nothing is drawn where nothing may be left at its initialisation.
+    # Without `allow` all parameters are imported and none is initialised.
     fresh = jax.jit(init)(key, image) if allow else jax.eval_shape(init, key, image)
     kind = {"source": source, "classes": classes, "allow": allow}
     try:
@@ -60,7 +60,7 @@ def load(
 
 
 def check_names(source: str, model: str) -> None:
-    """Raises UserError where there is no such source, or no such model or backbone."""
+    """Raises UserError for an unknown source, model or backbone."""
     known = [*models.MODELS, *backbones.FAMILIES]
     for kind, given, choices in (
         ("source", source, [*names.SOURCES]),
@@ -73,7 +73,7 @@ def check_names(source: str, model: str) -> None:
 
 
 def save(out: str | pathlib.Path, params: Any, state: Any) -> None:
-    """Writes weights as a checkpoint of step 0, which `restore` and a run can read."""
+    """Writes weights as a checkpoint of step 0."""
     checkpoints = Checkpoints(out)
     checkpoints.save(
         0,

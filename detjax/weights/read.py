@@ -1,7 +1,7 @@
-"""Arrays of weight files that anybody may have written, by name.
+"""Safe reading of weight files: arrays by name.
 
-Nothing in a file is run: torch reads arrays and plain containers only, a safetensors
-file holds nothing else.
+No code in a file is executed: torch loads arrays and plain containers only, and a
+safetensors file holds nothing else.
 """
 
 import io
@@ -17,7 +17,7 @@ import numpy as np
 from detjax import files
 from detjax.errors import UserError, reason
 
-# What a safetensors file calls the types that weights come in.
+# The data types of weights in safetensors files.
 TYPES: dict[str, Any] = {
     "F64": np.float64,
     "F32": np.float32,
@@ -41,7 +41,7 @@ def state_dict(path: str | pathlib.Path) -> dict[str, np.ndarray]:
     """The arrays of a .safetensors, .pth or .pt file by name; bfloat16 as float32.
 
     torch is needed for the latter two only. Raises UserError that names the file, and
-    the array, where it is something else or torch is not installed.
+    the array, if it has other content or torch is not installed.
     """
     data = files.read_bytes(path)
     if pathlib.Path(path).suffix.lower() == ".safetensors":
@@ -83,11 +83,12 @@ def _of_torch(path, data: bytes) -> dict[str, np.ndarray]:
         ) from error
     try:
         with warnings.catch_warnings():
-            # Of sparse arrays, which are refused below, and of old files.
+            # Warnings about sparse arrays, which are refused below, and about old
+            # files.
             warnings.simplefilter("ignore")
             held = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except Exception as error:
-        # A reader of whatever a file holds raises whatever there is.
+        # Unpickling an arbitrary file can raise any exception.
         raise UserError(f"{path} is no torch file of weights: {_why(error)}") from None
     for wrapper in WRAPPERS:
         if isinstance(held, Mapping) and wrapper in held:
@@ -107,7 +108,7 @@ def _of_torch(path, data: bytes) -> dict[str, np.ndarray]:
 
 
 def _mapping(held: Any, whose: Any) -> Mapping:
-    """`held`, where it is a dict. Raises UserError."""
+    """`held` if it is a dict. Raises UserError."""
     if isinstance(held, Mapping):
         return held
     raise UserError(
@@ -139,14 +140,14 @@ def _array(tensor: Any, whose: str, most: int) -> np.ndarray:
 
 
 def _some(path, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """`arrays`, where there are any. Raises UserError."""
+    """`arrays` if there are any. Raises UserError."""
     if not arrays:
         raise UserError(f"{path} holds no arrays by name; save a state dict")
     return arrays
 
 
 def _why(error: Exception) -> str:
-    """What torch says of a file that it did not read."""
+    """torch's message for a file that it could not read."""
     code = re.search(
         r"Unsupported (?:global|class|operand)[^\n]*?([\w.]+) ", str(error)
     )
@@ -160,21 +161,21 @@ def _why(error: Exception) -> str:
 
 
 def shown(name: str, most: int = 120) -> str:
-    """`name` as it can stand in a line."""
+    """`name` in printable form, on one line."""
     name = name if name.isprintable() else repr(name)
     return name if len(name) <= most else f"{name[: most - 1]}…"
 
 
 def finite(array: np.ndarray, kind: Any = np.float32) -> bool:
-    """Whether all of `array` are finite numbers in the type `kind`."""
+    """Whether all values of `array` are finite in the type `kind`."""
     with np.errstate(over="ignore", invalid="ignore"):
         return bool(np.isfinite(array.astype(kind)).all())
 
 
 def matches(allow: str | None, name: str) -> Callable[[str], bool]:
-    """Whether the regular expression `allow`, given by `name`, is found in a text.
+    """A predicate: whether the regular expression `allow` matches in a text.
 
-    None is found nowhere. Raises UserError where it is none.
+    None matches nowhere. Raises UserError, which names `name`, if it does not compile.
     """
     if allow is None:
         return lambda _: False

@@ -1,4 +1,4 @@
-"""Starting a run from weights: of a whole model, or of a backbone for a detector."""
+"""Initialising a run from weights of the same model, or of a backbone."""
 
 import pathlib
 from typing import Any
@@ -10,27 +10,27 @@ from detjax.errors import UserError
 from detjax.weights.convert import Report
 from detjax.weights.read import matches
 
-# What a detector has and a classifier's file cannot: all but the backbone, a pyramid
-# inside it, and what makes one of its convolutions deformable.
+# Parameters of a detector that a classifier's file cannot have: all but the backbone, a
+# pyramid inside it, and those of deformable convolutions.
 NOT_OF_A_BACKBONE = (
     r"^(?!backbone\.)|^backbone\.fpn\.|\.conv2\.(bias|conv_offset_mask\.)"
 )
-# Layers of a classifier that a detector's head on regions goes on with (VGG).
+# Layers of a classifier that a detector's region head reuses (VGG).
 _FULLY_CONNECTED = {"classifier.0": "fc6", "classifier.3": "fc7"}
 
 
 def start(
     run: TrainState, init_from: str | pathlib.Path, allow: str | None = None
 ) -> tuple[TrainState, Report]:
-    """`run` with the weights of the folder `init_from`, and what was taken.
+    """`run` with the weights of the folder `init_from`, and a report.
 
     The folder is a run's, or one that scripts/import_weights.py wrote. Weights of a
-    backbone alone go to `backbone`, and to the head on regions where that is made of
-    its last layers, as in the first two-stage detectors; the rest stays as it is.
-    Otherwise all have to fit but what `allow`, a regular expression over our dotted
-    names, lets stay at its initialisation.
+    backbone are loaded into `backbone`, and into the region head if it consists of the
+    last layers, as in the first two-stage detectors; the rest stays as it is. Otherwise
+    all have to fit, except parameters that match `allow`, a regular expression over our
+    dotted names, and keep their initialisation.
 
-    Raises UserError with the two-sided difference where they do not.
+    Raises UserError with the two-sided difference if they do not.
     """
     allowed, expected = matches(allow, "train.init_allow"), matches(None, "")
     checkpoints = Checkpoints(init_from, read_only=True)
@@ -72,7 +72,7 @@ def start(
 
 
 def _home(path: tuple[str, ...], ours) -> tuple[str, ...] | None:
-    """Where a detector keeps what a backbone calls `path`; None: it does without."""
+    """The detector's path for a backbone's `path`; None if it is not used."""
     kind, layer, *rest = path
     for home in (
         ("backbone", "body", layer),
@@ -91,6 +91,6 @@ def flat(params: Any, state: Any) -> dict[tuple[str, ...], Any]:
 
 
 def unflat(leaves: dict[tuple[str, ...], Any]) -> tuple[Any, Any]:
-    """The params and state behind `flat`."""
+    """The params and state of `flat`."""
     variables = traverse_util.unflatten_dict(leaves)
     return variables.pop("params"), variables

@@ -145,21 +145,21 @@ if __name__ == "__main__":
 def test_evaluation_draws_no_masks():
     records = [record(i) for i in range(3)]
     (batch,) = loader.eval_loader(records, prepare(mask_size=7), batch_size=3)
-    assert batch.objects.masks is None
-    assert batch.objects.box_masks is None
+    assert batch.target.masks is None
+    assert batch.target.box_masks is None
 
 
 def test_masks_on_boxes_are_the_masks_in_their_boxes():
     some = record(size=(64, 96))
-    for a in some.annotations[:1]:
+    for a in some.truth[:1]:
         # Half of the box: its left part.
         mask = np.zeros((64, 96), bool)
         x1, y1, x2, y2 = map(int, a.box)
         mask[y1:y2, x1 : (x1 + x2) // 2] = True
-        from detjax.ops import masks
+        from tests import reference
 
-        a.rle = masks.encode_rle(mask)["counts"].encode()
-    got = prepare(mask_stride=None, mask_size=20)(some).objects
+        a.rle = reference.rle(mask)["counts"].encode()
+    got = prepare(mask_stride=None, mask_size=20)(some).target
     assert got.masks is None
     assert got.box_masks.shape == (4, 20, 20)
     np.testing.assert_array_equal(got.box_masks[0, :, :9], 1)
@@ -167,11 +167,11 @@ def test_masks_on_boxes_are_the_masks_in_their_boxes():
     np.testing.assert_array_equal(got.box_masks[1:3], 1)
     assert not got.box_masks[3].any()
     # A box that reaches out of the input keeps what is in it.
-    some.annotations[1].box = (-4.0, 8.0, 12.0, 20.0)
+    some.truth[1].box = (-4.0, 8.0, 12.0, 20.0)
     mask = np.zeros((64, 96), bool)
     mask[8:20, :12] = True
-    some.annotations[1].rle = masks.encode_rle(mask)["counts"].encode()
-    got = prepare(mask_stride=None, mask_size=20)(some).objects
+    some.truth[1].rle = reference.rle(mask)["counts"].encode()
+    got = prepare(mask_stride=None, mask_size=20)(some).target
     np.testing.assert_array_equal(got.boxes[1][[0, 2]], [0, 6])
     np.testing.assert_array_equal(got.box_masks[1], 1)
 
@@ -179,9 +179,9 @@ def test_masks_on_boxes_are_the_masks_in_their_boxes():
 def test_bytes_of_a_batch():
     """What COCO's Mask R-CNN config holds in memory, at its full size."""
     from configs import mask_rcnn_r50_coco
-    from detjax import config
+    from detjax import experiment
 
-    section = config.plain(mask_rcnn_r50_coco.get_config().data)
+    section = experiment.plain(mask_rcnn_r50_coco.get_config().data)
     steps = prepare(
         size=section["buckets"][2],
         max_objects=100,
@@ -189,14 +189,14 @@ def test_bytes_of_a_batch():
         mask_size=section["mask_size"],
     )
     batch = steps.empty(section["batch_size"], section["buckets"][2])
-    assert batch.images.nbytes == 16 * 800 * 1344 * 3
-    assert batch.objects.box_masks.nbytes < 21e6
+    assert batch.inputs.images.nbytes == 16 * 800 * 1344 * 3
+    assert batch.target.box_masks.nbytes < 21e6
 
 
 def test_small_objects_are_left_out_and_counted():
     got = prepare(min_size=6)(record())
     # 10, 11 and 12 pixels wide of 90, which become 48: 5.3, 5.9 and 6.4.
-    assert got.small == 2
-    assert got.objects.valid.tolist() == [True, False, False, False]
-    assert got.objects.labels[0] == 2
-    assert prepare()(record()).small == 0
+    assert got.counts["objects too small"] == 2
+    assert got.target.valid.tolist() == [True, False, False, False]
+    assert got.target.labels[0] == 2
+    assert prepare()(record()).counts["objects too small"] == 0

@@ -7,6 +7,7 @@ import pytest
 
 from detjax.data import augment
 from detjax.data.augment import Frame
+from detjax.data.colours import Colours, photometric, recolour
 
 BOXES = np.array([[10, 20, 40, 50], [60, 10, 90, 80.0]])
 
@@ -36,7 +37,7 @@ def test_pixels_and_boxes_move_together():
             turn=True,
             scale=(0.7, 1.5),
         )
-        frame = augment.fit(frame, (200, 160), letterbox=bool(rng.integers(2)))
+        frame = augment.resize(frame, (200, 160), letterbox=bool(rng.integers(2)))
         pixels = augment.move_pixels(image, frame.matrix, (200, 160), fill=0)
         x1, y1, x2, y2 = augment.move_boxes(np.float64([box]), frame.matrix)[0]
         y, x = np.nonzero(pixels > 127)
@@ -48,13 +49,13 @@ def test_pixels_and_boxes_move_together():
 
 def test_plain_resizing_is_opencvs():
     image = np.random.default_rng(0).integers(0, 255, (50, 70, 3)).astype(np.uint8)
-    matrix = augment.fit(Frame(np.eye(3), (50, 70)), (64, 64), False).matrix
+    matrix = augment.resize(Frame(np.eye(3), (50, 70)), (64, 64), False).matrix
     got = augment.move_pixels(image, matrix, (64, 64))
     np.testing.assert_array_equal(got, cv2.resize(image, (64, 64)))
 
 
 def test_letterbox_keeps_the_aspect_and_centres():
-    frame = augment.fit(whole(50, 100), (80, 80), letterbox=True)
+    frame = augment.resize(whole(50, 100), (80, 80), letterbox=True)
     moved = augment.move_boxes(np.float64([[0, 0, 100, 50]]), frame.matrix)
     np.testing.assert_allclose(moved, [[0, 20, 80, 60]])
 
@@ -108,7 +109,7 @@ def test_colours_change_within_bytes_and_leave_the_original_alone():
     image = np.random.default_rng(0).integers(0, 255, (20, 20, 3)).astype(np.uint8)
     before = image.copy()
     rng = np.random.default_rng(3)
-    made = [augment.recolour(image, augment.photometric(rng)) for _ in range(20)]
+    made = [recolour(image, photometric(rng)) for _ in range(20)]
     np.testing.assert_array_equal(image, before)
     assert {m.dtype for m in made} == {np.dtype(np.uint8)}
     assert sum(bool((m != before).any()) for m in made) > 10
@@ -136,7 +137,7 @@ def test_colours_are_ssds_one_change_after_another():
         hsv[..., 1] = np.clip(hsv[..., 1] * saturation, 0, 1)
         expected = cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB) * 255
         expected = np.clip(expected * (1 if early else contrast), 0, 255)
-        got = augment.recolour(image, augment.photometric(np.random.default_rng(seed)))
+        got = recolour(image, photometric(np.random.default_rng(seed)))
         assert np.abs(got - expected).mean() < 1
         assert np.abs(got - expected).max() < 9
 
@@ -158,7 +159,7 @@ def test_drawing_what_is_seen_is_warping_everything():
             turn=True,
         )
         size = (64, 80) if seed % 4 else (300, 200)
-        fitted = augment.fit(frame, size, letterbox=bool(seed % 5))
+        fitted = augment.resize(frame, size, letterbox=bool(seed % 5))
         view = augment.snap(fitted, image.shape[:2])
         # Half a pixel at each edge, of the image or of the frame.
         box = np.array([[0, 0, 120, 100.0]])
@@ -168,7 +169,7 @@ def test_drawing_what_is_seen_is_warping_everything():
         assert np.abs(seen[0] - seen[1]).max() <= most
         out = np.full((*size, 3), 7, np.uint8)
         augment.draw(out, image, view, colours)
-        moved = augment.move_pixels(augment.recolour(image, colours), view.matrix, size)
+        moved = augment.move_pixels(recolour(image, colours), view.matrix, size)
         outside = np.ones(size, bool)
         outside[view.target] = False
         assert (out[outside] == augment.FILL).all()
@@ -188,7 +189,7 @@ def test_an_image_with_less_than_a_pixel_in_the_frame_is_not_seen():
     for shift in (-9.9, 19.9, 40):
         frame = Frame(augment.scaling(1, 1, shift, 0), (20, 20))
         view = augment.snap(frame, (30, 10))
-        augment.draw(out, image, view, augment.Colours())
+        augment.draw(out, image, view, Colours())
         assert (out == augment.FILL).all()
         np.testing.assert_array_equal(view.matrix, frame.matrix)
 

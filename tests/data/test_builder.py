@@ -15,6 +15,7 @@ import tiny_sets
 from detjax.data import builder, coco, shapes
 from detjax.data.records import Annotation, Dataset, Record
 from detjax.errors import UserError
+from detjax.tasks import detection
 
 
 @pytest.fixture(scope="module")
@@ -28,28 +29,32 @@ def written(tmp_path_factory):
     content["images"].reverse()
     path = tiny_sets.write_coco(folder, content)
     dataset = coco.read(path, folder / "images", "train")
-    builder.write({"train": dataset}, "tiny", folder / "out", made_from={"a": [1]})
+    builder.write(
+        {"train": dataset}, "tiny", folder / "out", detection.TASK, made_from={"a": [1]}
+    )
     return folder / "out", dataset
 
 
 def test_records_come_back(written):
     out, dataset = written
-    source = builder.source("tiny", out, "train")
+    source = builder.source("tiny", out, "train", detection.TASK)
     assert [r.id for r in source] == [44, 43, 42]
     for found, expected in zip(source, dataset.records, strict=True):
         assert found.image == expected.path.read_bytes()
         for key in ("id", "file_name", "height", "width"):
             assert getattr(found, key) == getattr(expected, key)
-        assert len(found.annotations) == len(expected.annotations)
-        for a, b in zip(found.annotations, expected.annotations, strict=True):
+        assert len(found.truth) == len(expected.truth)
+        for a, b in zip(found.truth, expected.truth, strict=True):
             np.testing.assert_allclose(a.box, b.box, atol=1e-3)
             for key in ("id", "label", "area", "crowd", "difficult", "rle"):
                 assert getattr(a, key) == getattr(b, key)
-    assert isinstance(source[0].annotations, list)
+    assert isinstance(source[0].truth, list)
 
 
 def test_keypoints_come_back_and_absent_ones_are_invisible(written):
-    with_points, without = builder.source("tiny", written[0], "train")[2].annotations
+    with_points, without = builder.source("tiny", written[0], "train", detection.TASK)[
+        2
+    ].truth
     np.testing.assert_array_equal(with_points.keypoints, [[12, 13, 2], [0, 0, 0]])
     assert with_points.keypoints.dtype == np.float32
     np.testing.assert_array_equal(without.keypoints, np.zeros((2, 3)))
@@ -67,7 +72,7 @@ def test_info(written):
 
 
 def test_a_source_is_a_sequence_that_can_be_pickled(written):
-    source = builder.source("tiny", written[0], "train")
+    source = builder.source("tiny", written[0], "train", detection.TASK)
     copy = pickle.loads(pickle.dumps(source))
     assert len(copy) == len(source) == 3
     assert copy[-1].id == source[np.int64(2)].id == 42
@@ -76,7 +81,7 @@ def test_a_source_is_a_sequence_that_can_be_pickled(written):
         with pytest.raises(IndexError):
             source[index]
     assert "tiny" in repr(source)
-    assert len(builder.source("tiny", written[0], "train[:2]")) == 2
+    assert len(builder.source("tiny", written[0], "train[:2]", detection.TASK)) == 2
 
 
 def test_tfds_reads_it_by_itself(written):
@@ -91,7 +96,9 @@ def test_tfds_reads_it_by_itself(written):
 
 def test_writing_is_deterministic_and_silent(written, tmp_path, capfd):
     out, dataset = written
-    target = builder.write({"train": dataset}, "tiny", tmp_path, made_from={"a": [1]})
+    target = builder.write(
+        {"train": dataset}, "tiny", tmp_path, detection.TASK, made_from={"a": [1]}
+    )
     assert capfd.readouterr() == ("", "")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["tiny"]
     for path in sorted(target.iterdir()):
@@ -115,13 +122,15 @@ def test_other_formats_become_png(tmp_path):
 def test_difficult_objects_and_grey_images(tmp_path):
     image = cv2.imencode(".png", np.zeros((5, 7), np.uint8))[1].tobytes()
     record = Record(1, "grün.png", 5, 7, image=image)
-    record.annotations = [Annotation(3, (0, 0, 7, 5), 0, 35.0, difficult=True)]
-    builder.write({"val": Dataset("val", ("a",), [record])}, "grey", tmp_path)
-    (found,) = builder.source("grey", tmp_path, "val")
+    record.truth = [Annotation(3, (0, 0, 7, 5), 0, 35.0, difficult=True)]
+    builder.write(
+        {"val": Dataset("val", ("a",), [record])}, "grey", tmp_path, detection.TASK
+    )
+    (found,) = builder.source("grey", tmp_path, "val", detection.TASK)
     assert found.file_name == "grün.png"
-    assert found.annotations[0].difficult
-    assert found.annotations[0].rle is None
-    assert found.annotations[0].keypoints is None
+    assert found.truth[0].difficult
+    assert found.truth[0].rle is None
+    assert found.truth[0].keypoints is None
     assert not builder.info("grey", tmp_path).has_masks
 
 
@@ -143,13 +152,13 @@ def dataset(classes=("a",), records=None):
 )
 def test_what_cannot_be_written(tmp_path, name, splits, what):
     with pytest.raises(ValueError, match=what):
-        builder.write(splits, name, tmp_path)
+        builder.write(splits, name, tmp_path, detection.TASK)
     assert not list(tmp_path.iterdir())
 
 
 def test_what_is_there_is_not_overwritten(written):
     with pytest.raises(UserError, match=r"delete .*tiny or choose"):
-        builder.write({"train": written[1]}, "tiny", written[0])
+        builder.write({"train": written[1]}, "tiny", written[0], detection.TASK)
 
 
 def test_what_is_not_there_is_named(written, tmp_path):
@@ -158,15 +167,17 @@ def test_what_is_not_there_is_named(written, tmp_path):
     with pytest.raises(FileNotFoundError, match="there: none"):
         builder.info("big", tmp_path / "nowhere")
     with pytest.raises(ValueError, match="no split 'test'; it has train"):
-        builder.source("tiny", written[0], "test")
+        builder.source("tiny", written[0], "test", detection.TASK)
 
 
 KILLED = """
 import os, sys
 from detjax.data import builder, shapes, writer
+from detjax.tasks import detection
 
 writer.encoded = lambda record: os._exit(9)
-builder.write(shapes.read_splits(num_train=3, num_val=1, size=32), "s", sys.argv[1])
+splits = shapes.read_splits(num_train=3, num_val=1, size=32)
+builder.write(splits, "s", sys.argv[1], detection.TASK)
 """
 
 
@@ -176,8 +187,13 @@ def test_half_a_data_set_is_none(tmp_path):
     assert list(tmp_path.glob("s/incomplete.*"))
     with pytest.raises(FileNotFoundError, match="no data set 's'"):
         builder.load("s", tmp_path)
-    builder.write(shapes.read_splits(num_train=2, num_val=1, size=32), "s", tmp_path)
-    assert len(builder.source("s", tmp_path, "train")) == 2
+    builder.write(
+        shapes.read_splits(num_train=2, num_val=1, size=32),
+        "s",
+        tmp_path,
+        detection.TASK,
+    )
+    assert len(builder.source("s", tmp_path, "train", detection.TASK)) == 2
 
 
 def test_tensorflow_stays_out():
@@ -196,4 +212,12 @@ def test_a_label_that_is_no_class_is_named(written, tmp_path):
     held["classes"] = held["classes"][:1]
     path.write_text(json.dumps(held))
     with pytest.raises(UserError, match=r"has label 1, and the data set in .* has 1"):
-        list(builder.source("tiny", tmp_path / "out", "train"))
+        list(builder.source("tiny", tmp_path / "out", "train", detection.TASK))
+
+
+def test_a_part_without_an_image_is_a_sentence(written):
+    with pytest.raises(UserError, match=r"'train\[:0\]' of .* no image; .* train 3"):
+        builder.source("tiny", written[0], "train[:0]", detection.TASK)
+    assert (
+        len(builder.source("tiny", written[0], "train[:0]+train", detection.TASK)) == 3
+    )

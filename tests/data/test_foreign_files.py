@@ -11,6 +11,7 @@ import tiny_sets
 
 from detjax.data import builder, coco, labelmaps, lint, rle, summary, voc
 from detjax.data.prepare import prepare
+from detjax.tasks import detection
 
 
 def read_changed(folder, change, **more):
@@ -85,7 +86,12 @@ def test_no_class_and_no_object(tmp_path):
     path = tiny_sets.write_coco(tmp_path, content)
     with pytest.raises(ValueError, match="no image of 'c' has an object"):
         prepare(
-            "c", tmp_path, format="coco", splits={"a": path}, images=tmp_path / "images"
+            "c",
+            tmp_path,
+            detection.TASK,
+            format="coco",
+            splits={"a": path},
+            images=tmp_path / "images",
         )
     assert not (tmp_path / "c").exists()
 
@@ -122,7 +128,7 @@ def test_keypoints_are_near_their_image(tmp_path, point, reason):
 )
 def test_words_for_a_crowd(tmp_path, given, crowd):
     found = read_changed(tmp_path, lambda c: c["annotations"][0].update(iscrowd=given))
-    assert found.records[0].annotations[0].crowd == crowd
+    assert found.records[0].truth[0].crowd == crowd
 
 
 @pytest.mark.parametrize(
@@ -289,21 +295,21 @@ def test_as_many_instances_as_there_are_numbers(tmp_path):
     (folder / "labels").mkdir()
     cv2.imwrite(str(folder / "labels" / "a.png"), labels.reshape(256, 256))
     since = time.monotonic()
-    prepare("n", tmp_path, format="labelmaps", splits={"train": folder})
-    (record,) = builder.source("n", tmp_path, "train")
+    prepare("n", tmp_path, detection.TASK, format="labelmaps", splits={"train": folder})
+    (record,) = builder.source("n", tmp_path, "train", detection.TASK)
     assert time.monotonic() - since < 20
-    assert len(record.annotations) == 65535
-    assert record.annotations[-1].id == lint.object_id(1, 65535)
-    assert record.annotations[300].box == (44, 1, 45, 2)
+    assert len(record.truth) == 65535
+    assert record.truth[-1].id == lint.object_id(1, 65535)
+    assert record.truth[300].box == (44, 1, 45, 2)
 
 
 def test_folders_that_cannot_be_named(tmp_path):
     folder = pathlib.Path(f"{tmp_path}/caf\udce9")
     with pytest.raises(ValueError, match=r"caf\\udce9' is not Unicode"):
-        prepare("s", folder, format="shapes")
+        prepare("s", folder, detection.TASK, format="shapes")
     for wrong, words in (("a\0b", "zero byte"), ("~nobody-at-all/x", "not known")):
         with pytest.raises(ValueError, match=words):
-            prepare("s", wrong, format="shapes")
+            prepare("s", wrong, detection.TASK, format="shapes")
     with pytest.raises(ValueError, match="not known"):
         coco.read("~nobody-at-all/a.json", tmp_path)
 

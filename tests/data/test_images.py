@@ -13,6 +13,7 @@ from PIL import Image, ImageOps
 
 from detjax.data import builder, coco, images, report, summary
 from detjax.data.prepare import prepare
+from detjax.tasks import detection
 
 NOISE = np.random.default_rng(0).integers(0, 255, (48, 64, 3), np.uint8)
 
@@ -32,7 +33,7 @@ def turned(form, orientation, image=NOISE):
 def fault(tmp_path, data, name="a.jpg"):
     path = tmp_path / name
     path.write_bytes(data)
-    found = images.look(path)
+    found = images.inspect(path)
     assert (found.data == b"") == (found.fault is not None)
     return found.fault and found.fault[1]
 
@@ -68,12 +69,12 @@ def test_annotations_are_in_upright_pixels(tmp_path):
     found = coco.read(path, tmp_path / "images")
     assert not found.problems
     assert (found.records[1].height, found.records[1].width) == (64, 48)
-    assert found.records[1].annotations[0].box == (5, 6, 25, 56)
+    assert found.records[1].truth[0].box == (5, 6, 25, 56)
     lines = []
     arguments = {"splits": {"train": path}, "images": tmp_path / "images"}
-    prepare("c", tmp_path, format="coco", log=lines.append, **arguments)
+    prepare("c", tmp_path, detection.TASK, format="coco", log=lines.append, **arguments)
     assert "images rotated by EXIF 1" in " ".join(lines[0].split())
-    record = builder.source("c", tmp_path, "train")[1]
+    record = builder.source("c", tmp_path, "train", detection.TASK)[1]
     image = cv2.imdecode(np.frombuffer(record.image, np.uint8), cv2.IMREAD_COLOR_RGB)
     np.testing.assert_array_equal(image, np.rot90(NOISE, -1))
 
@@ -87,7 +88,9 @@ def test_sizes_of_stored_pixels_are_a_problem_of_its_own(tmp_path):
 
 def test_half_turns_are_counted_too():
     record = builder.Record(1, "a.png", 4, 4)
-    assert summary.facts(record, True).counts["images rotated by EXIF"] == 1
+    assert (
+        summary.row(record, detection.TASK, True).counts["images rotated by EXIF"] == 1
+    )
     empty = summary.Summary("train", ())
     assert "rotated" not in report.table(empty)
 
@@ -149,8 +152,8 @@ def test_floats_and_bombs(tmp_path):
 
 def test_fifos_and_folders_are_not_waited_for(tmp_path):
     os.mkfifo(tmp_path / "a.png")
-    assert "is a FIFO" in images.look(tmp_path / "a.png").fault[1]
-    assert "is a folder" in images.look(tmp_path).fault[1]
+    assert "is a FIFO" in images.inspect(tmp_path / "a.png").fault[1]
+    assert "is a folder" in images.inspect(tmp_path).fault[1]
     (tmp_path / "loop.png").symlink_to("loop.png")
-    assert "loop.png" in images.look(tmp_path / "loop.png").fault[1]
-    assert "too long" in images.look(tmp_path / ("a" * 300)).fault[1]
+    assert "loop.png" in images.inspect(tmp_path / "loop.png").fault[1]
+    assert "too long" in images.inspect(tmp_path / ("a" * 300)).fault[1]

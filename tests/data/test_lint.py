@@ -6,6 +6,7 @@ import tiny_sets
 
 from detjax.data import coco, images, labelmaps, lint, rle, summary, voc
 from detjax.data.records import Annotation, Problem
+from detjax.tasks import detection
 
 NAN = float("nan")
 
@@ -88,7 +89,7 @@ def test_a_bad_annotation_is_named_and_dropped(tmp_path, reason, values, words):
     assert problem.reason == reason
     assert str(problem).startswith("annotation 17 of image 42 (a.png) has ")
     assert words in str(problem)
-    assert [a.id for a in found.records[0].annotations] == [18]
+    assert [a.id for a in found.records[0].truth] == [18]
     assert len(found.records) == 3
 
 
@@ -112,7 +113,7 @@ def test_a_bad_image_is_named_and_dropped(tmp_path, reason, values, words):
 @pytest.mark.parametrize("values", [{"file_name": ""}, {"id": [1]}, {"id": 1.5}])
 def test_a_malformed_image_takes_its_annotations_along(tmp_path, values):
     found = read_changed(tmp_path, set_image(**values))
-    assert summary.of(found).problem_counts()["malformed image"] == 1
+    assert summary.of(found, detection.TASK).problem_counts()["malformed image"] == 1
     assert "image at place 0 (instances.json)" in str(found.problems[0])
     assert [r.id for r in found.records] == [43, 44]
 
@@ -133,7 +134,7 @@ def test_duplicate_ids(tmp_path):
         "image 42 (c.png) has the id of a.png",
         "annotation 19 (instances.json) has the id of an earlier annotation",
     ]
-    assert summary.of(found).counts()["objects"] == 3
+    assert summary.of(found, detection.TASK).counts()["objects"] == 3
 
 
 @pytest.mark.parametrize(
@@ -148,7 +149,7 @@ def test_duplicate_ids(tmp_path):
 def test_annotations_that_belong_nowhere(tmp_path, values, reason):
     found = read_changed(tmp_path, lambda c: c["annotations"][2].update(values))
     assert [p.reason for p in found.problems] == [reason]
-    assert summary.of(found).counts()["objects"] == 2
+    assert summary.of(found, detection.TASK).counts()["objects"] == 2
 
 
 @pytest.mark.parametrize(
@@ -167,7 +168,7 @@ def test_bad_keypoints(tmp_path, points, reason):
 def test_what_sticks_out_by_a_pixel_is_cut_silently(tmp_path):
     found = read_changed(tmp_path, set_annotation(bbox=[-1, -0.5, 65.5, 49.5]))
     assert not found.problems
-    assert found.records[0].annotations[0].box == (0, 0, 64, 48)
+    assert found.records[0].truth[0].box == (0, 0, 64, 48)
 
 
 def test_a_pixel_more_or_less_of_a_small_mask_is_no_disagreement():
@@ -180,10 +181,10 @@ def test_a_pixel_more_or_less_of_a_small_mask_is_no_disagreement():
 @pytest.mark.parametrize("keep", [0.0, 0.5, 0.99])
 def test_cut_off_images_are_found(tmp_path, ending, keep):
     path = tiny_sets.write_image(tmp_path / f"a.{ending}")
-    assert images.look(path)[1:] == ((48, 64), 1, None)
+    assert images.inspect(path)[1:] == ((48, 64), 1, None)
     data = path.read_bytes()
     path.write_bytes(data[: int(keep * len(data))])
-    reason, detail = images.look(path).fault
+    reason, detail = images.inspect(path).fault
     assert reason == "unreadable image"
     assert "cut off" in detail
 
@@ -191,8 +192,8 @@ def test_cut_off_images_are_found(tmp_path, ending, keep):
 def test_other_files_are_not_images(tmp_path):
     path = tmp_path / "a.jpg"
     path.write_text("no image")
-    assert images.look(path).fault[0] == "unreadable image"
-    assert images.look(tmp_path).fault[0] == "missing image"
+    assert images.inspect(path).fault[0] == "unreadable image"
+    assert images.inspect(tmp_path).fault[0] == "missing image"
 
 
 def test_a_preview_s_end_is_not_the_image_s():
@@ -220,7 +221,7 @@ def test_a_bad_object_of_voc(tmp_path, reason, things, words):
     assert problem.reason == reason
     assert str(problem).startswith("object 1 of image 1 (x.xml of x.jpg) has ")
     assert words in str(problem)
-    assert [a.id for a in found.records[0].annotations] == [1_000_002]
+    assert [a.id for a in found.records[0].truth] == [1_000_002]
 
 
 def test_bad_files_of_voc(tmp_path):

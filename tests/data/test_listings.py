@@ -6,6 +6,7 @@ import tiny_sets
 
 from detjax.data import builder, listings, shapes
 from detjax.data.prepare import prepare
+from detjax.tasks import detection
 
 
 def made(folder, ids):
@@ -17,7 +18,7 @@ def made(folder, ids):
         row["image_id"] = str(ids[place])
     path = tiny_sets.write_coco(folder, content)
     arguments = {"splits": {"train": path}, "images": folder / "images"}
-    prepare("c", folder, format="coco", **arguments)
+    prepare("c", folder, detection.TASK, format="coco", **arguments)
 
 
 @pytest.mark.parametrize(
@@ -31,10 +32,10 @@ def made(folder, ids):
 )
 def test_ids_are_kept(tmp_path, ids, kept):
     made(tmp_path, ids)
-    found = list(builder.source("c", tmp_path, "train"))
+    found = list(builder.source("c", tmp_path, "train", detection.TASK))
     assert [r.id for r in found] == kept
-    assert [len(r.annotations) for r in found] == [2, 1, 0]
-    assert list(builder.listing("c", tmp_path, "train").ids) == kept
+    assert [len(r.truth) for r in found] == [2, 1, 0]
+    assert list(builder.listing("c", tmp_path, "train", detection.TASK).ids) == kept
     assert builder.info("c", tmp_path).text_ids == isinstance(kept[0], str)
 
 
@@ -48,20 +49,25 @@ def written(tmp_path_factory):
     folder = tmp_path_factory.mktemp("sets")
     records = shapes.records("train", 10, 32)
     builder.write(
-        {"train": builder.Dataset("train", shapes.CLASSES, records)}, "s", folder
+        {"train": builder.Dataset("train", shapes.CLASSES, records)},
+        "s",
+        folder,
+        detection.TASK,
     )
     return folder
 
 
 def test_parts(written):
-    found = builder.listing("s", written, "train[:20%]+train[8:]")
+    found = builder.listing("s", written, "train[:20%]+train[8:]", detection.TASK)
     assert list(found.ids) == [1, 2, 9, 10]
     assert found.sizes.dtype == np.int32
     assert found.sizes.tolist() == [[32, 32]] * 4
-    np.testing.assert_array_equal(builder.sizes("s", written, "train"), [[32, 32]] * 10)
+    np.testing.assert_array_equal(
+        builder.image_sizes("s", written, "train", detection.TASK), [[32, 32]] * 10
+    )
     for part in ("train[:x%]", "train[", "train[:10%", "test", "train+test"):
         with pytest.raises(ValueError, match=r"no part of a split|no split 'test'"):
-            builder.listing("s", written, part)
+            builder.listing("s", written, part, detection.TASK)
 
 
 @pytest.mark.parametrize("damage", ["absent", "half", "other", "pickle"])
@@ -77,7 +83,9 @@ def test_a_listing_that_is_not_there_is_read_once(written, capsys, damage):
     else:
         np.savez(path, sizes=np.zeros((3, 2), np.int32), ids=np.zeros(3, np.int64))
     for told in (1, 0):
-        assert list(builder.listing("s", written, "train").ids) == [*range(1, 11)]
+        assert list(builder.listing("s", written, "train", detection.TASK).ids) == [
+            *range(1, 11)
+        ]
         err = capsys.readouterr().err
         assert err.count("10 records of split 'train' are read for them, once") == told
     assert path.read_bytes() == before
@@ -85,9 +93,9 @@ def test_a_listing_that_is_not_there_is_read_once(written, capsys, damage):
 
 def test_records_without_images(written):
     with_, without = (
-        builder.source("s", written, "train", images=images)[3]
+        builder.source("s", written, "train", detection.TASK, images=images)[3]
         for images in (True, False)
     )
     assert with_.image.startswith(b"\x89PNG")
     assert without.image is None
-    assert without.annotations == with_.annotations
+    assert without.truth == with_.truth

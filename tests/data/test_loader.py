@@ -5,10 +5,12 @@ import jax
 import numpy as np
 import pytest
 
-from detjax import config
+from detjax import experiment
 from detjax.data import loader
 from detjax.data.records import Annotation, Record
-from detjax.ops import masks
+from detjax.tasks import detection
+from detjax.tasks.detection import targets
+from tests import reference
 
 SIZE = (32, 48)
 
@@ -23,63 +25,66 @@ def record(i=1, objects=3, size=(60, 90), crowd=False):
         box = (x, y, x + 10 + j, y + 12)
         mask = np.zeros(size, bool)
         mask[y : y + 12, x : x + 10 + j] = True
-        rle = masks.encode_rle(mask)["counts"].encode()
+        rle = reference.rle(mask)["counts"].encode()
         annotations.append(
             Annotation(j, box, j % 3, float(mask.sum()), crowd=crowd, rle=rle)
         )
     png = cv2.imencode(".png", image)[1].tobytes()
-    return Record(i, f"{i}.png", h, w, image=png, annotations=annotations)
+    return Record(i, f"{i}.png", h, w, image=png, truth=annotations)
 
 
-def prepare(**kwargs):
-    return loader.Prepare(
-        **{"size": SIZE, "max_objects": 4, "mask_stride": 2, **kwargs}
-    )
+OF_TARGETS = ("max_objects", "mask_stride", "mask_size", "min_size", "keypoints")
+
+
+def prepare(**settings):
+    settings = {"size": SIZE, "max_objects": 4, "mask_stride": 2, **settings}
+    padding = {k: settings.pop(k) for k in OF_TARGETS if k in settings}
+    return loader.Prepare(targets=targets.Targets(**padding), **settings)
 
 
 def test_an_example_is_the_record_resized():
     got = prepare()(record())
-    assert got.images.shape == (32, 48, 3)
-    assert got.images.dtype == np.uint8
-    expected = np.array(record().annotations[0].box) * [
+    assert got.inputs.images.shape == (32, 48, 3)
+    assert got.inputs.images.dtype == np.uint8
+    expected = np.array(record().truth[0].box) * [
         48 / 90,
         32 / 60,
         48 / 90,
         32 / 60,
     ]
-    np.testing.assert_allclose(got.objects.boxes[0], expected, rtol=1e-5)
-    assert got.objects.valid.tolist() == [True, True, True, False]
-    assert got.objects.masks.shape == (4, 16, 24)
-    y, x = np.nonzero(got.objects.masks[0])
+    np.testing.assert_allclose(got.target.boxes[0], expected, rtol=1e-5)
+    assert got.target.valid.tolist() == [True, True, True, False]
+    assert got.target.masks.shape == (4, 16, 24)
+    y, x = np.nonzero(got.target.masks[0])
     np.testing.assert_allclose(
         [2 * x.min(), 2 * y.min(), 2 * x.max() + 2, 2 * y.max() + 2],
-        got.objects.boxes[0],
+        got.target.boxes[0],
         atol=2.01,
     )
-    assert not got.objects.masks[3].any()
+    assert not got.target.masks[3].any()
 
 
 def test_what_does_not_fit_is_counted_and_the_smallest_go():
     got = prepare(max_objects=2)(record())
-    assert got.cut == 1
-    assert got.objects.valid.all()
-    assert got.objects.labels.tolist() == [1, 2]
-    assert prepare()(record()).cut == 0
+    assert got.counts["objects cut"] == 1
+    assert got.target.valid.all()
+    assert got.target.labels.tolist() == [1, 2]
+    assert prepare()(record()).counts["objects cut"] == 0
 
 
 def test_an_image_without_objects_is_an_example():
     got = prepare()(record(objects=0))
-    assert not got.objects.valid.any()
-    assert np.isfinite(got.objects.boxes).all()
+    assert not got.target.valid.any()
+    assert np.isfinite(got.target.boxes).all()
 
 
 def test_crowds_and_difficult_objects_are_marked():
-    assert prepare()(record(crowd=True)).objects.crowd[:3].all()
+    assert prepare()(record(crowd=True)).target.crowd[:3].all()
     some = record()
-    some.annotations[1].difficult = True
-    some.annotations[2].rle = None
-    assert prepare()(some).objects.crowd.tolist() == [False, True, True, False]
-    boxes = prepare(mask_stride=None)(some).objects
+    some.truth[1].difficult = True
+    some.truth[2].rle = None
+    assert prepare()(some).target.crowd.tolist() == [False, True, True, False]
+    boxes = prepare(mask_stride=None)(some).target
     assert boxes.crowd.tolist() == [False, True, False, False]
     assert boxes.masks is None
 
@@ -106,7 +111,7 @@ def test_a_stream_is_a_function_of_its_seed():
     for _ in range(3):
         batch = next(one)
         equal(batch, next(two))
-        assert (batch.images != next(other).images).any()
+        assert (batch.inputs.images != next(other).inputs.images).any()
 
 
 def test_each_epoch_shows_each_image_once():
@@ -138,7 +143,9 @@ def test_evaluation_shows_each_image_once_and_fills_up():
     records = [record(i) for i in range(1, 6)]
     batches = list(loader.eval_loader(records, prepare(), batch_size=2))
     assert [b.index.tolist() for b in batches] == [[0, 1], [2, 3], [4, 4]]
-    assert [b.valid.tolist() for b in batches] == [[True] * 2] * 2 + [[True, False]]
+    assert [b.inputs.view.valid.tolist() for b in batches] == [[True] * 2] * 2 + [
+        [True, False]
+    ]
 
 
 NAMES = ("left_end", "right_end")
@@ -147,22 +154,22 @@ NAMES = ("left_end", "right_end")
 def with_points(**kwargs):
     """A record of which the first two objects have keypoints at their corners."""
     some = record(**kwargs)
-    for annotation in some.annotations[:2]:
+    for annotation in some.truth[:2]:
         x1, y1, x2, y2 = annotation.box
         annotation.keypoints = np.float32([[x1, y1, 2], [x2, y2, 1]])
     return some
 
 
 def test_keypoints_move_with_their_boxes():
-    assert prepare()(with_points()).objects.keypoints is None
-    got = prepare(keypoints=NAMES)(with_points()).objects
+    assert prepare()(with_points()).target.keypoints is None
+    got = prepare(keypoints=NAMES)(with_points()).target
     assert got.keypoints.shape == (4, 2, 3)
     assert got.keypoints.dtype == np.float32
     corners = got.boxes[:2].reshape(2, 2, 2)
     np.testing.assert_allclose(got.keypoints[:2, :, :2], corners, rtol=1e-6)
     assert got.keypoints[..., 2].tolist() == [[2, 1], [2, 1], [0, 0], [0, 0]]
     # They stay with their objects where others are cut.
-    got = prepare(keypoints=NAMES, max_objects=2)(with_points()).objects
+    got = prepare(keypoints=NAMES, max_objects=2)(with_points()).target
     assert got.keypoints[..., 2].tolist() == [[2, 1], [0, 0]]
 
 
@@ -171,15 +178,13 @@ def test_mirrored_keypoints_have_the_names_of_the_other_side():
     mirrored = 0
     for seed in range(8):
         got = steps(with_points(), np.random.default_rng(seed))
-        flipped = got.affine[0, 0] < 0
+        flipped = got.inputs.view.affine[0, 0] < 0
         mirrored += flipped
-        x1, y1, x2, y2 = got.objects.boxes[0]
+        x1, y1, x2, y2 = got.target.boxes[0]
         first, second = ([x2, y1], [x1, y2]) if flipped else ([x1, y1], [x2, y2])
         pair = [second, first] if flipped else [first, second]
-        np.testing.assert_allclose(got.objects.keypoints[0, :, :2], pair, atol=1e-3)
-        assert got.objects.keypoints[0, :, 2].tolist() == (
-            [1, 2] if flipped else [2, 1]
-        )
+        np.testing.assert_allclose(got.target.keypoints[0, :, :2], pair, atol=1e-3)
+        assert got.target.keypoints[0, :, 2].tolist() == ([1, 2] if flipped else [2, 1])
     assert 0 < mirrored < 8
 
 
@@ -190,19 +195,19 @@ def proposed(*boxes, **kwargs):
 
 
 def test_proposals_move_as_objects_do_and_keep_their_order():
-    assert prepare()(proposed([0, 0, 9, 9])).proposals is None
+    assert prepare()(proposed([0, 0, 9, 9])).inputs.proposals is None
     boxes = [[5, 8, 15, 20], [-30, 10, 45, 70], [-9, 0, 0, 9], [0, 0, 90, 60]]
-    got = prepare(max_proposals=5)(proposed(*boxes)).proposals
+    got = prepare(max_proposals=5)(proposed(*boxes)).inputs.proposals
     assert got.valid.tolist() == [True, True, True, False, False]
     h, w = SIZE
     scale = np.array([w / 90, h / 60] * 2)
     expected = np.float32([[5, 8, 15, 20], [0, 10, 45, 60], [0, 0, 90, 60]]) * scale
     np.testing.assert_allclose(got.boxes[:3], expected, rtol=1e-5)
     # What cannot be seen takes no place of what can.
-    got = prepare(max_proposals=2)(proposed(*boxes[2:], *boxes)).proposals
+    got = prepare(max_proposals=2)(proposed(*boxes[2:], *boxes)).inputs.proposals
     np.testing.assert_allclose(got.boxes, expected[[2, 0]], rtol=1e-5)
     for nothing in (proposed(), record()):
-        assert not prepare(max_proposals=2)(nothing).proposals.valid.any()
+        assert not prepare(max_proposals=2)(nothing).inputs.proposals.valid.any()
 
 
 def test_proposals_and_objects_see_the_same_augmentation():
@@ -210,11 +215,11 @@ def test_proposals_and_objects_see_the_same_augmentation():
         augment={"turn": True, "crop": True, "expand_to": 2}, max_proposals=3
     )
     some = record()
-    some.proposals = np.float32([a.box for a in some.annotations])
+    some.proposals = np.float32([a.box for a in some.truth])
     for seed in range(10):
         got = steps(some, np.random.default_rng(seed))
-        real = got.objects.boxes[got.objects.valid]
-        seen = got.proposals.boxes[got.proposals.valid]
+        real = got.target.boxes[got.target.valid]
+        seen = got.inputs.proposals.boxes[got.inputs.proposals.valid]
         near = np.abs(real[:, None] - seen).max(axis=-1).min(axis=1)
         assert (near < 1e-4).all()
 
@@ -223,9 +228,9 @@ def test_proposals_and_keypoints_are_stacked_into_batches():
     records = [proposed([0, 0, 9, 9], i=i) for i in range(1, 4)]
     steps = prepare(max_proposals=2, keypoints=NAMES)
     first, last = loader.eval_loader(records, steps, batch_size=2)
-    assert first.proposals.boxes.shape == (2, 2, 4)
-    assert last.objects.keypoints.shape == (2, 4, 2, 3)
-    assert first.proposals.valid.tolist() == [[True, False]] * 2
+    assert first.inputs.proposals.boxes.shape == (2, 2, 4)
+    assert last.target.keypoints.shape == (2, 4, 2, 3)
+    assert first.inputs.proposals.valid.tolist() == [[True, False]] * 2
 
 
 def test_the_papers_recipe_reads_coco(data_dir, tmp_path):
@@ -234,7 +239,7 @@ def test_the_papers_recipe_reads_coco(data_dir, tmp_path):
     from detjax.data import dataset
 
     folder = data_dir / "coco_cc"
-    section = config.plain(yolact_r101_coco.get_config().data)
+    section = experiment.plain(yolact_r101_coco.get_config().data)
     labels = folder / "annotations" / "instances_train2017.json"
     section |= {
         "name": "coco_cc",
@@ -247,25 +252,25 @@ def test_the_papers_recipe_reads_coco(data_dir, tmp_path):
             "images": str(folder / "images"),
         },
     }
-    data = dataset.make(**section)
+    data = dataset.make(detection.TASK, **section)
     assert data.info.has_masks
     assert len(data.truth) == 26
     stream = iter(data.train)
     for _ in range(3):
         batch = next(stream)
-        assert batch.images.shape == (4, 550, 550, 3)
-        assert batch.objects.masks.shape == (4, 100, 138, 138)
-        real = batch.objects.valid
+        assert batch.inputs.images.shape == (4, 550, 550, 3)
+        assert batch.target.masks.shape == (4, 100, 138, 138)
+        real = batch.target.valid
         assert real.any()
-        boxes = batch.objects.boxes[real]
+        boxes = batch.target.boxes[real]
         assert (boxes >= 0).all()
         assert (boxes <= 550).all()
         # Visible masks lie in their boxes, but for a cell of the coarser grid.
         for mask, (x1, y1, x2, y2) in zip(
-            batch.objects.masks[real], boxes * 138 / 550, strict=True
+            batch.target.masks[real], boxes * 138 / 550, strict=True
         ):
             y, x = np.nonzero(mask)
             if len(x):
                 assert x1 - 1.5 <= x.min() <= x.max() <= x2 + 1.5
                 assert y1 - 1.5 <= y.min() <= y.max() <= y2 + 1.5
-    assert sum(int(b.valid.sum()) for b in data.evaluation()) == 26
+    assert sum(int(b.inputs.view.valid.sum()) for b in data.evaluation()) == 26

@@ -13,6 +13,7 @@ import pytest
 import tiny_sets
 
 from detjax.data import builder
+from detjax.tasks import detection
 
 ROOT = pathlib.Path(__file__).parents[2]
 
@@ -60,8 +61,8 @@ def test_labelmaps(tmp_path):
     flags = ["labelmaps", "--name=n", f"--out={tmp_path}", "--classes=nucleus"]
     done = run(*flags, "--split", f"train={folder}")
     assert (done.returncode, done.stderr) == (0, "")
-    (record,) = builder.source("n", tmp_path, "train")
-    np.testing.assert_allclose(record.annotations[0].box, (4, 3, 8, 9), atol=1e-3)
+    (record,) = builder.source("n", tmp_path, "train", detection.TASK)
+    np.testing.assert_allclose(record.truth[0].box, (4, 3, 8, 9), atol=1e-3)
 
 
 def test_missing_flags_and_files(tmp_path):
@@ -155,7 +156,7 @@ def test_synthetic_files(tmp_path):
     assert "empty mask" in done.stdout
     info = builder.info("c", tmp_path)
     assert info.splits == {"train": 57, "val": 3}
-    ids = builder.listing("c", tmp_path, "val").ids
+    ids = builder.listing("c", tmp_path, "val", detection.TASK).ids
     assert min(ids) >= 10**13
 
 

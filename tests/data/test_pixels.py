@@ -33,7 +33,7 @@ def test_more_pixels_than_opencv_takes_are_a_sentence(huge):
         predict.read_image(huge)
     with pytest.raises(ValueError, match="the image cannot be decoded"):
         example.decode(huge.read_bytes())
-    reason, detail = images.look(huge).fault
+    reason, detail = images.inspect(huge).fault
     assert reason == "unreadable image"
     assert "more than 178,956,970 pixels" in detail
     with pytest.raises(UserError, match="more than 178,956,970 pixels"):

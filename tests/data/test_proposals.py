@@ -8,6 +8,7 @@ from detjax.data import builder, dataset, proposals, shapes, voc
 from detjax.data.prepare import prepare
 from detjax.data.records import Annotation, Dataset, Record
 from detjax.errors import UserError
+from detjax.tasks import detection
 
 contrib = pytest.mark.skipif(
     not hasattr(cv2, "ximgproc"), reason="this OpenCV comes without contrib"
@@ -74,7 +75,7 @@ def test_large_regions_come_early_but_not_strictly():
 def framed(*boxes, found, crowd=()):
     record = Record(1, "a.png", 100, 100, proposals=found and np.float32(found))
     for i, box in enumerate(boxes):
-        record.annotations.append(Annotation(i, box, 0, 1.0, crowd=i in crowd))
+        record.truth.append(Annotation(i, box, 0, 1.0, crowd=i in crowd))
     return record
 
 
@@ -94,9 +95,16 @@ def test_stored_and_read_back(tmp_path):
     records = shapes.records("train", 3, 32)
     records[0].proposals = np.float32([[0.5, 1.25, 30, 31], [2, 3, 4, 5]])
     records[2].proposals = np.zeros((0, 4), np.float32)
-    builder.write({"train": Dataset("train", shapes.CLASSES, records)}, "s", tmp_path)
+    builder.write(
+        {"train": Dataset("train", shapes.CLASSES, records)},
+        "s",
+        tmp_path,
+        detection.TASK,
+    )
     assert builder.info("s", tmp_path).max_proposals == 2
-    found = [r.proposals for r in builder.source("s", tmp_path, "train")]
+    found = [
+        r.proposals for r in builder.source("s", tmp_path, "train", detection.TASK)
+    ]
     np.testing.assert_array_equal(found[0], records[0].proposals)
     assert found[0].dtype == np.float32
     assert [len(f) for f in found] == [2, 0, 0]
@@ -106,48 +114,61 @@ def test_a_config_takes_all_of_them_or_some_or_none(tmp_path):
     records = shapes.records("train", 2, 32)
     records[0].proposals = np.float32([[2, 3, 14, 15], [0, 0, 30, 30]])
     split = Dataset("train", shapes.CLASSES, records)
-    builder.write({"train": split, "val": split}, "s", tmp_path)
+    builder.write({"train": split, "val": split}, "s", tmp_path, detection.TASK)
     section = {"name": "s", "data_dir": tmp_path, "batch_size": 2, "size": (64, 64)}
-    (batch,) = dataset.make(**section).once()
-    assert batch.proposals.valid.tolist() == [[True, True], [False, False]]
-    np.testing.assert_allclose(batch.proposals.boxes[0, 0], [4, 6, 28, 30])
-    (batch,) = dataset.make(**section, max_proposals=1).evaluation()
-    assert batch.proposals.boxes.shape == (2, 1, 4)
-    assert next(iter(dataset.make(**section, max_proposals=0).train)).proposals is None
+    (batch,) = dataset.make(detection.TASK, **section).once()
+    assert batch.inputs.proposals.valid.tolist() == [[True, True], [False, False]]
+    np.testing.assert_allclose(batch.inputs.proposals.boxes[0, 0], [4, 6, 28, 30])
+    (batch,) = dataset.make(detection.TASK, **section, max_proposals=1).evaluation()
+    assert batch.inputs.proposals.boxes.shape == (2, 1, 4)
+    assert (
+        next(
+            iter(dataset.make(detection.TASK, **section, max_proposals=0).train)
+        ).inputs.proposals
+        is None
+    )
 
 
 def test_data_sets_without_have_none(tmp_path):
-    prepare("s", tmp_path, **SHAPES)
+    prepare("s", tmp_path, detection.TASK, **SHAPES)
     assert builder.info("s", tmp_path).max_proposals == 0
-    assert builder.source("s", tmp_path, "train")[0].proposals is None
+    assert builder.source("s", tmp_path, "train", detection.TASK)[0].proposals is None
 
 
 @contrib
 def test_prepare_makes_them_once(tmp_path):
-    prepare("s", tmp_path, proposals=ASKED, **SHAPES)
-    found = builder.source("s", tmp_path, "train")[1]
+    prepare("s", tmp_path, detection.TASK, proposals=ASKED, **SHAPES)
+    found = builder.source("s", tmp_path, "train", detection.TASK)[1]
     assert found.proposals.shape == (3, 4)
     pixels = cv2.imdecode(np.frombuffer(found.image, np.uint8), cv2.IMREAD_COLOR)
     expected = proposals.selective_search(pixels, limit=3)
     np.testing.assert_array_equal(found.proposals, expected)
     # Defaults that are written out are the same request.
-    prepare("s", tmp_path, proposals={**ASKED, "mode": "fast"}, **SHAPES)
+    prepare(
+        "s", tmp_path, detection.TASK, proposals={**ASKED, "mode": "fast"}, **SHAPES
+    )
     with pytest.raises(ValueError, match=r"its proposals are .*'limit': 3.* not None"):
-        prepare("s", tmp_path, **SHAPES)
+        prepare("s", tmp_path, detection.TASK, **SHAPES)
     with pytest.raises(ValueError, match=r"'mode': 'fast'.* not .*'mode': 'quality'"):
-        prepare("s", tmp_path, proposals={**ASKED, "mode": "quality"}, **SHAPES)
+        prepare(
+            "s",
+            tmp_path,
+            detection.TASK,
+            proposals={**ASKED, "mode": "quality"},
+            **SHAPES,
+        )
 
 
 def test_what_cannot_be_asked_for(tmp_path):
     for asked, what in (
         ({"method": "edges"}, "the method 'edges'; take one of selective_search"),
         ({"limit": 3}, "the method None"),
-        ({**ASKED, "limit": "x"}, "limit='x': not a number from 0 up"),
-        ({**ASKED, "mode": 3}, "mode=3: not a word"),
-        ({**ASKED, "limits": 3}, "know no limits; they take mode, max_side"),
+        ({**ASKED, "limit": "x"}, r"limit='x' is not a whole number of at least 1"),
+        ({**ASKED, "mode": 3}, "mode=3 is not one of 'fast', 'quality'"),
+        ({**ASKED, "limits": 3}, "limits is no setting .*'limit'"),
     ):
         with pytest.raises(ValueError, match=what):
-            prepare("s", tmp_path, proposals=asked, **SHAPES)
+            prepare("s", tmp_path, detection.TASK, proposals=asked, **SHAPES)
     assert not (tmp_path / "s").exists()
     with pytest.raises(ValueError, match="mode='slow' is not"):
         proposals.selective_search(image(), mode="slow")

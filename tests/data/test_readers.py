@@ -9,6 +9,7 @@ import tiny_sets
 from pycocotools import mask as coco_mask
 
 from detjax.data import coco, coco_rows, labelmaps, report, summary, voc
+from detjax.tasks import detection
 
 
 def decode(annotation, record):
@@ -21,7 +22,10 @@ def test_bccd_is_whole_but_for_two_boxes(data_dir):
         root=data_dir / "bccd" / "BCCD", splits=("train", "val", "test")
     )
     assert [len(d.records) for d in splits.values()] == [205, 87, 72]
-    assert sum(summary.of(d).counts()["objects"] for d in splits.values()) == 4886
+    assert (
+        sum(summary.of(d, detection.TASK).counts()["objects"] for d in splits.values())
+        == 4886
+    )
     assert {d.classes for d in splits.values()} == {("Platelets", "RBC", "WBC")}
     problems = [p for d in splits.values() for p in d.problems]
     assert sorted(p.file for p in problems) == [
@@ -37,11 +41,13 @@ def test_nuclei_have_their_masks(data_dir):
     train = labelmaps.read(folder / "train", "train", ["nucleus"])
     val = labelmaps.read(folder / "val", "val", ["nucleus"])
     assert [len(d.records) for d in (train, val)] == [160, 40]
-    assert [summary.of(d).counts()["with masks"] for d in (train, val)] == [4519, 1113]
+    assert [
+        summary.of(d, detection.TASK).counts()["with masks"] for d in (train, val)
+    ] == [4519, 1113]
     assert not train.problems + val.problems
     record = val.records[3]
     labels = labelmaps.load(folder / "val" / "labels" / record.file_name)
-    union = sum(decode(a, record) for a in record.annotations)
+    union = sum(decode(a, record) for a in record.truth)
     np.testing.assert_array_equal(union, labels > 0)
 
 
@@ -52,12 +58,15 @@ def test_coco_photographs(data_dir):
     )
     assert not found.problems
     assert len(found.classes) == 80
-    counts = summary.of(found).counts()
+    counts = summary.of(found, detection.TASK).counts()
     assert (counts["images"], counts["objects"], counts["crowd"]) == (26, 181, 1)
     assert counts["with masks"] == 181
-    assert sum(n > 0 for n in summary.of(found).class_counts().values()) == 36
+    assert (
+        sum(n > 0 for n in summary.of(found, detection.TASK).class_counts().values())
+        == 36
+    )
     for record in found.records:
-        for a in record.annotations:
+        for a in record.truth:
             assert a.area == decode(a, record).sum()
 
 
@@ -66,7 +75,7 @@ def test_keypoints_keep_their_names_and_order(data_dir):
     found = coco.read(folder / "test_coco.json", folder)
     assert found.keypoints[0] == "nose"
     assert len(found.keypoints) == 17
-    annotation = found.records[0].annotations[0]
+    annotation = found.records[0].truth[0]
     np.testing.assert_array_equal(annotation.keypoints[0], [367, 81, 2])
     assert annotation.keypoints.shape == (17, 3)
 
@@ -77,14 +86,14 @@ def test_coco_kinds_of_annotation(tmp_path):
     assert found.classes == ("cat", "dog")  # ids 3 and 7
     first, second, empty = found.records
     assert [r.id for r in found.records] == [42, 43, 44]
-    assert empty.annotations == []
-    polygon, crowd = first.annotations
+    assert empty.truth == []
+    polygon, crowd = first.truth
     assert polygon.box == (10, 10, 30, 30)
     assert (polygon.label, polygon.area, polygon.crowd) == (0, 400, False)
     assert decode(polygon, first)[10:30, 10:30].all()
     assert (crowd.label, crowd.area, crowd.crowd) == (1, 480, True)
     assert decode(crowd, first)[:, 40:50].all()
-    (plain,) = second.annotations
+    (plain,) = second.truth
     assert plain.box == (5.5, 6.25, 25.5, 36.25)
     assert (plain.area, plain.rle) == (600, None)
 
@@ -98,7 +107,7 @@ def test_coco_box_and_compressed_mask(tmp_path):
     row["segmentation"] = {"size": [48, 64], "counts": code}
     del row["bbox"], row["area"]
     found = coco.read(tiny_sets.write_coco(tmp_path, content), tmp_path / "images")
-    annotation = found.records[0].annotations[0]
+    annotation = found.records[0].truth[0]
     assert annotation.box == (20, 5, 31, 9)
     assert annotation.area == 44
 
@@ -106,7 +115,7 @@ def test_coco_box_and_compressed_mask(tmp_path):
 def test_chosen_classes_give_the_order(tmp_path):
     path = tiny_sets.write_coco(tmp_path)
     found = coco.read(path, tmp_path / "images", classes=("dog", "cat"))
-    assert [a.label for a in found.records[0].annotations] == [1, 0]
+    assert [a.label for a in found.records[0].truth] == [1, 0]
     found = coco.read(path, tmp_path / "images", classes=("dog",))
     assert [p.reason for p in found.problems] == ["unknown category"]
     assert "'cat', which is not among the chosen ones" in str(found.problems[0])
@@ -121,7 +130,7 @@ def test_voc_boxes_count_from_one_and_include_their_end(tmp_path):
     assert not found.problems
     assert found.classes == ("a", "b")
     assert [(r.id, r.file_name) for r in found.records] == [(1, "y.jpg"), (2, "x.jpg")]
-    whole, small = found.records[0].annotations
+    whole, small = found.records[0].truth
     assert (whole.box, whole.label, whole.difficult) == ((0, 0, 64, 48), 1, False)
     assert (small.box, small.area, small.difficult) == ((10, 20, 20, 40), 200, True)
     everything = voc.read(tmp_path, "train", voc.EVERY)
@@ -137,9 +146,9 @@ def test_label_maps_of_any_format(tmp_path, ending):
     path = folder / "labels" / f"a.{ending}"
     np.save(path, labels) if ending == "npy" else cv2.imwrite(str(path), labels)
     (record,) = labelmaps.read(folder).records
-    boxes = [a.box for a in record.annotations]
+    boxes = [a.box for a in record.truth]
     assert boxes == [(10, 10, 20, 12), (3, 2, 9, 6)]
-    assert [a.area for a in record.annotations] == [20, 24]
+    assert [a.area for a in record.truth] == [20, 24]
 
 
 def test_label_maps_have_one_class(tmp_path):
@@ -226,7 +235,9 @@ def test_report_counts_what_was_read(tmp_path):
     content = tiny_sets.coco_content()
     content["annotations"][2]["category_id"] = 99
     path = tiny_sets.write_coco(tmp_path, content)
-    text = report.table(summary.of(coco.read(path, tmp_path / "images")))
+    text = report.table(
+        summary.of(coco.read(path, tmp_path / "images"), detection.TASK)
+    )
     lines = {" ".join(line.split()) for line in text.splitlines()}
     assert {
         "images 3",

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from pycocotools import mask as coco_mask
 
-from detjax.data import augment, example, rle
-from detjax.ops import masks
+from detjax.data import augment, rle
+from detjax.tasks.detection import targets
+from tests import reference
 
 
 def decode(code, size):
@@ -90,7 +91,7 @@ def test_the_masks_of_an_image_are_what_they_are_one_by_one():
         rng = np.random.default_rng(seed)
         size = tuple(rng.integers(1, 60, 2).tolist())
         drawn = [random_mask(rng, size) for _ in range(rng.integers(0, 5))]
-        codes = [masks.encode_rle(m)["counts"].encode() for m in drawn]
+        codes = [reference.rle(m)["counts"].encode() for m in drawn]
         runs = rle.runs_of_all([*codes, b""], size)
         for i, mask in enumerate([*drawn, np.zeros(size, bool)]):
             x1, y1, x2, y2 = runs.boxes[i]
@@ -103,7 +104,7 @@ def test_the_masks_of_an_image_are_what_they_are_one_by_one():
         order = rng.permutation(len(drawn))[:3]
         out = np.zeros((4, 20, 24), np.uint8)
         matrices = np.tile(matrix, (len(order), 1, 1))
-        example.draw_masks(out, runs, order, matrices)
+        targets.draw_masks(out, runs, order, matrices)
         for got, i in zip(out, order, strict=False):
             shades = drawn[i].astype(np.uint8) * 255
             moved = augment.move_pixels(shades, matrix, (20, 24), fill=0)

@@ -15,9 +15,7 @@ def records():
 
 def masks(record):
     size = [record.height, record.width]
-    return [
-        coco_mask.decode({"size": size, "counts": a.rle}) for a in record.annotations
-    ]
+    return [coco_mask.decode({"size": size, "counts": a.rle}) for a in record.truth]
 
 
 def test_a_picture_depends_on_seed_split_and_number_alone(records):
@@ -35,7 +33,7 @@ def test_masks_do_not_overlap_and_fit_their_boxes(records):
     for record in records:
         found = masks(record)
         assert np.sum(found, axis=0).max() <= 1
-        for annotation, mask in zip(record.annotations, found, strict=True):
+        for annotation, mask in zip(record.truth, found, strict=True):
             ys, xs = np.nonzero(mask)
             tight = (xs.min(), ys.min(), xs.max() + 1, ys.max() + 1)
             assert annotation.box == tight
@@ -43,24 +41,22 @@ def test_masks_do_not_overlap_and_fit_their_boxes(records):
 
 
 def test_numbers_and_sizes(records):
-    counts = [len(r.annotations) for r in records]
+    counts = [len(r.truth) for r in records]
     assert min(counts) >= 1
     assert max(counts) == shapes.MAX_OBJECTS
-    labels = [a.label for r in records for a in r.annotations]
+    labels = [a.label for r in records for a in r.truth]
     assert (np.bincount(labels, minlength=4) > len(labels) / 8).all()
     sides = [
-        max(a.box[2] - a.box[0], a.box[3] - a.box[1])
-        for r in records
-        for a in r.annotations
+        max(a.box[2] - a.box[0], a.box[3] - a.box[1]) for r in records for a in r.truth
     ]
     assert max(sides) <= 72
-    ids = [a.id for r in records for a in r.annotations]
+    ids = [a.id for r in records for a in r.truth]
     assert len(set(ids)) == len(ids)
 
 
 def test_some_objects_cover_others(records):
     def covered(record):
-        boxes = [a.box for a in record.annotations]
+        boxes = [a.box for a in record.truth]
         return any(
             a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
             for i, a in enumerate(boxes)
@@ -87,7 +83,7 @@ def test_all_but_hidden_objects_are_left_out(monkeypatch):
     whole[10:30, 10:30] = True
     monkeypatch.setattr(shapes, "outline", lambda rng, kind, size: whole)
     for record in shapes.records("train", 5, 64):
-        assert [a.area for a in record.annotations] == [400]
+        assert [a.area for a in record.truth] == [400]
 
 
 def test_splits_and_digests_go_together():

@@ -14,8 +14,9 @@ from test_loader import SIZE, equal, prepare, record
 from detjax import cli
 from detjax.data import augment, builder, dataset, loader, plan
 from detjax.data.records import Dataset
+from detjax.tasks import detection
 
-BUCKETS = plan.sizes(buckets=((32, 48), (48, 32), (40, 40)))
+BUCKETS = plan.input_sizes(buckets=((32, 48), (48, 32), (40, 40)))
 SHAPES = ((60, 90), (90, 60), (70, 70), (64, 80), (33, 100))
 RANDOM = {"mirror": True, "colour": True, "crop": True, "turn": True}
 
@@ -83,13 +84,13 @@ def test_evaluation_counts_each_image_once_on_any_number_of_processes():
             list(evaluation(source, batch_size, process=i, processes=processes))
             for i in range(processes)
         ]
-        shapes = [[b.images.shape for b in part] for part in parts]
+        shapes = [[b.inputs.images.shape for b in part] for part in parts]
         assert shapes.count(shapes[0]) == processes
         joined = [join(shares) for shares in zip(*parts, strict=True)]
         if processes < 5:
             for batch, other in zip(whole, joined, strict=True):
                 equal(batch, other)
-        ids = np.concatenate([b.index[b.valid] for b in joined])
+        ids = np.concatenate([b.index[b.inputs.view.valid] for b in joined])
         assert sorted(ids) == list(range(11))
 
 
@@ -100,24 +101,24 @@ def test_training_shares_are_equal_or_a_sentence():
 
 def test_a_picture_and_its_boxes_lie_where_the_affine_says():
     source = records(5)
-    sizes = plan.sizes(buckets=((40, 64), (64, 40)), short_side=30, long_side=60)
+    sizes = plan.input_sizes(buckets=((40, 64), (64, 40)), short_side=30, long_side=60)
     for batch in evaluation(source, batch_size=2, sizes=sizes):
-        for i in np.flatnonzero(batch.valid):
+        for i in np.flatnonzero(batch.inputs.view.valid):
             original = source[batch.index[i]]
             h, w = original.height, original.width
             frame = np.array([[0, 0, w, h]])
-            x1, y1, x2, y2 = augment.move_boxes(frame, batch.affine[i])[0]
+            x1, y1, x2, y2 = augment.move_boxes(frame, batch.inputs.view.affine[i])[0]
             assert min(y2 - y1, x2 - x1) == pytest.approx(
                 min(30, 60 * min(h, w) / max(h, w)), abs=1e-3
             )
-            grey = (batch.images[i] == augment.FILL).all(axis=-1)
+            grey = (batch.inputs.images[i] == augment.FILL).all(axis=-1)
             y, x = np.nonzero(~grey)
             np.testing.assert_allclose(
                 [x.min(), y.min(), x.max() + 1, y.max() + 1], [x1, y1, x2, y2], atol=1
             )
-            objects = jax.tree.map(lambda a, i=i: a[i], batch.objects)
+            objects = jax.tree.map(lambda a, i=i: a[i], batch.target)
             expected = augment.move_boxes(
-                np.array([a.box for a in original.annotations]), batch.affine[i]
+                np.array([a.box for a in original.truth]), batch.inputs.view.affine[i]
             )
             np.testing.assert_allclose(objects.boxes[:3], expected, atol=1e-3)
 
@@ -127,10 +128,10 @@ def test_each_bucket_is_compiled_once():
 
     @jax.jit
     def step(batch):
-        traced.append(batch.images.shape)
-        return batch.images.astype("f").mean() + batch.objects.boxes.sum()
+        traced.append(batch.inputs.images.shape)
+        return batch.inputs.images.astype("f").mean() + batch.target.boxes.sum()
 
-    sizes = plan.sizes(buckets=BUCKETS.buckets, short_side=(24, 36, 40))
+    sizes = plan.input_sizes(buckets=BUCKETS.buckets, short_side=(24, 36, 40))
     for batch in take(stream(records(60), sizes=sizes), 2 * 60 // 4):
         step(batch)
     assert sorted(traced) == sorted((4, h, w, 3) for h, w in BUCKETS.buckets)
@@ -152,12 +153,12 @@ def broken(kind, i=5):
         one.height = 0
         return one, "its record says 0 x 90"
     if kind == "characters":
-        one.annotations[1].rle = b"\x7f\x7f"
+        one.truth[1].rle = b"\x7f\x7f"
         return one, "has a mask that is not a run-length code"
     if kind == "cut off":
-        one.annotations[1].rle = one.annotations[1].rle[:-1] + b"P"
+        one.truth[1].rle = one.truth[1].rle[:-1] + b"P"
         return one, "has a mask whose run-length code is cut off"
-    one.annotations[1].rle = one.annotations[0].rle[:-4]
+    one.truth[1].rle = one.truth[0].rle[:-4]
     return one, "has a mask of"
 
 
@@ -200,14 +201,16 @@ def test_the_next_record_stands_in(capsys, workers):
     for expected in whole:
         batch = next(batches)
         missing = np.isin(expected.index, [5, 6])
-        assert batch.images.shape == expected.images.shape
-        assert batch.valid.all()
+        assert batch.inputs.images.shape == expected.inputs.images.shape
+        assert batch.inputs.view.valid.all()
         np.testing.assert_array_equal(
             batch.skipped, np.where(missing, expected.index, -1)
         )
         np.testing.assert_array_equal(batch.index, np.where(missing, 7, expected.index))
         same = ~missing
-        np.testing.assert_array_equal(batch.images[same], expected.images[same])
+        np.testing.assert_array_equal(
+            batch.inputs.images[same], expected.inputs.images[same]
+        )
     told = capsys.readouterr().err.splitlines()
     assert batches.skipped == {5, 6}
     assert sorted(told) == [
@@ -257,9 +260,11 @@ def test_an_evaluation_goes_on_without_it(capsys):
     for batch, expected in zip(got, whole, strict=True):
         np.testing.assert_array_equal(batch.index, expected.index)
         missing = batch.index == 5
-        np.testing.assert_array_equal(batch.valid, expected.valid & ~missing)
-        assert (batch.images[missing] == augment.FILL).all()
-        assert not batch.objects.valid[missing].any()
+        np.testing.assert_array_equal(
+            batch.inputs.view.valid, expected.inputs.view.valid & ~missing
+        )
+        assert (batch.inputs.images[missing] == augment.FILL).all()
+        assert not batch.target.valid[missing].any()
     told = capsys.readouterr().err
     assert re.fullmatch(
         r"warning: record 5 of split 'val' \(5\.png, image 5\): the image cannot be "
@@ -279,14 +284,14 @@ def written(tmp_path_factory):
     folder = tmp_path_factory.mktemp("sets")
     part = Dataset("train", ("a", "b", "c"), records(10))
     other = dataclasses.replace(part, split="val", records=records(7)[2:])
-    builder.write({"train": part, "val": other}, "shapes", folder)
+    builder.write({"train": part, "val": other}, "shapes", folder, detection.TASK)
     return folder
 
 
 def damaged(written, folder, number, split):
     """A copy of the data set in which a record's bytes are zeros on the disk."""
     shutil.copytree(written, folder / "sets")
-    image = builder.source("shapes", written, split)[number].image
+    image = builder.source("shapes", written, split, detection.TASK)[number].image
     where = builder.directory("shapes", folder / "sets")
     (path,) = where.glob(f"*-{split}.array_record*")
     data = path.read_bytes()
@@ -304,7 +309,7 @@ def damaged(written, folder, number, split):
 def test_a_damaged_place_of_a_file_is_named(written, tmp_path):
     section = damaged(written, tmp_path, 5, "train")
     with pytest.raises(ValueError) as caught:
-        take(dataset.make(**section).train, 3)
+        take(dataset.make(detection.TASK, **section).train, 3)
     sentence = cli.sentence(caught.value)
     assert sentence.startswith("record 5 of split 'train': the data set's file in ")
     assert str(tmp_path) in sentence
@@ -313,7 +318,9 @@ def test_a_damaged_place_of_a_file_is_named(written, tmp_path):
 
 def test_a_damaged_place_of_a_file_is_skipped(written, tmp_path, capsys):
     batches = iter(
-        dataset.make(**damaged(written, tmp_path, 5, "train"), on_error="skip").train
+        dataset.make(
+            detection.TASK, **damaged(written, tmp_path, 5, "train"), on_error="skip"
+        ).train
     )
     shown = np.concatenate([next(batches).index for _ in range(5)])
     assert sorted(shown) == sorted([*range(5), 6, *range(6, 10)] * 2)
@@ -325,11 +332,11 @@ def test_a_damaged_place_of_a_file_is_skipped(written, tmp_path, capsys):
 def test_an_evaluation_passes_over_a_damaged_place(written, tmp_path, capsys):
     section = damaged(written, tmp_path, 3, "val")
     with pytest.raises(ValueError, match=r"record 3 of split 'val': the data set's"):
-        list(dataset.make(**section).evaluation())
+        list(dataset.make(detection.TASK, **section).evaluation())
     with pytest.raises(ValueError, match=r"record 3: the data set's file"):
-        list(dataset.make(**section).truth)
-    data = dataset.make(**section, on_error="skip")
-    seen = [i for b in data.evaluation() for i in b.index[b.valid].tolist()]
+        list(dataset.make(detection.TASK, **section).truth)
+    data = dataset.make(detection.TASK, **section, on_error="skip")
+    seen = [i for b in data.evaluation() for i in b.index[b.inputs.view.valid].tolist()]
     assert "record 3 of split 'val': the data set's" in capsys.readouterr().err
     # What nobody knows of is neither found nor missed.
     found = [data.image_ids[i] for i in seen]
@@ -338,11 +345,15 @@ def test_an_evaluation_passes_over_a_damaged_place(written, tmp_path, capsys):
 
 def test_sizes_are_kept_beside_the_records(written, capsys):
     expected = [SHAPES[i % 5] for i in range(10)]
-    assert builder.sizes("shapes", written, "train").tolist() == list(
-        map(list, expected)
+    assert builder.image_sizes(
+        "shapes", written, "train", detection.TASK
+    ).tolist() == list(map(list, expected))
+    part = builder.image_sizes(
+        "shapes", written, "train[20%:50%]+val[1:]", detection.TASK
     )
-    part = builder.sizes("shapes", written, "train[20%:50%]+val[1:]")
-    of_part = builder.source("shapes", written, "train[20%:50%]+val[1:]")
+    of_part = builder.source(
+        "shapes", written, "train[20%:50%]+val[1:]", detection.TASK
+    )
     np.testing.assert_array_equal(part, loader.image_sizes(of_part))
     assert not capsys.readouterr().err
 
@@ -357,16 +368,16 @@ def test_a_config_declares_buckets(written):
         "short_side": [24, 32],
         "long_side": 48,
     }
-    data = dataset.make(**section)
-    shapes = {b.images.shape[1:3] for b in take(data.train, 10)}
+    data = dataset.make(detection.TASK, **section)
+    shapes = {b.inputs.images.shape[1:3] for b in take(data.train, 10)}
     assert shapes == {(32, 48), (48, 32)}
-    assert sum(int(b.valid.sum()) for b in data.evaluation()) == 5
-    shown = [i for b in data.once() for i in b.index[b.valid].tolist()]
+    assert sum(int(b.inputs.view.valid.sum()) for b in data.evaluation()) == 5
+    shown = [i for b in data.once() for i in b.index[b.inputs.view.valid].tolist()]
     assert sorted(shown) == list(range(10))
     with pytest.raises(ValueError, match="set one of them"):
-        dataset.make(**section, size=(32, 32))
+        dataset.make(detection.TASK, **section, size=(32, 32))
     with pytest.raises(ValueError, match="'shapes' has no keypoints"):
-        dataset.make(**section, keypoints=True)
+        dataset.make(detection.TASK, **section, keypoints=True)
 
 
 @pytest.mark.slow

@@ -7,12 +7,15 @@ import shutil
 import pytest
 
 from detjax.data import builder, shapes, trust
+from detjax.tasks import detection
 
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
     folder = tmp_path_factory.mktemp("sets")
-    builder.write(shapes.read_splits(num_train=3, num_val=1, size=32), "s", folder)
+    builder.write(
+        shapes.read_splits(num_train=3, num_val=1, size=32), "s", folder, detection.TASK
+    )
     return folder
 
 
@@ -25,7 +28,7 @@ def target(whole, tmp_path):
 def read(target):
     data_dir, name = target.parents[1], target.parent.name
     builder.info(name, data_dir)
-    return list(builder.source(name, data_dir, "train"))
+    return list(builder.source(name, data_dir, "train", detection.TASK))
 
 
 TEXT = '"pythonClassName": "tensorflow_datasets.core.features.text_feature.Text"'

@@ -19,6 +19,7 @@ from detjax.data import builder, crew, features, shards, writer
 from detjax.data.features import Schema
 from detjax.data.prepare import prepare
 from detjax.data.records import Annotation, Record
+from detjax.tasks import detection
 
 ROOT = pathlib.Path(__file__).parents[2]
 SHAPES = {"format": "shapes", "num_train": 20, "num_val": 2, "size": 32}
@@ -42,7 +43,7 @@ def by_tfds(record, image, schema):
             "rle": a.rle or b"",
         }
         | ({"keypoints": a.keypoints} if schema.keypoints else {})
-        for a in record.annotations
+        for a in record.truth
     ]
     held = {
         "image": image,
@@ -54,11 +55,15 @@ def by_tfds(record, image, schema):
     }
     if schema.proposed:
         held["proposals"] = record.proposals
-    named = features.features(schema)
+    named = features.features(schema, detection.TASK)
     # tfds reads an image's bytes from a file.
     held["image"] = io.BytesIO(image)
     serializer = example_serializer.ExampleSerializer(named.get_serialized_info())
     return serializer.serialize_example(named.encode_example(held))
+
+
+def by_detjax(record, image, schema):
+    return features.encode(record, image, schema, detection.TASK)
 
 
 @pytest.mark.parametrize("objects", [0, 2])
@@ -66,7 +71,7 @@ def by_tfds(record, image, schema):
 def test_examples_are_those_of_tfds(objects, rich):
     schema = Schema(("a", "b"), ("nose",) if rich else (), rich, rich)
     record = Record("ü7" if rich else 7, "grün.png", 30, 40)
-    record.annotations = [
+    record.truth = [
         Annotation(
             5 + i, (1.5, 2, 30 + i, 20), i, 9.5, crowd=i == 1, rle=b"" if i else b"abc"
         )
@@ -74,11 +79,11 @@ def test_examples_are_those_of_tfds(objects, rich):
     ]
     if rich:
         record.proposals = np.float32([[1, 2, 3, 4]])
-        for annotation in record.annotations:
+        for annotation in record.truth:
             annotation.keypoints = np.float32([[3, 4, 2]])
     ours, theirs = (
         tf_example_pb2.Example.FromString(make(record, b"\x89PNG", schema))
-        for make in (features.encode, by_tfds)
+        for make in (by_detjax, by_tfds)
     )
     assert ours == theirs
 
@@ -89,12 +94,12 @@ def contents(target):
 
 def test_processes_write_what_threads_do(tmp_path, monkeypatch, capfd):
     monkeypatch.setattr(shards, "SHARD_BYTES", 8_000)
-    one = contents(prepare("s", tmp_path / "a", **SHAPES))
+    one = contents(prepare("s", tmp_path / "a", detection.TASK, **SHAPES))
     monkeypatch.setattr(writer, "MANY", 1)
-    two = contents(prepare("s", tmp_path / "b", **SHAPES))
+    two = contents(prepare("s", tmp_path / "b", detection.TASK, **SHAPES))
     assert one == two
     assert sum("s-train.array_record" in name for name in one) > 2
-    ids = [r.id for r in builder.source("s", tmp_path / "b", "train")]
+    ids = [r.id for r in builder.source("s", tmp_path / "b", "train", detection.TASK)]
     assert ids == [*range(1, 21)]
     rows = tfds.builder_from_directory(tmp_path / "b" / "s" / builder.VERSION)
     assert [row["image_id"] for row in rows.as_data_source("train")] == ids
@@ -102,7 +107,7 @@ def test_processes_write_what_threads_do(tmp_path, monkeypatch, capfd):
 
 
 def test_only_a_few_are_taken_ahead():
-    for run, most in ((crew.few, 40), (crew.many, 2 * 16 * 9)):
+    for run, most in ((crew.serial, 40), (crew.parallel, 2 * 16 * 9)):
         taken = []
         things = (taken.append(i) or i for i in range(10_000))
         made = run(abs, things)
@@ -113,9 +118,9 @@ def test_only_a_few_are_taken_ahead():
 
 def test_what_goes_wrong_in_a_process_is_raised_here():
     with pytest.raises(TypeError, match="bad operand"):
-        list(crew.many(abs, ["text"]))
+        list(crew.parallel(abs, ["text"]))
     with pytest.raises(OSError, match=r"ended by itself \(status 7\).*memory"):
-        list(crew.many(os._exit, [7]))
+        list(crew.parallel(os._exit, [7]))
 
 
 def gone(pid):
@@ -137,7 +142,8 @@ def test_processes_end_with_the_one_that_started_them(end):
         "import signal, time; from detjax.data import crew\n"
         # As a shell has it, whatever runs the tests.
         "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
-        "for _ in crew.many(time.sleep, [0.0] * 64 + [100.0] * 64): print(flush=True)"
+        "for _ in crew.parallel(time.sleep, [0.0] * 64 + [100.0] * 64):\n"
+        "    print(flush=True)"
     )
     with subprocess.Popen(
         [sys.executable, "-c", code],
@@ -180,7 +186,7 @@ def test_processes_end_where_writing_fails(tmp_path, monkeypatch):
     monkeypatch.setattr(shards.Shards, "add", fail)
     before = children(os.getpid())
     with pytest.raises(OSError, match="no room"):
-        prepare("s", tmp_path, **SHAPES)
+        prepare("s", tmp_path, detection.TASK, **SHAPES)
     assert children(os.getpid()) == before
     assert [p.name for p in tmp_path.iterdir()] == [".s.lock"]
 
@@ -205,28 +211,28 @@ def test_leftovers_are_ours_alone(tmp_path):
     (folder / "incomplete.1a2b").mkdir(parents=True)
     (folder / "incomplete.1a2b" / "train-00000.part").write_bytes(b"half")
     (folder / "incomplete.txt").write_text("a user's")
-    prepare("s", tmp_path, **SHAPES)
+    prepare("s", tmp_path, detection.TASK, **SHAPES)
     assert sorted(p.name for p in folder.iterdir()) == ["1.0.0", "incomplete.txt"]
 
 
 def test_what_is_there_is_only_read(tmp_path):
-    target = prepare("s", tmp_path, **SHAPES)
+    target = prepare("s", tmp_path, detection.TASK, **SHAPES)
     (tmp_path / ".s.lock").unlink()
     before = {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*")}
-    assert prepare("s", tmp_path, **SHAPES) == target
-    builder.listing("s", tmp_path, "train")
+    assert prepare("s", tmp_path, detection.TASK, **SHAPES) == target
+    builder.listing("s", tmp_path, "train", detection.TASK)
     assert {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*")} == before
 
 
 def test_numbers_that_make_no_picture_are_named(tmp_path):
     for wrong in ({"num_train": 0}, {"size": "x"}, {"seed": -1}, {"num_val": True}):
         with pytest.raises(ValueError, match=f"{next(iter(wrong))}=.* not a whole num"):
-            prepare("s", tmp_path, **SHAPES | wrong)
-    with pytest.raises(ValueError, match=r"unexpected.*'sizes'; .*takes num_train"):
-        prepare("s", tmp_path, **SHAPES, sizes=3)
-    with pytest.raises(ValueError, match=r"missing a required .*'images'"):
-        prepare("s", tmp_path, format="coco", splits={})
+            prepare("s", tmp_path, detection.TASK, **SHAPES | wrong)
+    with pytest.raises(ValueError, match=r"sizes is no setting .*'size'"):
+        prepare("s", tmp_path, detection.TASK, **SHAPES, sizes=3)
+    with pytest.raises(ValueError, match=r"coco\.images is not set"):
+        prepare("s", tmp_path, detection.TASK, format="coco", splits={})
     for wrong in ({"splits": "train"}, {"images": {"a": 3}}, {"classes": "cat"}):
         arguments = {"splits": {"a": "b"}, "images": "c"} | wrong
-        with pytest.raises(ValueError, match=r"not what it should be; .*takes split"):
-            prepare("s", tmp_path, format="coco", **arguments)
+        with pytest.raises(ValueError, match=rf"coco\.{next(iter(wrong))}=.* is not "):
+            prepare("s", tmp_path, detection.TASK, format="coco", **arguments)

@@ -1,289 +1,425 @@
-"""Two-stage detectors' own rules, one at a time; parity checks the whole."""
+"""R-CNN (2014): its rules one at a time, and a small one learning shapes end to end."""
+
+import dataclasses
+import functools
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
-from families import C4, RCNN, TINY, batch, key
+from families import CLASSES, SIDE, batch, with_inputs, with_target, with_view
 
 from detjax import models
-from detjax.models import rcnn
-from detjax.nn import rpn, second_stage, two_stage
-from detjax.nn.second_stage import Regions
-from detjax.ops import boxes
-from detjax.types import Objects, Proposals
+from detjax.data import loader, shapes
+from detjax.models.rcnn import Detect, Sample, Warp
+from detjax.models.rcnn.sample import candidates, overlaps
+from detjax.models.rcnn.warp import stacked
+from detjax.nn.images import windows
+from detjax.ops.warp import warp
+from detjax.tasks import detection
+from detjax.types import Model, Objects, Proposals
 
-WINDOW = np.float32([0, 0, 64, 64])
+TINY = {
+    "name": "rcnn",
+    "num_classes": CLASSES,
+    "backbone": {"name": "resnet10", "width": 8},
+    "warp": {"size": 32, "padding": 4, "chunk": 16},
+    "sample": {"num_positives": 8, "num_background": 24},
+    "detect": {"max_detections": 10},
+}
+KEY = jax.random.key(3)
 
 
-def objects(*boxes, crowd=()):
+def proposed(data, count=40, padding=5, seed=0):
+    """`data` with proposals: its objects, jittered, then boxes at random, then junk."""
+    rng = np.random.default_rng(seed)
+    b, n = data.target.labels.shape
+    low = rng.uniform(0, SIDE - 20, (b, count + padding, 2))
+    boxes = np.concatenate([low, low + rng.uniform(6, 30, low.shape)], axis=-1)
+    near = data.target.boxes[:, rng.integers(0, n, count // 2)]
+    # Objects of the padding are no objects: their copies are boxes at random.
+    boxes[:, : count // 2] = near + rng.normal(0, 1.5, near.shape)
+    boxes = np.clip(boxes, 0, SIDE).astype(np.float32)
+    valid = np.tile(np.arange(count + padding) < count, (b, 1))
+    return with_inputs(data, proposals=Proposals(boxes, valid))
+
+
+@pytest.fixture(scope="module")
+def model() -> Model:
+    return models.make(**TINY)
+
+
+@pytest.fixture(scope="module")
+def variables(model):
+    images = np.zeros((2, SIDE, SIDE, 3), np.uint8)
+    return jax.jit(model.init)(jax.random.key(0, impl="rbg"), images)
+
+
+@pytest.fixture(scope="module")
+def gradient(model):
+    return jax.jit(jax.value_and_grad(model.loss, has_aux=True))
+
+
+@pytest.fixture(scope="module")
+def predict(model):
+    return jax.jit(model.predict)
+
+
+@pytest.fixture(scope="module")
+def solved(model, variables):
+    """Parameters that are solved for on four images, and those images."""
+    data = proposed(batch(count=4))
+    batches = [jax.tree.map(lambda x, i=i: x[i : i + 2], data) for i in (0, 2)]
+    return model.solve(*variables, batches), data
+
+
+def objects(boxes, labels=None, crowd=(), padding=2):
+    """Objects with junk behind them."""
     n = len(boxes)
+    boxes = np.concatenate([np.float32(boxes), np.full((padding, 4), 7, np.float32)])
     return Objects(
-        boxes=np.float32(boxes),
-        labels=np.arange(n, dtype=np.int32),
-        valid=np.ones(n, bool),
-        crowd=np.isin(np.arange(n), crowd),
-        masks=np.ones((n, 16, 16), np.uint8),
+        boxes=boxes,
+        labels=np.r_[np.arange(n) if labels is None else labels, [1] * padding],
+        valid=np.arange(n + padding) < n,
+        crowd=np.isin(np.arange(n + padding), crowd),
     )
 
 
-@pytest.mark.parametrize("name", rcnn.ORIGINALS)
-def test_originals_predict_at_full_size(name):
-    model = models.make(name)
-    images = np.zeros((1, 800, 1088, 3), np.uint8)
-    params, state = jax.eval_shape(model.init, key(), images)
-    found = jax.eval_shape(model.predict, params, state, images)
-    assert found.boxes.shape == (1, 100, 4)
-    assert (found.box_masks is not None) == ("mask" in name)
-    assert (found.keypoints is not None) == ("keypoint" in name)
+def boxes(*rows):
+    return Proposals(np.float32(rows), np.ones(len(rows), bool))
 
 
-@pytest.mark.parametrize("backbone", ["resnet101", "resnext50_32x4d"])
-def test_other_backbones_fit(backbone):
-    model = models.make("mask_rcnn", num_classes=2, backbone=backbone)
-    images = np.zeros((1, 64, 64, 3), np.uint8)
-    params, state = jax.eval_shape(model.init, key(), images)
-    found = jax.eval_shape(model.predict, params, state, images)
-    assert found.box_masks.shape == (1, 100, 28, 28)
+A, B = [0, 0, 20, 20], [40, 40, 60, 60]
 
 
-@pytest.mark.parametrize("name", ["fast_rcnn", "faster_rcnn_vgg16", "faster_rcnn_c4"])
-def test_the_first_papers_models_fit(name):
-    model, data = models.make(name, num_classes=20), batch()
-    params, state = jax.eval_shape(model.init, key(), data.images)
-    loss = jax.eval_shape(model.loss, params, state, data, key())[0]
-    assert loss.shape == ()
+def label(found, truth, **settings):
+    return Sample(**settings).label(found, truth, num_classes=3)
 
 
-def propose(logits, deltas, priors, counts, **changes):
-    given = {"pre_nms": 10, "post_nms": 4, "nms_threshold": 0.7, "min_size": 1.0}
-    found = rpn.propose(
-        np.float32(logits),
-        np.float32(deltas),
-        np.float32(priors),
-        counts,
-        WINDOW,
-        **{**given, **changes},
-    )
-    return np.asarray(found.boxes)[np.asarray(found.valid)].tolist()
+def test_candidates_take_the_class_of_the_object_they_overlap_most():
+    found = boxes(A, [0, 0, 20, 11], [0, 0, 20, 9], [38, 42, 58, 62], [20, 20, 40, 40])
+    labels, usable = label(found, objects([A, B]))
+    assert labels.tolist() == [0, 0, 3, 1, 3]
+    assert usable.all()
 
 
-def test_proposals_are_suppressed_within_their_level_only():
-    priors = [[0, 0, 20, 20], [0, 0, 20, 21], [0, 0, 20, 22], [40, 40, 80, 60]]
-    still = np.zeros((4, 4))
-    assert propose([1, 3, 2, 0], still, priors, (4,)) == [
-        [0, 0, 20, 21],
-        [40, 40, 64, 60],
+def test_what_lies_between_the_thresholds_is_left_out():
+    found = boxes(A, [0, 0, 20, 9], [0, 0, 20, 5])
+    labels, usable = label(found, objects([A]), negative=0.3)
+    assert labels.tolist() == [0, 3, 3]
+    assert usable.tolist() == [True, False, True]
+
+
+def test_crowds_and_padding_teach_nothing():
+    found = boxes(A, [45, 45, 55, 55], [30, 30, 45, 45], [7, 7, 8, 8])
+    found.valid[3] = False
+    labels, usable = label(found, objects([A, B], crowd=[1]))
+    assert labels.tolist() == [0, 3, 3, 3]
+    assert usable.tolist() == [True, False, True, False]
+    both = candidates(found, objects([A, B, [5, 5, 5, 30]], crowd=[1]))
+    assert both.valid.tolist() == [True] * 3 + [False, True] + [False] * 4
+
+
+def test_samples_are_of_their_kinds_without_repeats():
+    labels = jnp.array([[0, 3, 3, 1], [3, 3, 2, 3]])
+    usable = jnp.array([[True, True, False, True], [True, True, False, True]])
+    stage, seen = Sample(num_positives=3, num_background=2), set()
+    for seed in range(20):
+        key = jax.random.key(seed)
+        places, real = stage.draw(key, labels, usable, background=3)
+        assert real.tolist() == [True, True, False, True, True]
+        assert set(places[:3].tolist()) == {0, 3}
+        drawn = places[3:].tolist()
+        assert len(set(drawn)) == 2
+        seen |= set(drawn)
+    assert seen == {1, 4, 5, 7}
+
+
+def test_chunks_give_what_all_at_once_gives():
+    inputs = proposed(batch()).inputs
+    found, images = inputs.proposals, inputs.images.astype(np.float32)
+    index = jnp.repeat(jnp.arange(2), found.valid.shape[1])
+    stack = stacked(images, found.boxes.reshape(-1, 4), windows(inputs), index)
+    stage = Warp(size=8, padding=1, chunk=7)
+
+    def more(valid):
+        return stage.by_chunks(lambda crops: crops + 1, stack, valid)
+
+    valid = found.valid.ravel()
+    got = jax.jit(more)(valid)
+    # Each image by itself: nothing of its neighbour on the tall picture shows.
+    frame = jnp.float32([0, 0, SIDE, SIDE])
+    alone = [
+        warp(image, b, jnp.tile(frame, (len(b), 1)), size=8, padding=1)
+        for image, b in zip(images, found.boxes, strict=True)
     ]
-    assert propose([1, 3, 2, 0], still, priors, (2, 2)) == [
-        [0, 0, 20, 21],
-        [0, 0, 20, 22],
-        [40, 40, 64, 60],
-    ]
-    assert propose([1, 3, 2, 9], still, priors, (4,), pre_nms=1) == [[40, 40, 64, 60]]
-    assert propose([1, 3, 2, 9], still, priors, (4,), min_size=22) == []
+    expected = np.concatenate(alone) + 1
+    np.testing.assert_allclose(got[valid], expected[valid], rtol=1e-3, atol=1e-2)
+    assert not more(np.zeros_like(valid)).any()
 
 
-def drawn(proposals, things, **changes):
-    given = {
-        "num_classes": 3,
-        "positive": 0.5,
-        "negative": 0.5,
-        "background": 0.0,
-        "crowd_threshold": 0.7,
-        "samples": 100,
-        "fraction": 0.25,
-    }
-    boxes = np.float32(proposals).reshape(-1, 4)
-    return second_stage.sample(
-        Proposals(boxes, np.ones(len(boxes), bool)),
-        things,
-        key(),
-        **{**given, **changes},
+def detect(scores, found, valid=None, top_k=10):
+    stage = Detect(score_threshold=0.1, top_k=top_k, max_detections=6)
+    scores, found = np.float32(scores), np.float32(found)
+    valid = np.ones(len(scores), bool) if valid is None else valid
+    return stage.detections(scores, found, valid, np.float32([0, 0, 50, 50]))
+
+
+def test_suppression_is_by_class_with_boxes_of_each_class():
+    # Two proposals; class 0 moves them onto each other, class 1 leaves them apart.
+    found = [[A, A], [[1, 0, 20, 20], B]]
+    got = detect([[0.9, 0.5], [0.8, 0.6]], found)
+    assert got.valid.tolist() == [True] * 3 + [False] * 3
+    assert got.labels[:3].tolist() == [0, 1, 1]
+    np.testing.assert_allclose(got.scores[:3], [0.9, 0.6, 0.5])
+    np.testing.assert_allclose(got.boxes[:3], [A, [40, 40, 50, 50], A])
+    assert detect([[0.9, 0.5], [0.8, 0.6]], found, top_k=1).valid.sum() == 2
+    assert detect([[0.9, 0.05], [0.8, 0.6]], found).valid.sum() == 2
+    assert detect([[0.9, 0.5]] * 2, found, np.array([False] * 2)).valid.sum() == 0
+
+
+def test_before_solving_softmax_ranks_and_boxes_are_proposals(variables, predict):
+    inputs = proposed(batch()).inputs
+    found = predict(*variables, inputs)
+    assert found.boxes.shape == (2, 10, 4)
+    assert found.valid.all()
+    assert (np.diff(found.scores, axis=1) <= 0).all()
+    for i in range(2):
+        boxes, valid = inputs.proposals.boxes[i], inputs.proposals.valid[i]
+        given = {tuple(b) for b in boxes[valid]}
+        apart = np.abs(found.boxes[i][:, None] - np.array([*given])).max(-1).min(1)
+        assert (apart < 1e-3).all()
+
+
+def test_windows_bound_what_is_seen_and_found(variables, predict):
+    data = with_view(proposed(batch()), sizes=np.int32([[50, 40]] * 2))
+    other = data.inputs.images.copy()
+    other[:, :, 40:] = 255
+    other[:, 50:] = 255
+    found = predict(*variables, data.inputs)
+    again = predict(*variables, with_inputs(data, images=other).inputs)
+    jax.tree.map(np.testing.assert_array_equal, found, again)
+    assert (found.boxes <= np.array([40, 50, 40, 50])).all()
+
+
+def loss_of(gradient, variables, data):
+    (loss, (_, metrics)), gradients = gradient(*variables, data, KEY)
+    return float(loss), metrics, gradients
+
+
+def test_the_network_learns_and_the_fitted_parts_wait(gradient, variables):
+    loss, metrics, gradients = loss_of(gradient, variables, proposed(batch()))
+    assert metrics["positives"] == 8
+    assert loss == pytest.approx(float(metrics["class"]))
+    for name in ("svm", "ridge"):
+        assert not any(x.any() for x in jax.tree.leaves(gradients.pop(name)))
+    assert all(np.isfinite(x).all() for x in jax.tree.leaves(gradients))
+    assert all(x.any() for x in jax.tree.leaves(gradients))
+
+
+def test_decay_leaves_what_is_not_fitted_at_zero(variables):
+    waiting = {name: variables[0][name] for name in ("svm", "ridge")}
+    optimizer = optax.adamw(0.1, weight_decay=0.5)
+
+    @jax.jit
+    def step(params):
+        # The loss reaches none of them, so gradients are 0.
+        updates, _ = optimizer.update(params, optimizer.init(params), params)
+        return optax.apply_updates(params, updates)
+
+    assert not any(x.any() for x in jax.tree.leaves(step(waiting)))
+
+
+def test_padding_is_inert(gradient, variables):
+    data = proposed(batch())
+    rng = np.random.default_rng(5)
+
+    def junk(x, real):
+        noise = np.asarray(rng.standard_normal(x.shape) * 1e3).astype(x.dtype)
+        return np.where(real.reshape(real.shape + (1,) * (x.ndim - 2)), x, noise)
+
+    found, truth = data.inputs.proposals, data.target
+    spoilt = with_target(
+        with_inputs(
+            data, proposals=found.replace(boxes=junk(found.boxes, found.valid))
+        ),
+        boxes=junk(truth.boxes, truth.valid),
+        labels=np.where(truth.valid, truth.labels, 1),
+        crowd=np.where(truth.valid, truth.crowd, rng.random(truth.valid.shape) < 0.5),
+    )
+    first, again = (loss_of(gradient, variables, d) for d in (data, spoilt))
+    assert first[0] == again[0]
+    jax.tree.map(np.testing.assert_array_equal, first[2], again[2])
+
+
+@pytest.mark.parametrize("kind", ["no objects", "no proposals", "nothing", "no image"])
+def test_extreme_batches_are_finite(gradient, variables, kind):
+    data = proposed(batch(objects=0 if kind in ("no objects", "nothing") else 3))
+    if kind in ("no proposals", "nothing"):
+        found = data.inputs.proposals
+        never = found.replace(valid=np.zeros_like(found.valid))
+        data = with_inputs(data, proposals=never)
+    if kind == "no image":
+        data = with_view(data, valid=np.zeros(2, bool))
+    loss, metrics, gradients = loss_of(gradient, variables, data)
+    assert np.isfinite(loss)
+    assert all(np.isfinite(x).all() for x in jax.tree.leaves(gradients))
+    expected = {"no proposals": 6}.get(kind, 0)
+    assert metrics["positives"] == expected
+
+
+def test_solving_fits_svms_and_regressions(solved, variables, predict):
+    params, data = solved
+    _, state = variables
+    for name in ("svm", "ridge"):
+        for leaf, was in zip(
+            jax.tree.leaves(params[name]),
+            jax.tree.leaves(variables[0][name]),
+            strict=True,
+        ):
+            assert leaf.shape == was.shape and leaf.dtype == was.dtype
+            assert np.isfinite(leaf).all() and leaf.any()
+    rest = {k: v for k, v in params.items() if k not in ("svm", "ridge")}
+    jax.tree.map(
+        np.testing.assert_array_equal, rest, {k: variables[0][k] for k in rest}
+    )
+    found = predict(params, state, data.inputs)
+    assert found.valid.any()
+    given = data.inputs.proposals.boxes[:, None]
+    apart = np.abs(found.boxes[:, :, None] - given).max(-1).min(-1)
+    assert apart[found.valid].max() > 0.1
+
+
+def test_images_that_fill_up_a_batch_are_not_fitted_to(model, variables, solved):
+    params, data = solved
+    other = batch(count=1, seed=9)
+    four = jax.tree.map(lambda x: x[:4], data)
+    tail = jax.tree.map(
+        lambda a, b: np.concatenate([a[3:], b]), four, proposed(other, seed=9)
+    )
+    tail = with_view(tail, valid=np.array([True, False]))
+    head = [jax.tree.map(lambda x, i=i: x[i : i + 1], four) for i in range(3)]
+    again = model.solve(*variables, [*head, tail])
+    jax.tree.map(
+        functools.partial(np.testing.assert_allclose, rtol=1e-3, atol=1e-3),
+        again["svm"],
+        params["svm"],
     )
 
 
-def test_regions_are_positive_negative_or_left_out_by_their_overlap():
-    things = objects((0, 0, 20, 20))
-    # Overlaps of 0.8, 0.4 and 0.2 beside the object's own box.
-    given = [[0, 0, 20, 16], [0, 0, 20, 8], [0, 0, 20, 4]]
-    found = drawn(given, things, positive=0.5, negative=0.3)
-    boxes = np.asarray(found.boxes)[np.asarray(found.chosen)].tolist()
-    assert sorted(boxes) == [[0, 0, 20, 4], [0, 0, 20, 16], [0, 0, 20, 20]]
-    assert np.asarray(found.labels)[np.asarray(found.positive)].tolist() == [0, 0]
-    assert (np.asarray(found.labels)[~np.asarray(found.positive)] == 3).all()
-    assert np.sum(drawn(given, things).chosen) == 4
-    near = drawn(given, things, negative=0.5, background=0.3)
-    assert np.sum(near.chosen) == 3
-    none = things.replace(valid=np.array([False]))
-    assert not drawn(given, none, background=0.3).chosen.any()
+def test_padding_is_inert_to_batch_statistics():
+    changes = {"backbone": {**TINY["backbone"], "norm": "batch"}}
+    sample = {"sample": {**TINY["sample"], "num_positives": 30}}
+    model = models.make(**TINY | changes | sample)
+    data = proposed(batch())
+    params, state = jax.jit(model.init)(KEY, data.inputs.images)
+    found = data.inputs.proposals
+    never = found.replace(valid=found.valid & False)
+    few = with_inputs(data, proposals=never)
+    spoilt = with_inputs(data, proposals=never.replace(boxes=never.boxes * 0 + 3))
+    loss = jax.jit(model.loss)
+    after, again = (loss(params, state, d, KEY)[1][0] for d in (few, spoilt))
+    jax.tree.map(np.testing.assert_array_equal, after, again)
 
 
-def test_regions_on_crowds_are_left_out():
-    found = drawn(
-        [[0, 0, 10, 10], [40, 40, 50, 50]], objects((0, 0, 30, 30), crowd=[0])
+def test_mistakes_are_named(model, variables):
+    with pytest.raises(ValueError, match="leaves nothing of a crop of 32"):
+        models.make(**TINY | {"warp": {"size": 32, "padding": 16}})
+    bare = with_inputs(batch(), proposals=None)
+    with pytest.raises(ValueError, match="something else proposes, and none are given"):
+        model.predict(*variables, bare.inputs)
+    with pytest.raises(ValueError, match="something else proposes"):
+        model.loss(*variables, bare, KEY)
+    with pytest.raises(ValueError, match="no proposal and no object to fit"):
+        model.solve(*variables, [])
+
+
+def test_regression_targets_are_those_of_the_nearest_object():
+    found = boxes([2, 0, 22, 20], [41, 40, 61, 60], [10, 10, 50, 50])
+    truth = objects([A, B], crowd=[])
+    both = candidates(found, truth)
+    known = overlaps(both, truth, num_classes=3)
+    assert known.truth.tolist() == [-1] * 3 + [0, 1, 1, 1]
+    assert known.labels[:2].tolist() == [0, 1]
+    np.testing.assert_allclose(
+        known.deltas[:2], [[-0.1, 0, 0, 0], [-0.05, 0, 0, 0]], atol=1e-6
     )
-    chosen = np.asarray(found.chosen)
-    assert np.asarray(found.boxes)[chosen].tolist() == [[40, 40, 50, 50]]
-    assert not found.positive.any()
-
-
-def regions(boxes, positive, labels):
-    n = len(boxes)
-    return Regions(
-        np.float32(boxes),
-        np.ones(n, bool),
-        np.array(positive),
-        np.zeros(n, np.int32),
-        np.int32(labels),
-        np.ones((n, 4), np.float32),
+    np.testing.assert_allclose(known.iou[0], 18 / 22, rtol=1e-5)
+    np.testing.assert_allclose(known.overlap[0], [18 / 22, 0, 0], rtol=1e-5)
+    blurred = overlaps(
+        both, dataclasses.replace(truth, crowd=np.arange(4) == 1), num_classes=3
     )
+    assert blurred.overlap[1, 1] == pytest.approx(19 * 20 / 400)
+    assert blurred.iou[1] == 0
 
 
-def test_box_losses_are_their_definitions():
-    rng = np.random.default_rng(0)
-    logits = rng.standard_normal((3, 4)).astype("f")
-    deltas = rng.standard_normal((3, 4, 4)).astype("f")
-    found = regions(np.zeros((3, 4)), [True, False, True], [1, 3, 0])
-    entropy, distance, count = second_stage.box_losses(logits, deltas, found)
-    log_probs = logits - np.log(np.exp(logits).sum(1, keepdims=True))
-    assert float(entropy) == pytest.approx(-log_probs[[0, 1, 2], [1, 3, 0]].sum(), 1e-5)
-    apart = np.abs(np.stack([deltas[0, 1], deltas[2, 0]]) - 1)
-    smooth = np.where(apart < 1 / 9, 4.5 * apart**2, apart - 1 / 18)
-    assert float(distance) == pytest.approx(smooth.sum(), rel=1e-5)
-    assert int(count) == 3
-    _, plain, _ = second_stage.box_losses(logits, deltas, found, beta=1.0)
-    round_ = np.where(apart < 1, apart**2 / 2, apart - 0.5)
-    assert float(plain) == pytest.approx(round_.sum(), rel=1e-5)
-
-
-def test_guesses_of_a_fit_are_judged_where_there_is_one():
-    found = regions(np.zeros((3, 4)), [True, True, False], [1, 0, 3])
-    guesses = np.float32([[0.1, 0.8], [0.3, 0.2], [0.9, 0.9]])
-    loss, count = second_stage.fit_loss(guesses, np.float32([0.5, 0, 0.7]), found)
-    assert float(loss) == pytest.approx(0.3**2 / 2, rel=1e-5)
-    assert int(count) == 1
-
-
-@pytest.mark.parametrize("window", [(0, 0, 64, 64), (60, 60, 64, 64)])
-def test_priors_that_leave_the_image_can_be_left_out(window):
-    priors = np.float32([[-4, 0, 16, 20], [2, 0, 20, 20], [44, 50, 60, 64]])
-    things = objects((0, 0, 16, 20))
-    usable = boxes.inside(priors, np.float32(window))
-    given = {"positive": 0.95, "negative": 0.3, "crowd_threshold": 0.7}
-    match = rpn.targets(
-        things, things.valid, priors, low_quality=True, usable=usable, **given
+def pictures(split, count, size=96, p=60):
+    """A batch of synthetic shapes; proposals are their boxes, jittered, and others."""
+    rng = np.random.default_rng(len(split))
+    made = shapes.records(split, count, size)
+    data = batch(count=count, objects=0, padding=shapes.MAX_OBJECTS)
+    images = np.stack([loader.decode(r.image) for r in made])
+    found = rng.uniform(0, size - 16, (count, p, 4)).astype(np.float32)
+    found[..., 2:] = np.minimum(
+        found[..., :2] + rng.uniform(12, 50, (count, p, 2)), size
     )
-    if window[0]:
-        assert not match.positive.any() and not match.negative.any()
-    else:
-        # The first overlaps more; the second is the best of those inside.
-        assert match.positive.tolist() == [False, True, False]
-        assert match.negative.tolist() == [False, False, True]
+    for i, record in enumerate(made):
+        for j, a in enumerate(record.truth):
+            data.target.boxes[i, j], data.target.labels[i, j] = a.box, a.label
+            data.target.valid[i, j] = True
+            near = np.array(a.box) + rng.normal(0, 2.5, (5, 4))
+            found[i, 5 * j : 5 * j + 5] = np.clip(near, 0, size)
+    valid = (found[..., 2:] > found[..., :2] + 4).all(-1)
+    view = data.inputs.view.replace(sizes=np.full((count, 2), size, np.int32))
+    proposals = Proposals(found, valid)
+    return made, with_inputs(data, images=images, view=view, proposals=proposals)
 
 
-def test_batch_norm_in_the_heads_stands_a_batch_without_objects():
-    """Its statistics are those of the regions that are learnt; there are none."""
-    made = models.make(
-        **{**TINY["mask_rcnn-v2"], "norm": "frozen", "head_norm": "batch"}
+def scored(predict, params, state, made, data):
+    """COCO metrics of the predictions on the images of `pictures`."""
+    found = jax.device_get(predict(params, state, data.inputs))
+    size = data.inputs.images.shape[1:3]
+    info = SimpleNamespace(classes=shapes.CLASSES, category_ids=(1, 2, 3, 4))
+    meter = detection.TASK.meter(made, info, [record.id for record in made])
+    for i in range(len(made)):
+        one = jax.tree.map(lambda x, i=i: x[i], found)
+        meter.add(i, detection.TASK.restore(one, np.eye(3)[:2], size, size))
+    return meter.result(meter.parts)
+
+
+@pytest.mark.slow
+def test_shapes_are_learnt_and_regression_sharpens_boxes():
+    model = models.make(
+        name="rcnn",
+        num_classes=4,
+        backbone={"name": "resnet10", "width": 16, "norm": "batch"},
+        warp={"size": 32, "padding": 3},
+        svm={"cost": 0.01},
     )
-    data = batch(objects=0)
-    params, state = jax.jit(made.init)(key(), data.images)
-    step = jax.jit(jax.value_and_grad(made.loss, has_aux=True))
-    (loss, (after, _)), gradients = step(params, state, data, key())
-    for tree in (loss, after, gradients):
-        assert all(jnp.isfinite(x).all() for x in jax.tree.leaves(tree))
-    mask_head = state["batch_stats"]["roi_heads"]["mask_head"]
-    kept = after["batch_stats"]["roi_heads"]["mask_head"]
-    jax.tree.map(np.testing.assert_array_equal, mask_head, kept)
-    (_, (after, _)), _ = step(params, state, batch(), key())
-    moved = after["batch_stats"]["roi_heads"]["mask_head"]
-    assert all(
-        (a != b).any()
-        for a, b in zip(jax.tree.leaves(moved), jax.tree.leaves(kept), strict=True)
-    )
+    _, train = pictures("train", 160)
+    made, unseen = pictures("val", 40)
+    params, state = jax.jit(model.init)(KEY, train.inputs.images)
+    optimizer = optax.adam(2e-3)
+    memory = optimizer.init(params)
 
+    @jax.jit
+    def step(params, state, memory, i):
+        chosen = jax.random.permutation(jax.random.fold_in(KEY, i), 160)[:4]
+        some = jax.tree.map(lambda x: jnp.asarray(x)[chosen], train)
+        (_, (state, _)), gradients = jax.value_and_grad(model.loss, has_aux=True)(
+            params, state, some, jax.random.fold_in(KEY, i)
+        )
+        updates, memory = optimizer.update(gradients, memory)
+        return optax.apply_updates(params, updates), state, memory
 
-def test_masks_that_leave_their_region_fit_less():
-    """An object half inside its region, found there pixel by pixel: IoU one half."""
-    things = objects((0, 0, 64, 64))
-    found = regions([[0, 0, 32, 64]], [True], [0])
-    truth = second_stage.mask_targets(found, things, 8, (64, 64))
-    np.testing.assert_allclose(truth, 1)
-    fit = second_stage.mask_fit(np.ones((1, 8, 8), "f"), truth, found, things, (64, 64))
-    assert float(fit[0]) == pytest.approx(0.5)
-
-
-def test_detections_are_suppressed_by_class():
-    proposals = Proposals(
-        np.float32([[0, 0, 20, 20], [0, 0, 20, 21], [30, 30, 50, 50]]),
-        np.array([True, True, False]),
-    )
-    logits = np.log(np.float32([[0.5, 0.3, 0.2], [0.6, 0.02, 0.38], [1, 0.1, 0.1]]))
-    found = second_stage.detect(
-        logits,
-        np.zeros((3, 3, 4), np.float32),
-        proposals,
-        WINDOW,
-        score_threshold=0.05,
-        nms_threshold=0.5,
-        pre_nms_top_k=100,
-        max_detections=5,
-    )
-    assert found.valid.tolist() == [True, True, False, False, False]
-    np.testing.assert_allclose(found.scores[:2], [0.6, 0.3], rtol=1e-5)
-    assert found.labels[:2].tolist() == [0, 1]
-    np.testing.assert_allclose(found.boxes[0], [0, 0, 20, 21])
-
-
-def test_cells_are_as_far_apart_as_torchvisions():
-    assert two_stage.strides([(112, 104), (7, 7)], (448, 416)) == [(4, 4), (64, 59)]
-    assert two_stage.strides([(138, 138), (9, 9)], (550, 550)) == [(4, 4), (64, 64)]
-
-
-def test_a_sample_that_cannot_hold_all_still_learns():
-    made = models.make(**{**TINY["ms_rcnn"], "samples": 8, "rpn_samples": 8})
-    params, state = jax.jit(made.init)(key(), batch().images)
-    loss, (_, metrics) = jax.jit(made.loss)(params, state, batch(), key())
-    assert jnp.isfinite(loss)
-    assert 0 < metrics["positives"] <= 4
-
-
-@pytest.mark.parametrize(
-    ("changes", "told"),
-    [
-        ({"sizes": ((12,), (24,))}, "the 3 levels"),
-        ({"box_head": "svm"}, "box_head='svm'"),
-        ({"pooling": "mean"}, "pooling='mean'"),
-        ({"pooling": "max"}, "one level"),
-        ({"box_head": "last_stage", "levels": (4, 5)}, "last stage of a ResNet"),
-        ({"mask_iou": True}, "masks=True"),
-        ({"levels": (3, 5)}, "follow one another"),
-        ({**C4, "box_head": "last_stage", "norm": "batch"}, "statistics"),
-    ],
-)
-def test_settings_that_do_not_fit_are_told(changes, told):
-    with pytest.raises(ValueError, match=told):
-        models.make("faster_rcnn", **{**RCNN, **changes})
-
-
-@pytest.mark.parametrize(
-    ("name", "without", "told"),
-    [
-        ("ms_rcnn", {"masks": None}, "learns masks"),
-        ("keypoint_rcnn", {"keypoints": None}, "2 keypoints but the batch has none"),
-    ],
-)
-def test_what_the_batch_lacks_is_told(name, without, told):
-    made, data = models.make(**TINY[name]), batch()
-    params, state = jax.eval_shape(made.init, key(), data.images)
-    data = data.replace(objects=data.objects.replace(**without))
-    with pytest.raises(ValueError, match=told):
-        jax.eval_shape(made.loss, params, state, data, key())
-
-
-def test_fast_rcnn_asks_for_proposals():
-    made, data = models.make(**TINY["fast_rcnn"]), batch()
-    params, state = jax.eval_shape(made.init, key(), data.images)
-    with pytest.raises(ValueError, match="makes no proposals"):
-        jax.eval_shape(made.predict, params, state, data.images)
+    for i in range(250):
+        params, state, memory = step(params, state, memory, i)
+    parts = (jax.tree.map(lambda x, i=i: x[i : i + 8], train) for i in range(0, 160, 8))
+    fitted = model.solve(params, state, parts)
+    predict = jax.jit(model.predict)
+    before, after = (scored(predict, p, state, made, unseen) for p in (params, fitted))
+    assert before["bbox/AP50"] > 0.35
+    assert after["bbox/AP50"] > before["bbox/AP50"]
+    assert after["bbox/AP75"] > 1.5 * before["bbox/AP75"]

@@ -1,5 +1,7 @@
 """YOLACT's own rules, one at a time; the whole is checked by the parity suite."""
 
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,11 +9,16 @@ import pytest
 from families import YOLACT, batch, key
 
 from detjax import models
+from detjax.errors import UserError
 from detjax.models import yolact
-from detjax.models.yolact import Outputs, Targets
+from detjax.models.yolact.mask import Mask, mask_loss, semantic_loss
+from detjax.models.yolact.match import Match, Targets
+from detjax.models.yolact.net import Outputs
+from detjax.models.yolact.rescore import rescored
 from detjax.nn.images import normalize
 from detjax.ops import anchors
-from detjax.types import Detections, Objects
+from detjax.optim import names
+from detjax.types import Detections, Inputs, Objects
 
 COUNTS = {
     "yolact_resnet50": 31_164_943,
@@ -24,12 +31,7 @@ SIZED = {
     "yolact_im700": [30, 61, 122, 244, 488],
 }
 PRIORS = anchors.grid([(8, 8), (4, 4)], (64, 64), ((12,), (24,)), (1.0,))
-RULES = {
-    "num_classes": 3,
-    "positive": 0.5,
-    "negative": 0.4,
-    "crowd_threshold": 0.7,
-}
+MATCH = Match()
 
 
 @pytest.mark.parametrize("name", yolact.ORIGINALS)
@@ -39,15 +41,15 @@ def test_originals_have_their_parameters(name):
     params, state = jax.eval_shape(model.init, key(), images)
     if name in COUNTS:
         assert sum(x.size for x in jax.tree.leaves(params)) == COUNTS[name]
-    found = jax.eval_shape(model.predict, params, state, images)
+    found = jax.eval_shape(model.predict, params, state, Inputs(images))
     assert found.boxes.shape == (1, 100, 4)
     assert (found.mask_scores is not None) == ("plus" in name)
 
 
 def test_other_inputs_have_priors_of_whole_pixels():
-    sides = {n: [s for (s,) in yolact.ORIGINALS[n]["sizes"]] for n in SIZED}
+    sides = {n: [s for (s,) in yolact.ORIGINALS[n]["priors"].sizes] for n in SIZED}
     assert sides == SIZED
-    assert yolact.ORIGINALS["yolact_im700"]["masks_to_train"] == 300
+    assert yolact.ORIGINALS["yolact_im700"]["mask"].to_train == 300
 
 
 def test_darknets_pixels_are_in_0_to_1():
@@ -68,19 +70,19 @@ def objects(*boxes, crowd=()):
 
 
 def test_every_object_gets_a_prior_however_bad_the_match():
-    target = yolact.targets(objects((0, 0, 5, 64), (30, 30, 35, 35)), PRIORS, **RULES)
+    target = MATCH.targets(objects((0, 0, 5, 64), (30, 30, 35, 35)), PRIORS, 3)
     assert set(np.asarray(target.labels)[np.asarray(target.positive)]) == {0, 1}
     assert (np.asarray(target.labels)[~np.asarray(target.positive)] == 3).all()
 
 
 def test_objects_without_an_area_are_not_learnt():
-    target = yolact.targets(objects((10, 10, 10, 40)), PRIORS, **RULES)
+    target = MATCH.targets(objects((10, 10, 10, 40)), PRIORS, 3)
     assert not target.positive.any()
     assert target.negative.all()
 
 
 def test_priors_on_crowds_are_neutral():
-    target = yolact.targets(objects((0, 0, 32, 64), crowd=(0,)), PRIORS, **RULES)
+    target = MATCH.targets(objects((0, 0, 32, 64), crowd=(0,)), PRIORS, 3)
     assert not target.positive.any()
     centre = (PRIORS[:, 0] + PRIORS[:, 2]) / 2
     inside = (PRIORS[:, 2] <= 32) & (PRIORS[:, 0] >= 0)
@@ -98,7 +100,7 @@ def test_class_loss_takes_three_of_the_hardest_negatives_for_a_positive():
     log_probs = logits - np.log(np.exp(logits).sum(1, keepdims=True))
     hard = np.argsort(np.where(negative, log_probs[:, 3], np.inf))[:6]
     expected = -log_probs[:2, 1].sum() - log_probs[hard, 3].sum()
-    got = yolact.class_loss(logits, target, 3)
+    got = MATCH.class_loss(logits, target)
     assert float(got) == pytest.approx(expected, rel=1e-5)
 
 
@@ -125,8 +127,8 @@ def test_mask_loss_is_its_definition():
     things, out = objects((16, 8, 48, 40)), outputs_of(20)
     things.masks[0, :, 8:] = 0
     target = positives_of(20, [3, 7])
-    sample = yolact.sample_masks(out, things, target, key(), size=(64, 64), limit=10)
-    got = yolact.mask_loss(sample, jnp.sum(target.positive))
+    sample = Mask(to_train=10).sample(out, things, target, key(), (64, 64))
+    got = mask_loss(sample, jnp.sum(target.positive))
     expected = 0.0
     for p in (3, 7):
         m = 1 / (1 + np.exp(-np.asarray(out.prototypes) @ out.coefficients[p]))
@@ -144,8 +146,8 @@ def test_a_drawn_sample_pays_for_all_positives():
     same = out._replace(coefficients=jnp.ones_like(out.coefficients) * 0.3)
     target = positives_of(40, range(20))
     losses = [
-        yolact.mask_loss(
-            yolact.sample_masks(same, things, target, key(), size=(64, 64), limit=n),
+        mask_loss(
+            Mask(to_train=n).sample(same, things, target, key(), (64, 64)),
             jnp.sum(target.positive),
         )
         for n in (5, 40)
@@ -160,11 +162,11 @@ def test_semantic_loss_is_over_the_union_of_a_classs_masks():
     things.masks[1, :, 8:] = 1
     logits = np.zeros((16, 16, 3), np.float32)
     logits[..., 2] = -50
-    got = yolact.semantic_loss(jnp.asarray(logits), things)
+    got = semantic_loss(jnp.asarray(logits), things)
     assert float(got) == pytest.approx(2 * np.log(2), rel=1e-5)
     logits[:, :8, 0], logits[:, 8:, 0] = 50, -50
     logits[:, :8, 1], logits[:, 8:, 1] = -50, 50
-    assert float(yolact.semantic_loss(jnp.asarray(logits), things)) < 1e-5
+    assert float(semantic_loss(jnp.asarray(logits), things)) < 1e-5
 
 
 def test_rescoring_keeps_the_two_scores_apart():
@@ -174,21 +176,23 @@ def test_rescoring_keeps_the_two_scores_apart():
         labels=np.int32([1, 0]),
         valid=np.ones(2, bool),
     )
-    scored = yolact.rescore(found, np.float32([[0.1, 0.5], [0.25, 1]]))
+    scored = rescored(found, np.float32([[0.1, 0.5], [0.25, 1]]))
     np.testing.assert_allclose(scored.scores, [0.9, 0.8])
     np.testing.assert_allclose(scored.mask_scores, [0.45, 0.2])
 
 
 def test_rescoring_learns_at_a_grid_that_it_fits():
-    made = models.make(**{**YOLACT, "levels": (2, 3), "rescoring": True})
+    backbone = {**YOLACT["backbone"], "levels": (2, 3)}
+    made = models.make(**{**YOLACT, "backbone": backbone, "rescore": True})
     data = batch()
     # Prototypes need 63 cells a side: twice the picture.
+    images = data.inputs.images.repeat(2, axis=1).repeat(2, axis=2)
     data = data.replace(
-        images=data.images.repeat(2, axis=1).repeat(2, axis=2),
-        objects=data.objects.replace(boxes=2 * data.objects.boxes),
+        inputs=data.inputs.replace(images=images),
+        target=data.target.replace(boxes=2 * data.target.boxes),
     )
     # Most seeds leave the last ReLU open somewhere, not all of them.
-    params, state = jax.jit(made.init)(jax.random.key(1), data.images)
+    params, state = jax.jit(made.init)(jax.random.key(1), images)
     (_, (_, metrics)), gradients = jax.jit(jax.value_and_grad(made.loss, has_aux=True))(
         params, state, data, key()
     )
@@ -200,20 +204,85 @@ def test_rescoring_learns_at_a_grid_that_it_fits():
 
 
 def test_rescoring_says_what_it_needs():
-    made = models.make(**{**YOLACT, "rescoring": True})
-    with pytest.raises(ValueError, match="63"):
-        jax.eval_shape(made.init, key(), batch().images)
+    made = models.make(**{**YOLACT, "rescore": {"weight": 20.0}})
+    with pytest.raises(UserError, match="63"):
+        jax.eval_shape(made.init, key(), batch().inputs.images)
 
 
-def test_wrong_sizes_are_told():
-    with pytest.raises(ValueError, match="2 levels and 1 extra levels"):
-        models.make(**{**YOLACT, "sizes": ((12,), (24,))})
+@pytest.mark.parametrize(
+    "changes, words",
+    [
+        (
+            {"priors": {"sizes": ((12,), (24,))}},
+            r"priors\.sizes=.* 2 levels and 1 extra levels",
+        ),
+        ({"priors": {"sizes": ((12,), (24, 3), (4,))}}, r"priors\.sizes="),
+        ({"backbone": {"levels": (4, 3)}}, r"backbone\.levels=\(4, 3\) must rise"),
+        ({"backbone": {"levels": (3, 9)}}, r"backbone\.levels=\(3, 9\) is not"),
+        ({"mask": None, "rescore": True}, r"set model\.mask too"),
+        ({"mask": {"prototypes": 0}}, r"model\.mask\.prototypes=0"),
+    ],
+)
+def test_stages_that_do_not_fit_are_a_sentence(changes, words):
+    with pytest.raises(UserError, match=words):
+        models.make(**{**YOLACT, **changes})
 
 
-def test_masks_asked_of_data_without_them_are_an_error():
+def test_masks_wanted_of_data_without_them_are_an_error():
     made = models.make(**YOLACT)
-    params, state = jax.eval_shape(made.init, key(), batch().images)
     data = batch()
-    data = data.replace(objects=data.objects.replace(masks=None))
-    with pytest.raises(ValueError, match=r"set model\.masks=False"):
+    params, state = jax.eval_shape(made.init, key(), data.inputs.images)
+    data = data.replace(target=data.target.replace(masks=None))
+    with pytest.raises(UserError, match=r"set model\.mask=None"):
         jax.eval_shape(made.loss, params, state, data, key())
+
+
+def test_groups_are_parts_of_the_parameters():
+    backbone = {**YOLACT["backbone"], "levels": (2, 3)}
+    made = models.make(**{**YOLACT, "backbone": backbone, "rescore": True})
+    images = np.zeros((1, 128, 128, 3), np.uint8)
+    params, _ = jax.eval_shape(made.init, key(), images)
+    groups = made.spec.groups
+    assert list(groups) == ["backbone", "fpn", "box", "mask", "rescore"]
+    known = jax.tree.leaves(names(params))
+    hits = {g: {n for n in known if re.search(p, n)} for g, p in groups.items()}
+    assert all(hits.values())
+    # Each parameter is of one.
+    assert (
+        sum(map(len, hits.values())) == len(known) == len(set().union(*hits.values()))
+    )
+    assert list(models.make(**{**YOLACT, "mask": None}).spec.groups) == list(groups)[:3]
+
+
+def test_earlier_names_are_those_of_stages():
+    before = {
+        "num_classes": 3,
+        "backbone": "resnet10",
+        "backbone_width": 8,
+        "levels": (3, 4),
+        "extra_levels": 1,
+        "sizes": ((12,), (24,), (48,)),
+        "features": 8,
+        "num_prototypes": 4,
+        "masks_to_train": 16,
+        "top_k": 20,
+        "max_detections": 10,
+        "score_threshold": 0.01,
+    }
+    now = models.current("yolact", before)
+    assert now == {
+        "num_classes": 3,
+        **{k: v for k, v in YOLACT.items() if k not in ("name", "num_classes")},
+    }
+    assert models.make("yolact", **now).net == models.make(**YOLACT).net
+    # What was set of a branch that is off counts for nothing.
+    off = models.current("yolact", {**before, "masks": False, "rescore_weight": 3.0})
+    assert not off["mask"]
+    assert "rescore" not in off
+    on = models.current("yolact", {"rescoring": True, "min_mask_area": 9})
+    assert on == {"rescore": {"min_area": 9}}
+
+
+def test_both_names_of_a_setting_are_an_error():
+    with pytest.raises(UserError, match=r"model\.features=8 .* model\.fpn\.features"):
+        models.current("yolact", {"features": 8, "fpn": {"features": 16}})

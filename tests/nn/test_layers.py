@@ -1,5 +1,7 @@
 """Normalisation by name, the pyramid, and pixels into activations."""
 
+from typing import get_args
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,8 +10,9 @@ from flax import linen
 
 from detjax.errors import UserError
 from detjax.nn.fpn import FPN
-from detjax.nn.images import NORMALIZED, STATISTICS, normalize
+from detjax.nn.images import NORMALIZED, STATISTICS, Pixels, normalize, windows
 from detjax.nn.norm import MaskedBatchNorm, norm
+from detjax.types import Inputs, View
 
 
 class Layer(linen.Module):
@@ -101,3 +104,18 @@ def test_normalize_takes_bytes_and_floats_only_where_they_are_normalized():
     with pytest.raises(UserError, match=r"uint8 .* pixels='normalized'"):
         normalize(image, NORMALIZED)
     assert normalize(image, dtype=jnp.bfloat16).dtype == jnp.bfloat16
+
+
+def test_every_kind_of_pixels_can_be_set():
+    assert set(get_args(Pixels)) == {*STATISTICS, NORMALIZED}
+
+
+def test_windows_are_where_pictures_lie_in_their_inputs():
+    images = np.zeros((2, 30, 40, 3), np.uint8)
+    whole = windows(Inputs(images))
+    assert whole.tolist() == [[0, 0, 40, 30]] * 2
+    moved = np.float32([[[2, 0, 5], [0, 2, 0]], [[1, 0, 0], [0, 1, 0]]])
+    view = View(moved, np.int32([[15, 10], [30, 40]]), np.ones(2, bool))
+    found = windows(Inputs(images, view))
+    np.testing.assert_allclose(found, [[5, 0, 25, 30], [0, 0, 40, 30]])
+    assert found.dtype == whole.dtype == np.float32

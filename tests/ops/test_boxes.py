@@ -117,7 +117,7 @@ def test_conversions_by_hand():
 
 def test_clip():
     box = np.array([[-1, -2, 30, 40], [3, 4, 5, 6]], np.float32)
-    whole = boxes.whole((10, 20))
+    whole = boxes.full_window((10, 20))
     np.testing.assert_array_equal(
         boxes.clip(box, whole), [[0, 0, 20, 10], [3, 4, 5, 6]]
     )

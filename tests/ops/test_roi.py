@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from detjax.ops import paste, patches, roi
+from detjax.data import paste, patches
+from detjax.ops import roi
 from tests import reference_roi as reference
 
 H, W, C, SCALE = 9, 13, 3, 0.25
@@ -148,7 +149,7 @@ def test_aligned_masks_come_back_where_they_were(stride):
         )
         identity = np.eye(2, 3, dtype=np.float32)
         args = np.asarray(cut), box[None], identity, (256, 256)
-        again = patches.whole(next(paste.paste_boxes(*args, aligned=True)))
+        again = patches.full_mask(next(paste.paste_boxes(*args, aligned=True)))
         overlaps.append((again & whole).sum() / (again | whole).sum())
     assert np.mean(overlaps) > {1: 0.97, 2: 0.89, 4: 0.85}[stride]
 

@@ -12,7 +12,8 @@ from safetensors.numpy import save_file
 from detjax import models, optim, train
 from detjax import predict as prediction
 from detjax.errors import UserError
-from detjax.models import rcnn
+from detjax.models import two_stage
+from detjax.types import Inputs
 from detjax.weights import convert, names, published, read, transfer
 
 
@@ -105,7 +106,7 @@ def test_leftovers_of_the_authors_first_files_are_passed_over():
 
 def test_other_classes_keep_the_rest():
     other = models.make(**{**YOLACT, "num_classes": 5})
-    params, state = jax.jit(other.init)(jax.random.key(1), batch().images)
+    params, state = jax.jit(other.init)(jax.random.key(1), batch().inputs.images)
     loaded, _, report = convert.load(
         exported(),
         params,
@@ -171,9 +172,9 @@ def imported(tmp_path_factory):
 
 
 def test_an_imported_folder_predicts(imported):
-    image = batch().images[0]
+    image = batch().inputs.images[0]
     found = prediction.load(imported)(image)
-    expected = predict("yolact")(*variables("yolact"), np.stack([image, image]))
+    expected = predict("yolact")(*variables("yolact"), Inputs(np.stack([image, image])))
     scores = np.asarray(expected.scores[0])[np.asarray(expected.valid[0])]
     np.testing.assert_allclose(found.scores, scores, rtol=1e-4)
 
@@ -181,7 +182,7 @@ def test_an_imported_folder_predicts(imported):
 def fresh(**changes):
     made = models.make(**{**YOLACT, **changes})
     optimizer, _ = optim.make(steps=1, schedule={"peak": 1e-3})
-    return train.create(made, optimizer, batch().images, seed=5)
+    return train.create(made.init, optimizer, batch().inputs.images, seed=5)
 
 
 def test_a_run_starts_from_a_folder(imported):
@@ -225,10 +226,10 @@ def former(key):
     )
 
 
-@pytest.mark.parametrize("name", rcnn.ORIGINALS)
+@pytest.mark.parametrize("name", two_stage.ORIGINALS)
 def test_torchvisions_files_load_and_come_back(name):
     model = models.make(name)
-    shapes = jax.eval_shape(model.init, jax.random.key(0), batch().images)
+    shapes = jax.eval_shape(model.init, jax.random.key(0), batch().inputs.images)
     zeros = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), shapes)
     kind = {"source": "torchvision", "classes": model.net.num_classes}
     held = convert.export(*zeros, **kind)
@@ -253,7 +254,7 @@ def test_a_backbone_starts_a_pyramid(tmp_path):
     published.save(tmp_path, params, held)
     made = models.make(**TINY["ms_rcnn"])
     optimizer, _ = optim.make(steps=1, schedule={"peak": 1e-3})
-    before = train.create(made, optimizer, batch().images, seed=5)
+    before = train.create(made.init, optimizer, batch().inputs.images, seed=5)
     run, report = transfer.start(before, tmp_path)
     equal(run.params["backbone"]["body"]["layer2.0"], params["layer2.0"])
     equal(run.params["backbone"]["fpn"], before.params["backbone"]["fpn"])
@@ -271,14 +272,14 @@ def test_a_head_goes_on_with_a_classifiers_last_layers(tmp_path, name, backbone,
     from detjax import backbones
 
     changes = {"bins": 7, "hidden": 4096} if backbone == "vgg11" else {}
-    made = models.make(**{**TINY[name], **changes})
+    made = models.make(**{**TINY[name], "box": {**TINY[name]["box"], **changes}})
     net = backbones.make(backbone, width=8, num_classes=7)
     params = dict(jax.eval_shape(net.init, jax.random.key(3), np.ones((1, 64, 64, 3))))
     drawn = jax.tree.map(lambda x: np.full(x.shape, 0.5, "f"), params)
     held = drawn.pop("params")
     published.save(tmp_path, held, drawn)
     optimizer, _ = optim.make(steps=1, name="sgd", schedule={"peak": 1e-3})
-    before = train.create(made, optimizer, batch().images, seed=5)
+    before = train.create(made.init, optimizer, batch().inputs.images, seed=5)
     run, report = transfer.start(before, tmp_path)
     head = run.params["roi_heads"]["box_head"]
     for word in taken:

@@ -1,0 +1,76 @@
+"""Levels that both stages read: a classifier's features, and a pyramid on them."""
+
+import dataclasses
+from typing import Annotated, Any
+
+from flax import linen
+
+from detjax import backbones
+from detjax.nn import fpn as pyramids
+from detjax.nn.norm import Norm
+from detjax.settings import Count, NonNegative, Range
+
+Level = Annotated[int, Range(2)]
+
+
+@dataclasses.dataclass(frozen=True)
+class Backbone:
+    """The classifier called `name`, up to the coarsest of the `levels` that are read.
+
+    Level k has stride 2^k; levels follow one another, the finest first. `width` is that
+    of the first stage; None is the published one. `norm_eps` is added to the variance
+    in every norm of the detector, those of the pyramid and of the heads included.
+    """
+
+    name: backbones.Name = "resnet50"
+    width: Count | None = None
+    norm: Norm = "frozen"
+    norm_eps: NonNegative = 1e-5
+    levels: tuple[Level, ...] = (2, 3, 4, 5)
+
+    def body(self, dtype: Any) -> linen.Module:
+        """Normalised images [b h w 3] -> features, finest first, from stride 4 on."""
+        options: dict[str, Any] = {"width": self.width, "norm_eps": self.norm_eps}
+        # Not every family has these settings: only what differs is passed on.
+        usual = {"width": None, "norm_eps": 1e-5}
+        return backbones.make(
+            self.name,
+            **{name: value for name, value in options.items() if value != usual[name]},
+            stages=max(self.levels) - 1,
+            norm=self.norm,
+            dtype=dtype,
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class FPN:
+    """A feature pyramid with levels of `features` channels (Lin et al. 2017).
+
+    The region proposal network gets one more level, every second cell of the coarsest.
+    """
+
+    features: Count = 256
+    norm: Norm | None = None
+
+    def module(self, norm_eps: float, dtype: Any) -> pyramids.FPN:
+        kinds = {"norm": self.norm, "norm_eps": norm_eps, "dtype": dtype}
+        return pyramids.FPN(self.features, **kinds)
+
+
+class Pyramid(linen.Module):
+    """Normalised images -> levels, finest first; plain features where `fpn` is None."""
+
+    body: linen.Module
+    levels: tuple[int, ...]
+    fpn: pyramids.FPN | None
+
+    def __call__(self, x, train: bool = False):
+        found = self.body(x, train)
+        found = [found[i - 2] for i in self.levels]
+        return tuple(found) if self.fpn is None else self.fpn(found, train)
+
+
+def pyramid(backbone: Backbone, fpn: FPN | None, dtype: Any) -> Pyramid:
+    """The module of both stages."""
+    top = None if fpn is None else fpn.module(backbone.norm_eps, dtype)
+    return Pyramid(backbone.body(dtype), tuple(backbone.levels), top)

@@ -1,0 +1,46 @@
+"""Parity with the original implementations, certified by goldens.
+
+One file a source of goldens, each with where they come from (`ORIGIN`), the originals
+that it knows (`MODELS`), what certifies one of its goldens (`certify`), and how our own
+code fills one in (`answers`, `shapes`). Nothing else in the package imports from here.
+"""
+
+import json
+import pathlib
+from types import ModuleType
+from typing import Any
+
+from detjax.parity import classifiers, detectors, goldens, yolact
+from detjax.parity.certificate import Certificate
+
+SOURCES = (classifiers, yolact, detectors)
+# Whose goldens say only that our own numbers did not move; see `own`.
+OWN = "detjax"
+
+
+def source(facts: dict[str, Any]) -> ModuleType | None:
+    """What certifies a golden; None where its model or its origin is not known."""
+    origin, *_ = str(facts.get("source")).split()
+    for each in SOURCES:
+        if origin in (OWN, each.ORIGIN) and facts.get("model") in each.MODELS:
+            return each
+    return None
+
+
+def known(folder: str | pathlib.Path) -> dict[pathlib.Path, ModuleType]:
+    """The goldens below `folder`, or the one that it is, that a source certifies."""
+    folder, found = pathlib.Path(folder), {}
+    for path in [folder] if folder.is_file() else sorted(folder.rglob("*.json")):
+        each = source(json.loads(path.read_text()))
+        if each is not None:
+            found[path] = each
+    return found
+
+
+def certify(path: str | pathlib.Path) -> Certificate:
+    """The certificate by the golden at `path`, which must be `known`.
+
+    Raises ValueError where names or shapes do not fit.
+    """
+    golden = goldens.read(path)
+    return source(golden.facts).certify(golden)

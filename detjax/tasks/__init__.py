@@ -1,0 +1,6 @@
+"""Tasks, one per file or folder, registered in a dict by name."""
+
+from detjax.tasks import detection
+from detjax.types import Task
+
+TASKS: dict[str, Task] = {task.name: task for task in (detection.TASK,)}

@@ -1,0 +1,22 @@
+"""Detection: boxes with classes, and their masks and keypoints."""
+
+from detjax.tasks.detection import drawing, meter, restore, storage, targets
+from detjax.types import Objects, Task
+
+TASK = Task(
+    name="detection",
+    target=Objects,
+    features=storage.features,
+    encode=storage.encode,
+    decode=storage.decode,
+    fault=storage.fault,
+    facts=storage.facts,
+    targets=targets.targets,
+    warnings=targets.warnings,
+    shrink=restore.shrink,
+    restore=restore.restore,
+    meter=meter.meter,
+    entries=restore.entries,
+    truth=drawing.truth,
+    draw=drawing.draw,
+)

@@ -1,0 +1,131 @@
+"""Detections brought back to the pixels of the original picture, and COCO's rows."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from detjax.data import augment, patches
+from detjax.data.paste import paste, paste_boxes
+from detjax.data.rle import Rle, decode
+from detjax.types import Detections
+
+
+class Found(NamedTuple):
+    """The detections of one image, in its pixels, by falling score; not padded.
+
+    Masks are kept run-length encoded, as COCO's tools take them.
+    """
+
+    boxes: np.ndarray  # [n 4] xyxy
+    scores: np.ndarray  # [n]
+    labels: np.ndarray  # [n]
+    rles: list[Rle] | None
+    mask_scores: np.ndarray | None = (
+        None  # [n], where masks rank by scores of their own
+    )
+    keypoints: np.ndarray | None = None  # [n k 3] x, y, score
+    size: tuple[int, int] = (0, 0)  # (h, w) of the image
+
+    @property
+    def masks(self) -> np.ndarray | None:
+        """The masks [n h w], bool; None where there are none.
+
+        They are decoded each time: n times the image's pixels in bytes.
+        """
+        if self.rles is None:
+            return None
+        decoded = np.zeros((len(self.rles), *self.size), bool)
+        for mask, rle in zip(decoded, self.rles, strict=True):
+            mask[:] = decode(rle)
+        return decoded
+
+
+def shrink(detections: Detections) -> Detections:
+    """What has to leave the device: all of it, which is small already."""
+    return detections
+
+
+def restore(
+    detections: Detections,
+    affine: np.ndarray,
+    size: tuple[int, int],
+    network_size: tuple[int, int],
+    min_score: float = 0.0,
+) -> Found:
+    """`detections` of one image, on the host, brought back through `affine` [2 3].
+
+    `affine` maps original pixels to the network's input of `network_size` (h, w);
+    `size` is the original's. Those that score less than `min_score` are left out.
+    """
+    some = np.asarray(detections.valid) & ~(np.asarray(detections.scores) < min_score)
+    found = np.asarray(detections.boxes, np.float64)[some]
+    inverse = np.linalg.inv(np.vstack([affine, [0, 0, 1]]))
+    h, w = size
+    original = np.clip(augment.move_boxes(found, inverse), 0, [w, h, w, h])
+    mask_scores, keypoints = (
+        None if x is None else np.asarray(x)[some]
+        for x in (detections.mask_scores, detections.keypoints)
+    )
+    if keypoints is not None:
+        places = keypoints[..., :2] @ inverse[:2, :2].T + inverse[:2, 2]
+        keypoints = np.concatenate([places, keypoints[..., 2:]], axis=-1)
+    return Found(
+        original,
+        np.asarray(detections.scores)[some],
+        np.asarray(detections.labels)[some],
+        _pasted(detections, some, affine, size, network_size),
+        mask_scores,
+        keypoints,
+        (int(h), int(w)),
+    )
+
+
+def _pasted(detections, some, affine, size, network_size) -> list[Rle] | None:
+    """The masks of `some` detections in the original, None without masks."""
+    around = np.asarray(detections.boxes, np.float32)[some]
+    if detections.masks is not None:
+        pasted = paste(
+            np.asarray(detections.masks)[some], around, affine, size, network_size
+        )
+    elif detections.box_masks is not None:
+        pasted = paste_boxes(
+            np.asarray(detections.box_masks)[some],
+            around,
+            affine,
+            size,
+            aligned=detections.aligned,
+        )
+    else:
+        return None
+    return [patches.encode_rle(patch) for patch in pasted]
+
+
+def entries(
+    found: Found, image_id: int | str, category_ids: Sequence[int]
+) -> list[dict[str, Any]]:
+    """`found` as entries of a COCO results file; `category_ids` are those of labels.
+
+    A `mask_score` stands beside the box's `score` where masks have their own;
+    `keypoints` are x, y, score of one after the other.
+    """
+    rows = []
+    row: dict[str, Any]
+    for i, (box, score, label) in enumerate(
+        zip(found.boxes, found.scores, found.labels, strict=True)
+    ):
+        x1, y1, x2, y2 = (float(v) for v in box)
+        row = {
+            "image_id": image_id,
+            "category_id": category_ids[int(label)],
+            "bbox": [x1, y1, x2 - x1, y2 - y1],
+            "score": float(score),
+        }
+        if found.rles is not None:
+            row["segmentation"] = found.rles[i]
+        if found.mask_scores is not None:
+            row["mask_score"] = float(found.mask_scores[i])
+        if found.keypoints is not None:
+            row["keypoints"] = found.keypoints[i].astype(float).ravel().tolist()
+        rows.append(row)
+    return rows

@@ -1,0 +1,229 @@
+"""Detection targets on the host: warped, padded, with rasterised masks."""
+
+import dataclasses
+from typing import Any, NamedTuple
+
+import cv2
+import numpy as np
+
+from detjax.data import augment, rle
+from detjax.data.records import Annotation, Record, Unreadable
+from detjax.errors import UserError
+from detjax.settings import Count, NonNegative
+from detjax.types import Objects
+
+# What is counted of every image.
+COUNTS = ("objects", "objects cut", "objects too small")
+
+
+class Truth(NamedTuple):
+    """The objects of one image, in its pixels."""
+
+    annotations: list[Annotation]
+    boxes: np.ndarray  # [m 4]
+    runs: rle.Runs | None  # their masks, where masks are wanted
+
+
+@dataclasses.dataclass(frozen=True)
+class Targets:
+    """Objects padded to a fixed number; see `targets` for the settings."""
+
+    max_objects: int
+    mask_stride: int | None = None
+    mask_size: int | None = None
+    min_size: float = 1.0
+    keypoints: tuple[str, ...] = ()
+
+    def evaluation(self) -> "Targets":
+        """The same without masks: predicting reads none."""
+        return dataclasses.replace(self, mask_stride=None, mask_size=None)
+
+    def empty(
+        self, count: int, size: tuple[int, int]
+    ) -> tuple[Objects, dict[str, np.ndarray]]:
+        """Room for the objects of `count` images of `size` (h, w), and for counts."""
+        h, w = size
+        n = self.max_objects
+        masks = box_masks = keypoints = None
+        if self.mask_stride is not None:
+            grid = -(-h // self.mask_stride), -(-w // self.mask_stride)
+            masks = np.zeros((count, n, *grid), np.uint8)
+        if self.mask_size is not None:
+            grid = self.mask_size, self.mask_size
+            box_masks = np.zeros((count, n, *grid), np.uint8)
+        if self.keypoints:
+            keypoints = np.zeros((count, n, len(self.keypoints), 3), np.float32)
+        objects = Objects(
+            boxes=np.zeros((count, n, 4), np.float32),
+            labels=np.zeros((count, n), np.int32),
+            valid=np.zeros((count, n), bool),
+            crowd=np.zeros((count, n), bool),
+            masks=masks,
+            box_masks=box_masks,
+            keypoints=keypoints,
+        )
+        return objects, {name: np.zeros(count, np.int32) for name in COUNTS}
+
+    def read(self, record: Record) -> Truth:
+        """The truth of a record, its masks decoded far enough to validate them.
+
+        Raises Unreadable where they are not.
+        """
+        boxes = np.array([a.box for a in record.truth], np.float64).reshape(-1, 4)
+        runs = None
+        if self.mask_stride is not None or self.mask_size is not None:
+            codes = [a.rle or b"" for a in record.truth]
+            try:
+                runs = rle.runs_of_all(codes, (record.height, record.width))
+            except ValueError as error:
+                raise Unreadable(f"an annotation {error}") from None
+        return Truth(record.truth, boxes, runs)
+
+    def fill(
+        self,
+        objects: Objects,
+        truth: Truth,
+        matrix: np.ndarray,
+        size: tuple[int, int],
+    ) -> dict[str, int]:
+        """Writes the objects whose centre is in the input, warped by `matrix`.
+
+        `size` (h, w) is the input's. Returns `COUNTS`: how many there are, how many
+        were left out for want of room, and how many as too small.
+        """
+        h, w = size
+        moved = augment.move_boxes(truth.boxes, matrix)
+        inside = np.flatnonzero(augment.centred(moved, np.array([0, 0, w, h])))
+        moved = np.clip(moved, 0, [w, h, w, h])
+        seen = (moved[inside, 2:] - moved[inside, :2]).min(axis=1) >= self.min_size
+        small = len(inside) - int(seen.sum())
+        inside = inside[seen]
+        areas = (moved[inside, 2:] - moved[inside, :2]).prod(axis=1)
+        largest = np.argsort(-areas, kind="stable")[: self.max_objects]
+        cut = len(inside) - len(largest)
+        inside = inside[np.sort(largest)]
+        chosen = [truth.annotations[i] for i in inside.tolist()]
+        n = len(chosen)
+        objects.boxes[:n] = moved[inside]
+        objects.labels[:n] = [a.label for a in chosen]
+        objects.valid[:n] = True
+        # VOC's difficult objects are ignored, and so are those without a mask when
+        # masks are learnt.
+        masked = truth.runs is not None
+        objects.crowd[:n] = [
+            a.crowd or a.difficult or (masked and a.rle is None) for a in chosen
+        ]
+        if self.mask_stride is not None:
+            grid = objects.masks.shape[1:]
+            to_grid = augment.scaling(grid[1] / w, grid[0] / h) @ matrix
+            matrices = np.tile(to_grid, (n, 1, 1))
+            draw_masks(objects.masks, truth.runs, inside, matrices)
+        if self.mask_size is not None:
+            to_boxes = spans(moved[inside], self.mask_size) @ matrix
+            draw_masks(objects.box_masks, truth.runs, inside, to_boxes)
+        if self.keypoints:
+            absent = np.zeros((len(self.keypoints), 3))
+            points = [absent if a.keypoints is None else a.keypoints for a in chosen]
+            objects.keypoints[:n] = augment.move_keypoints(
+                np.reshape(points, (n, *absent.shape)), matrix, size, self.keypoints
+            )
+        return dict(zip(COUNTS, (n, cut, small), strict=True))
+
+
+def targets(
+    info: Any,
+    *,
+    max_objects: Count = 100,
+    mask_stride: Count | None = 4,
+    mask_size: Count | None = None,
+    min_size: NonNegative = 1.0,
+    keypoints: bool = False,
+) -> Targets:
+    """How the objects of a data set become targets.
+
+    max_objects  n of the padding; what is beyond it is cut off and counted, the
+                 smallest objects first
+    mask_stride  input pixels a pixel of masks that span the input, or None
+    mask_size    r of masks [r r] that span their object's box, or None; at 800 x 1333
+                 they take a fortieth of the others' memory at stride 2
+    min_size     pixels of the input; objects with a shorter side are left out, and
+                 counted
+    keypoints    whether objects have theirs
+
+    Raises UserError where the data set that `info` describes has no such things.
+    """
+    if keypoints and not info.keypoints:
+        raise UserError(
+            f"the data set {info.name!r} has no keypoints; set data.keypoints=False"
+        )
+    if (mask_stride or mask_size) and not info.has_masks:
+        raise UserError(
+            f"the data set {info.name!r} has no masks; set data.mask_stride=None (and "
+            "data.mask_size) and model.mask=None in the config to learn boxes"
+        )
+    names = info.keypoints if keypoints else ()
+    return Targets(max_objects, mask_stride, mask_size, min_size, names)
+
+
+def warnings(sums: dict[str, float]) -> dict[str, str]:
+    """Warnings for a run's log about dropped objects, by subject.
+
+    `sums` are those of `COUNTS` over some steps.
+    """
+    objects, cut, small = (sums[name] for name in COUNTS)
+    found = {}
+    if cut:
+        found["cut"] = (
+            f"{cut:.0f} objects did not fit into data.max_objects and were not learnt; "
+            "raise it to keep them"
+        )
+    if small > objects:
+        found["small"] = (
+            "most objects are smaller than data.min_size and were not learnt; lower it "
+            "to keep them"
+        )
+    return found
+
+
+def spans(boxes: np.ndarray, side: int) -> np.ndarray:
+    """The matrices [n 3 3] that bring each of the boxes [n 4] to `side` x `side`."""
+    scale = side / (boxes[:, 2:] - boxes[:, :2])
+    found = np.tile(np.eye(3), (len(boxes), 1, 1))
+    found[:, [0, 1], [0, 1]] = scale
+    found[:, :2, 2] = -boxes[:, :2] * scale
+    return found
+
+
+def draw_masks(
+    out: np.ndarray, runs: rle.Runs, numbers: np.ndarray, matrices: np.ndarray
+) -> None:
+    """Draws the masks `numbers` [m] of `runs` into zeros `out` [n mh mw], n >= m.
+
+    `matrices` [m 3 3] move them. Bilinear on 0..255, cut in the middle: a smooth
+    outline at any scale.
+    """
+    boxes, linear = runs.boxes[numbers].astype(np.float64), matrices[:, :2, :2]
+    h, w = out.shape[1:]
+    shift = matrices[:, :2, 2]
+    corners = boxes.reshape(-1, 2, 2) @ linear.swapaxes(1, 2) + shift[:, None]
+    # A pixel's shade reaches to the centres of its neighbours.
+    reach = 1 + np.abs(linear).sum(axis=2)
+    parts = np.concatenate(
+        [corners.min(axis=1) - reach, corners.max(axis=1) + reach], axis=1
+    )
+    parts = np.clip(parts, 0, [w, h, w, h]).astype(np.int64)
+    # Run-length codes go down the columns: what is stored is the mask's transpose, and
+    # OpenCV's pixel centres are whole numbers.
+    warps = np.empty((len(numbers), 2, 3))
+    warps[:, :, :2] = linear[:, :, ::-1]
+    warps[:, :, 2] = np.einsum("mij,mj->mi", linear, boxes[:, :2]) - parts[:, :2]
+    warps[:, :, 2] += shift + linear.sum(axis=2) / 2 - 0.5
+    for drawn, number, part, warp in zip(
+        out, numbers.tolist(), parts.tolist(), warps, strict=False
+    ):
+        left, top, right, bottom = part
+        shades = runs.shades(number)
+        if shades.size and left < right and top < bottom:
+            size = (right - left, bottom - top)
+            moved = cv2.warpAffine(shades, warp, size, flags=cv2.INTER_LINEAR)
+            drawn[top:bottom, left:right] = moved > 127

@@ -1,0 +1,152 @@
+"""From records and results entries to flat metrics: keypoints beside boxes."""
+
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+
+from detjax.data.records import Annotation, Record
+from detjax.errors import UserError
+from detjax.eval import coco
+from detjax.tasks.detection import meter
+from tests import reference
+
+SIGMAS = (0.05, 0.1)
+POINTS = np.float32([[10, 10, 2], [50, 50, 1]])
+
+
+def records(*keypoints):
+    """One image; an object of 60 x 60 pixels for each of `keypoints`."""
+    record = Record(3, "a.png", 100, 200)
+    for i, points in enumerate(keypoints):
+        box = (70.0 * i, 0.0, 70.0 * i + 60, 60.0)
+        record.truth.append(Annotation(i, box, 0, 3600.0, keypoints=points))
+    return [record]
+
+
+def row(shift=0.0, **more):
+    points = POINTS + np.float32([shift, 0, 0])
+    return {
+        "image_id": 3,
+        "category_id": 7,
+        "bbox": [0.0, 0.0, 60.0, 60.0],
+        "score": 0.9,
+        "keypoints": points.ravel().tolist(),
+        **more,
+    }
+
+
+def metrics(rows, truth, **kwargs):
+    """Metrics of entries of the first of the records `truth`."""
+    return judged([0] * len(rows), rows, truth, **{"sigmas": SIGMAS, **kwargs})
+
+
+class Info(NamedTuple):
+    """What a meter reads of a data set's information."""
+
+    classes: tuple[str, ...] = ("a",)
+    category_ids: tuple[int, ...] = (7,)
+
+
+def judged(places, rows, records, **settings):
+    """The metrics of `rows`, entries of the records at `places`."""
+    made = meter.meter(records, Info(), [r.id for r in records], **settings)
+    return made.result(list(zip(places, rows, strict=True)))
+
+
+def test_keypoints_are_evaluated_where_both_sides_have_them():
+    both = metrics([row()], records(POINTS))
+    assert both["keypoints/AP"] == both["keypoints/ARm"] == both["bbox/AP"] == 1
+    bare = row()
+    del bare["keypoints"]
+    for rows, truth in (([bare], records(POINTS)), ([row()], records(None))):
+        assert not any(name.startswith("keypoints") for name in metrics(rows, truth))
+
+
+def test_nothing_detected_has_the_metrics_that_detections_would_have():
+    found = metrics([], records(POINTS))
+    assert found.keys() == metrics([row()], records(POINTS)).keys()
+    assert found["keypoints/AP"] == found["bbox/AP"] == 0
+
+
+def test_keypoints_have_a_limit_and_a_similarity_of_their_own():
+    # Twenty wrong poses in front of the right one: it counts for the box alone.
+    rows = [row(500.0, score=0.95)] * 20 + [row()]
+    found = metrics(rows, records(POINTS), max_detections=(1, 100))
+    assert found["bbox/AP"] == 1
+    assert found["keypoints/AP"] == 0
+
+
+def test_an_object_without_keypoints_is_not_missed():
+    found = metrics([row()], records(POINTS, None))
+    assert found["keypoints/AP"] == 1
+    assert found["bbox/AR100"] == 0.5
+
+
+def test_sigmas_must_fit():
+    with pytest.raises(ValueError, match=r"2 keypoints, .* 17 sigmas"):
+        metrics([row()], records(POINTS), sigmas=coco.COCO_SIGMAS)
+
+
+def masked_record(number, *, without=0):
+    """An image of two square objects, of which the last `without` have no mask."""
+    record = Record(number, f"{number}.png", 40, 60)
+    for i, box in enumerate([(2.0, 3.0, 22.0, 23.0), (30.0, 5.0, 50.0, 35.0)]):
+        mask = np.zeros((40, 60), bool)
+        x1, y1, x2, y2 = map(int, box)
+        mask[y1:y2, x1:x2] = True
+        code = reference.rle(mask)["counts"].encode() if i < 2 - without else None
+        record.truth.append(Annotation(i, box, 0, float(mask.sum()), rle=code))
+    return record
+
+
+def drawn(record, i, score):
+    """The entry of a results file that finds the object i of `record` exactly."""
+    x1, y1, x2, y2 = record.truth[i].box
+    mask = np.zeros((40, 60), bool)
+    mask[int(y1) : int(y2), int(x1) : int(x2)] = True
+    return {
+        "image_id": record.id,
+        "category_id": 7,
+        "bbox": [x1, y1, x2 - x1, y2 - y1],
+        "score": score,
+        "segmentation": reference.rle(mask),
+    }
+
+
+def test_an_object_without_a_mask_counts_neither_way_where_masks_are_judged(capsys):
+    whole, part = masked_record(1), masked_record(2, without=1)
+    rows = [drawn(whole, 0, 0.9), drawn(part, 0, 0.8), drawn(part, 1, 0.95)]
+
+    known = judged([0, 1, 1], rows, [whole, part])
+    assert "1 of 4 annotations have no mask" in capsys.readouterr().err
+    # Two of three objects with a mask are found, and the third detection is excused.
+    assert known["segm/AR100"] == pytest.approx(2 / 3)
+    assert known["segm/AP"] == pytest.approx(67 / 101)
+    assert known["bbox/AR100"] == 3 / 4
+
+
+def test_ids_are_only_names_to_the_metric():
+    """Of fourteen digits, beyond a double's whole numbers, or words."""
+    records = [masked_record(i) for i in range(3)]
+    for ids in (
+        (20240131123456, 20240131123457, 20240131123458),
+        (2**53, 2**53 + 1, 2**53 + 2),
+        ("b", "a", "42"),
+    ):
+        for record, number in zip(records, ids, strict=True):
+            record.id = number
+        rows = [drawn(r, i, 0.9) for r in records for i in (0, 1)]
+        truth = meter.truth_of(records)
+        assert sorted(ids) == [ids[i] for i in np.argsort(truth.ranks)]
+        got = judged([0, 0, 1, 1, 2, 2], rows, records)
+        assert got["bbox/AP"] == got["segm/AP"] == 1
+
+
+def test_a_broken_mask_is_a_sentence_or_leaves_the_boxes():
+    broken = masked_record(1)
+    broken.truth[0].rle = b"\x7f\x7f"
+    with pytest.raises(UserError, match=r"record 0 \(1\.png, image 1\): an annot"):
+        meter.truth_of([broken, masked_record(2)])
+    truth = meter.truth_of([broken, masked_record(2)], skip=True)
+    assert truth.masked.tolist() == [False, False, True, True]

@@ -1,0 +1,47 @@
+"""Detections back in the original's pixels, and as COCO's results."""
+
+import numpy as np
+
+from detjax.data import rle
+from detjax.tasks.detection.restore import entries, restore
+from detjax.types import Detections
+
+AFFINE = np.float32([[2, 0, 4], [0, 0.5, 1]])
+
+
+def detections(**extra):
+    return Detections(
+        boxes=np.float32([[4, 1, 24, 6], [0, 0, 9, 9], [14, 3.5, 34, 8.5]]),
+        scores=np.float32([0.9, 0.8, 0.7]),
+        labels=np.int32([1, 0, 0]),
+        valid=np.array([True, False, True]),
+        **extra,
+    )
+
+
+def test_masks_on_boxes_and_keypoints_come_back():
+    found = restore(
+        detections(
+            box_masks=np.ones((3, 28, 28), np.float32),
+            keypoints=np.tile(np.float32([[[14, 3.5, 7], [4, 1, -2]]]), (3, 1, 1)),
+        ),
+        AFFINE,
+        (30, 40),
+        (64, 64),
+    )
+    np.testing.assert_allclose(found.boxes, [[0, 0, 10, 10], [5, 5, 15, 15]])
+    np.testing.assert_allclose(found.keypoints[1], [[5, 5, 7], [0, 0, -2]])
+    assert found.masks.shape == (2, 30, 40)
+    # The mask is full: it covers its box and half a cell of the grid around it.
+    assert found.masks[1, 5:15, 5:15].all()
+    assert found.masks[1].sum() <= 12 * 12
+    rows = entries(found, 7, [10, 20])
+    assert [row["category_id"] for row in rows] == [20, 10]
+    assert rows[1]["keypoints"] == [5, 5, 7, 0, 0, -2]
+    drawn = rle.decode(rows[1]["segmentation"])
+    np.testing.assert_array_equal(drawn, found.masks[1])
+
+
+def test_boxes_alone_have_neither():
+    (row, _) = entries(restore(detections(), AFFINE, (30, 40), (64, 64)), 7, [10, 20])
+    assert sorted(row) == ["bbox", "category_id", "image_id", "score"]
