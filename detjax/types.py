@@ -63,6 +63,24 @@ class Detections:
 
 
 @struct.dataclass
+class Label:
+    """The classes of images; leading axes are free.
+
+    Weights are 1 for the classes of an image and 0 for the others; multi-label images
+    have several. Soft labels lie between.
+    """
+
+    weights: Array  # [c] float32
+
+
+@struct.dataclass
+class Scores:
+    """Class probabilities of images; leading axes are free."""
+
+    scores: Array  # [c] float32, between 0 and 1
+
+
+@struct.dataclass
 class Proposals:
     """Boxes that may hold an object, padded to a fixed p; leading axes are free."""
 
@@ -98,7 +116,7 @@ class Batch:
     """A batch for a train step or an evaluation."""
 
     inputs: Inputs  # with a view
-    target: Any  # the task's own struct, leading axis b: `Objects`
+    target: Any  # the task's own struct, leading axis b: `Objects`, `Label`
     index: Array  # [b] int32: the record's place in its split
     # [b] int32 each: what the task counts of the targets, such as objects that did not
     # fit into the padding; a run's log has their sums

@@ -1,10 +1,12 @@
-"""Make a data set from COCO, VOC or label-map files.
+"""Make a data set from COCO, VOC or label-map files, or from a folder a class.
 
     python scripts/make_dataset.py coco --name=mine --images=DIR \\
         --split train=train.json --split val=val.json
     python scripts/make_dataset.py voc --name=mine --root=DIR --split train val
     python scripts/make_dataset.py labelmaps --name=mine --classes=nucleus \\
         --split train=DIR --split val=DIR
+    python scripts/make_dataset.py folders --name=mine --root=DIR \\
+        --split train=80 --split val=20
 
 It is written to `--out` (datasets/), where a config's `data.name` refers to it. Boxes
 and masks are taken to be in the pixels of upright pictures, as labelling tools show
@@ -47,13 +49,22 @@ def arguments(argv: list[str] | None = None) -> dict:
     labelmaps.add_argument(
         "--split", action="append", required=True, metavar="NAME=DIR"
     )
+    folders = formats.add_parser("folders", help="a folder of pictures a class")
+    folders.add_argument("--root", metavar="DIR", help="the folder of the folders")
+    folders.add_argument(
+        "--split",
+        action="append",
+        required=True,
+        metavar="NAME=PERCENT|DIR",
+        help="a part of each class in --root, or a folder of folders of its own",
+    )
     for one in (coco, voc):
         one.add_argument(
             "--allow-outside",
             action="store_true",
             help="read images and annotations that the files name outside the folder",
         )
-    for one in (coco, voc, labelmaps):
+    for one in (coco, voc, labelmaps, folders):
         _common(one)
     return vars(parser.parse_args(argv))
 
@@ -74,7 +85,10 @@ def _common(parser: argparse.ArgumentParser) -> None:
 def keywords(flags: dict) -> dict:
     """The keywords of `prepare`. Raises UserError for splits that repeat."""
     flags = {name: value for name, value in flags.items() if name != "debug"}
-    made = {"data_dir": flags.pop("out"), "splits": _pairs(flags.pop("split"))}
+    splits: dict = _pairs(flags.pop("split"))
+    if flags["format"] == "folders" and flags["root"] is not None:
+        splits = {k: int(v) if v.isdecimal() else v for k, v in splits.items()}
+    made = {"data_dir": flags.pop("out"), "splits": splits}
     if flags.get("images"):
         images = flags.pop("images")
         split, found, _ = images[0].partition("=")

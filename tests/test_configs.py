@@ -17,7 +17,7 @@ from scripts import make_dataset
 
 ROOT = pathlib.Path(__file__).parents[1]
 NAMES = sorted(p.stem for p in (ROOT / "configs").glob("[!_]*.py"))
-CLASSES = {"nuclei": 1, "bccd": 3, "shapes": 4, "one_skier": 1}
+CLASSES = {"nuclei": 1, "bccd": 3, "shapes": 4, "one_skier": 1, "sign_digits": 10}
 
 
 def get(name):

@@ -11,6 +11,7 @@ from detjax import files, settings
 from detjax.data import (
     builder,
     coco,
+    folders,
     labelmaps,
     lint,
     pixels,
@@ -33,6 +34,7 @@ FORMATS: dict[str, ModuleType] = {
     "voc": voc,
     "labelmaps": labelmaps,
     "shapes": shapes,
+    "folders": folders,
 }
 Format = Annotated[str, OneOf(tuple(FORMATS))]
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from detjax import settings
 from detjax.errors import UserError
-from detjax.models import earlier, rcnn, two_stage, yolact
+from detjax.models import classifier, earlier, rcnn, two_stage, yolact
 from detjax.types import Model
 
 TWO_STAGES: dict[str, Callable[..., Model]] = {
@@ -31,7 +31,8 @@ DETECTORS: dict[str, Callable[..., Model]] = {
     },
     **TWO_STAGES,
 }
-BY_TASK = {"detection": DETECTORS}
+CLASSIFIERS: dict[str, Callable[..., Model]] = {"classifier": classifier.classifier}
+BY_TASK = {"detection": DETECTORS, "classification": CLASSIFIERS}
 MODELS = {name: make for found in BY_TASK.values() for name, make in found.items()}
 # The side of the square input that an original's weights were trained at.
 SIDES = {name: 550 for name in yolact.ORIGINALS} | {

@@ -1,0 +1,294 @@
+"""Image classification, single-label or multi-label.
+
+A record's truth is the tuple of its labels: one, or several where classes do not
+exclude each other.
+"""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from detjax.data.features import Schema, integers
+from detjax.data.records import Record, Unreadable
+from detjax.data.summary import Facts
+from detjax.draw import canvas, plain
+from detjax.eval import classification as metrics
+from detjax.types import Array, Label, Scores, Task
+
+TOP = 5  # labels that leave the device
+NO_BOXES = np.zeros((0, 4))
+
+
+def features(schema: Schema) -> dict[str, Any]:
+    """tfds's features of the labels of an image."""
+    import tensorflow_datasets as tfds
+
+    label = tfds.features.ClassLabel(names=schema.classes)
+    return {"labels": tfds.features.Sequence(label)}
+
+
+def encode(record: Record, schema: Schema) -> dict[str, Any]:
+    """The labels of a record as those features."""
+    return {"labels": integers(list(record.truth))}
+
+
+def decode(held: Mapping[str, Any], size: tuple[int, int]) -> tuple[int, ...]:
+    """The labels of an image, of its example's features."""
+    return tuple(held["labels"].int64_list.value)
+
+
+def fault(labels: tuple[int, ...], num_classes: int) -> str | None:
+    """The problem of labels from a file, if any."""
+    wrong = [label for label in labels if not 0 <= label < num_classes]
+    return f"the image has label {wrong[0]}" if wrong else None
+
+
+def facts(labels: tuple[int, ...]) -> Facts:
+    """Statistics of an image for a data set's summary."""
+    return Facts(
+        labels=np.array(labels, np.int64),
+        sides=np.zeros(0, np.float32),
+        counts={
+            "images without a class": int(not labels),
+            "images of several classes": int(len(labels) > 1),
+        },
+    )
+
+
+class Truth(NamedTuple):
+    """The labels of one image; there are no boxes that a crop has to keep."""
+
+    labels: tuple[int, ...]
+    boxes: np.ndarray = NO_BOXES
+
+
+@dataclasses.dataclass(frozen=True)
+class Targets:
+    """Labels as weights of classes; nothing that moves with the picture."""
+
+    num_classes: int
+
+    def evaluation(self) -> "Targets":
+        """The same: labels cost nothing."""
+        return self
+
+    def empty(
+        self, count: int, size: tuple[int, int]
+    ) -> tuple[Label, dict[str, np.ndarray]]:
+        """Room for the labels of `count` images; nothing is counted."""
+        return Label(np.zeros((count, self.num_classes), np.float32)), {}
+
+    def read(self, record: Record) -> Truth:
+        """The truth of a record. Raises Unreadable where it has no label."""
+        if not record.truth:
+            raise Unreadable("the image has no class")
+        return Truth(record.truth)
+
+    def fill(
+        self, target: Label, truth: Truth, matrix: np.ndarray, size: tuple[int, int]
+    ) -> dict[str, int]:
+        """Sets the weights of the labels to 1."""
+        target.weights[list(truth.labels)] = 1
+        return {}
+
+
+def targets(info: Any) -> Targets:
+    """How the labels of the data set that `info` describes become targets."""
+    return Targets(len(info.classes))
+
+
+def warnings(sums: dict[str, float]) -> dict[str, str]:
+    """None: nothing is counted."""
+    return {}
+
+
+class Found(NamedTuple):
+    """The most probable classes of one image, by falling score."""
+
+    labels: Array  # [k]
+    scores: Array  # [k]
+
+
+def shrink(answers: Scores) -> Found:
+    """The most probable classes of a batch, [b k]."""
+    scores, labels = jax.lax.top_k(answers.scores, min(TOP, answers.scores.shape[-1]))
+    return Found(labels, scores)
+
+
+def restore(
+    answer: Found,
+    affine: np.ndarray,
+    size: tuple[int, int],
+    network_size: tuple[int, int],
+    min_score: float = 0.0,
+) -> Found:
+    """`answer` without the classes that score less than `min_score`.
+
+    The most probable one stays: a class of the image there always is.
+    """
+    labels, scores = np.asarray(answer.labels), np.asarray(answer.scores)
+    some = ~(scores < min_score)
+    some[:1] = True
+    return Found(labels[some], scores[some])
+
+
+def entries(
+    found: Found, image_id: int | str, category_ids: Sequence[int]
+) -> list[dict[str, Any]]:
+    """An entry for each class, as COCO's results have them, by falling score."""
+    return [
+        {
+            "image_id": image_id,
+            "category_id": category_ids[int(label)],
+            "score": float(score),
+        }
+        for label, score in zip(found.labels, found.scores, strict=True)
+    ]
+
+
+class Meter:
+    """Collects the classes that are found in the images of a split.
+
+    `parts` are [place, labels, scores]: the image's place in the split, and the most
+    probable classes.
+    """
+
+    def __init__(
+        self,
+        records: Sequence[Record],
+        info: Any,
+        image_ids: Sequence[int | str],
+    ):
+        self.parts: list[list[Any]] = []
+        self._records, self._info, self._image_ids = records, info, image_ids
+
+    def add(self, place: int, found: Found) -> None:
+        """Collects the classes of the image at `place`."""
+        scores = np.asarray(found.scores, np.float64)
+        self.parts.append([place, found.labels.tolist(), scores.tolist()])
+
+    def result(self, parts: Sequence[Sequence[Any]]) -> dict[str, float]:
+        """Top-1 and top-5 accuracy, and top-1 of each class of more than one.
+
+        Of classes without an image it is -1. Images that cannot be read are left out.
+        """
+        ranked, truth = self._compared(parts)
+        first = metrics.top_k(ranked, truth, 1)
+        found = {"top1": _mean(first), "top5": _mean(metrics.top_k(ranked, truth, 5))}
+        if len(self._info.classes) > 1:
+            for label, name in enumerate(self._info.classes):
+                found[f"top1/{name}"] = _mean(first[truth[:, label]])
+        return found
+
+    def files(self, parts: Sequence[Sequence[Any]]) -> dict[str, Any]:
+        """results.json, and confusion.json where every image has one class.
+
+        The matrix counts images by their class (row) and the class found (column).
+        """
+        ids, categories = self._image_ids, self._info.category_ids
+        rows = [
+            row
+            for place, labels, scores in parts
+            for row in entries(Found(labels, scores), ids[place], categories)
+        ]
+        held: dict[str, Any] = {"results.json": rows}
+        ranked, truth = self._compared(parts)
+        if len(truth) and (truth.sum(axis=1) == 1).all():
+            matrix = metrics.confusion(
+                ranked[:, 0], truth.argmax(axis=1), len(self._info.classes)
+            )
+            held["confusion.json"] = {
+                "classes": list(self._info.classes),
+                "matrix": matrix.tolist(),
+            }
+        return held
+
+    def _compared(self, parts) -> tuple[np.ndarray, np.ndarray]:
+        """The labels [n k] found, the most probable first, and the truth [n c]."""
+        truth = np.zeros((len(parts), len(self._info.classes)), bool)
+        for row, (place, *_) in zip(truth, parts, strict=True):
+            row[list(self._records[place].truth)] = True
+        count = len(parts[0][1]) if parts else 0
+        ranked = np.array([labels for _, labels, _ in parts], np.int64)
+        return ranked.reshape(len(parts), count), truth
+
+
+def _mean(hits: np.ndarray) -> float:
+    """The share of `hits` [n] bool; -1 of none, as COCO's metrics have it."""
+    return float(hits.mean()) if len(hits) else -1.0
+
+
+def meter(
+    records: Sequence[Record],
+    info: Any,
+    image_ids: Sequence[int | str],
+    skip: bool = False,
+) -> Meter:
+    """A meter of a split, of `records` without images.
+
+    With or without `skip` those that cannot be read are left out: nothing is found in
+    them.
+    """
+    return Meter(records, info, image_ids)
+
+
+def truth(record: Record) -> Found:
+    """The labels of `record` as an answer without scores."""
+    labels = np.array(record.truth, np.int64)
+    return Found(labels, np.full(len(labels), np.nan))
+
+
+def draw(
+    image: np.ndarray,
+    found: Found,
+    classes: Sequence[str],
+    *,
+    least_side: int = 480,
+    most_side: int | None = None,
+) -> np.ndarray:
+    """A copy of `image` [h w 3] uint8 above the names of its classes.
+
+    Behind each name is a bar as long as the class is probable. Small pictures are
+    enlarged to `least_side` pixels first, and those with a side above `most_side` are
+    shrunk.
+    """
+    from PIL import Image, ImageDraw, ImageFont  # here: evaluating draws nothing
+
+    picture = canvas(image, least_side, most_side)
+    h, w = picture.shape[:2]
+    size = max(12, min(h, w) // 20)
+    line = size * 3 // 2
+    sheet = Image.new("RGB", (w, h + line * len(found.labels)), "white")
+    sheet.paste(Image.fromarray(picture), (0, 0))
+    pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(size)
+    for i, (label, score) in enumerate(zip(found.labels, found.scores, strict=True)):
+        top = h + i * line
+        known = not np.isnan(score)
+        if known:
+            right = max(round((w - 1) * float(np.clip(score, 0, 1))), 0)
+            pen.rectangle((0, top, right, top + line - 2), fill=(173, 216, 230))
+        text = plain(classes[int(label)], 60) + (f"  {score:.2f}" if known else "")
+        pen.text((size // 2, top + size // 8), text, fill="black", font=font)
+    return np.asarray(sheet)
+
+
+TASK = Task(
+    name="classification",
+    target=Label,
+    features=features,
+    encode=encode,
+    decode=decode,
+    fault=fault,
+    facts=facts,
+    targets=targets,
+    warnings=warnings,
+    shrink=shrink,
+    restore=restore,
+    meter=meter,
+    entries=entries,
+    truth=truth,
+    draw=draw,
+)
