@@ -21,8 +21,10 @@ Name = Annotated[str, OneOf(tuple(FAMILIES))]
 def make(name: str, /, **kwargs: Any) -> linen.Module:
     """The backbone called `name`: images [b h w 3] -> features, finest first.
 
-    Keywords are those of the family's module. Raises UserError for an unknown name.
+    Keywords are those of the family's module; None is the family's default, of families
+    too that have no such keyword. Raises UserError for an unknown name.
     """
     if name not in FAMILIES:
         raise UserError(f"no backbone is called {name!r}; choose one of {[*FAMILIES]}")
-    return FAMILIES[name](name, **kwargs)
+    given = {key: value for key, value in kwargs.items() if value is not None}
+    return FAMILIES[name](name, **given)

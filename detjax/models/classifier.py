@@ -36,11 +36,10 @@ class Backbone:
 
     def module(self, num_classes: int, dtype: Any) -> linen.Module:
         """Normalised images [b h w 3] -> logits [b c]."""
-        options = {"width": self.width, "dropout": self.dropout}
-        # Not every family has these settings: only those that are set are passed on.
         return backbones.make(
             self.name,
-            **{key: value for key, value in options.items() if value is not None},
+            width=self.width,
+            dropout=self.dropout,
             norm=self.norm,
             num_classes=num_classes,
             dtype=dtype,

@@ -26,9 +26,8 @@ class Backbone:
     norm: Norm = "frozen"
 
     def module(self, dtype: Any, name: str) -> linen.Module:
-        width = {"width": self.width} if self.width else {}
         return backbones.make(
-            self.name, **width, norm=self.norm, dtype=dtype, name=name
+            self.name, width=self.width, norm=self.norm, dtype=dtype, name=name
         )
 
 

@@ -30,12 +30,11 @@ class Backbone:
 
     def body(self, dtype: Any) -> linen.Module:
         """Normalised images [b h w 3] -> features, finest first, from stride 4 on."""
-        options: dict[str, Any] = {"width": self.width, "norm_eps": self.norm_eps}
-        # Not every family has these settings: only what differs is passed on.
-        usual = {"width": None, "norm_eps": 1e-5}
         return backbones.make(
             self.name,
-            **{name: value for name, value in options.items() if value != usual[name]},
+            width=self.width,
+            # Not every family has this setting: only what differs is passed on.
+            norm_eps=None if self.norm_eps == 1e-5 else self.norm_eps,
             stages=max(self.levels) - 1,
             norm=self.norm,
             dtype=dtype,

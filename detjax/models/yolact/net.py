@@ -37,10 +37,10 @@ class Backbone:
 
     def module(self, dtype: Any, name: str) -> linen.Module:
         """Images -> features from level 2 up to the last that is needed."""
-        options = {"width": self.width, "deform_every": self.deform_every}
         return backbones.make(
             self.name,
-            **{name: value for name, value in options.items() if value},
+            width=self.width,
+            deform_every=self.deform_every or None,
             stages=max(self.levels) - 1,
             norm=self.norm,
             dtype=dtype,
