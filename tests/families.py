@@ -142,6 +142,18 @@ def has_masks(name):
     return kind in ("mask_rcnn", "ms_rcnn")
 
 
+def objects(*boxes, crowd=()):
+    """Objects of one image, each of a class of its own, all of their masks full."""
+    n = len(boxes)
+    return Objects(
+        boxes=np.float32(boxes),
+        labels=np.arange(n, dtype=np.int32),
+        valid=np.ones(n, bool),
+        crowd=np.isin(np.arange(n), crowd),
+        masks=np.ones((n, 16, 16), np.uint8),
+    )
+
+
 def key():
     return jax.random.key(7)
 

@@ -6,34 +6,11 @@ import sys
 import cv2
 import numpy as np
 import pytest
+from tasks.test_detection_drawing import found, picture
 
 from detjax import draw
 from detjax.data.records import Annotation, Record
 from detjax.tasks import detection
-from detjax.tasks.detection.restore import Found
-from tests import reference
-
-
-def picture(h, w):
-    return np.full((h, w, 3), 255, np.uint8)
-
-
-def found(h, w, *drawn, **more):
-    """Detections of the masks `drawn` in a picture of h x w."""
-    boxes = []
-    for mask in drawn:
-        y, x = np.nonzero(mask)
-        boxes.append([x.min(), y.min(), x.max() + 1, y.max() + 1])
-    n = len(drawn)
-    return Found(
-        np.float32(boxes).reshape(-1, 4),
-        np.linspace(0.9, 0.5, n),
-        np.arange(n) % 2,
-        [reference.rle(mask) for mask in drawn],
-        size=(h, w),
-        **more,
-    )
-
 
 NAMES = ["price_$5_$x^^.png", "a\nb\x07.png", "\udcff.png", "日本.png", "x" * 300]
 

@@ -12,6 +12,7 @@ from families import (
     TWO_STAGE,
     batch,
     key,
+    objects,
     with_inputs,
     with_stages,
     with_target,
@@ -22,20 +23,9 @@ from detjax.models import earlier, two_stage
 from detjax.models.two_stage import RPN, Box, Detect, RoI, mask, mask_iou
 from detjax.models.two_stage.roi import Regions
 from detjax.models.two_stage.rpn import Priors, strides
-from detjax.types import Inputs, Objects, Proposals
+from detjax.types import Inputs, Proposals
 
 WINDOW = np.float32([0, 0, 64, 64])
-
-
-def objects(*boxes, crowd=()):
-    n = len(boxes)
-    return Objects(
-        boxes=np.float32(boxes),
-        labels=np.arange(n, dtype=np.int32),
-        valid=np.ones(n, bool),
-        crowd=np.isin(np.arange(n), crowd),
-        masks=np.ones((n, 16, 16), np.uint8),
-    )
 
 
 @pytest.mark.parametrize("name", two_stage.ORIGINALS)

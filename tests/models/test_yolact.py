@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from families import YOLACT, batch, key
+from families import YOLACT, batch, key, objects
 
 from detjax import models
 from detjax.errors import UserError
@@ -18,7 +18,7 @@ from detjax.models.yolact.rescore import rescored
 from detjax.nn.images import normalize
 from detjax.ops import anchors
 from detjax.optim import names
-from detjax.types import Detections, Inputs, Objects
+from detjax.types import Detections, Inputs
 
 COUNTS = {
     "yolact_resnet50": 31_164_943,
@@ -56,17 +56,6 @@ def test_darknets_pixels_are_in_0_to_1():
     assert yolact.ORIGINALS["yolact_darknet53"]["pixels"] == "unit"
     image = np.full((1, 2, 2, 3), 51, np.uint8)
     np.testing.assert_allclose(normalize(image, "unit"), 0.2, rtol=1e-6)
-
-
-def objects(*boxes, crowd=()):
-    n = len(boxes)
-    return Objects(
-        boxes=np.float32(boxes),
-        labels=np.arange(n, dtype=np.int32),
-        valid=np.ones(n, bool),
-        crowd=np.isin(np.arange(n), crowd),
-        masks=np.ones((n, 16, 16), np.uint8),
-    )
 
 
 def test_every_object_gets_a_prior_however_bad_the_match():
