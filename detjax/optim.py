@@ -56,9 +56,11 @@ def names(params: Any) -> Any:
     )
 
 
-def matching(patterns: str | Iterable[str], params: Any) -> Any:
-    """True for every leaf of `params` in whose dotted name one of `patterns` is."""
-    parts = [patterns] if isinstance(patterns, str) else [*patterns]
+def matching(
+    said: str | Iterable[str], params: Any, groups: Mapping[str, str] | None = None
+) -> Any:
+    """True for every leaf of `params` that `said` names; see `patterns`."""
+    parts = patterns(said, groups or {}).values()
     return jax.tree.map(
         lambda name: any(re.search(part, name) for part in parts), names(params)
     )
@@ -92,10 +94,9 @@ def make(
     Raises UserError for any other `name`.
     """
     rate = learning_rate(steps=steps, **schedule)
-    groups = groups or {}
 
     def named(said: str | Iterable[str]) -> Callable[[Any], Any]:
-        return lambda params: matching(patterns(said, groups), params)
+        return lambda params: matching(said, params, groups)
 
     decay_mask = None
     if no_decay:
@@ -123,10 +124,10 @@ def make(
     return optax.chain(*parts), rate
 
 
-def patterns(said: str | Iterable[str], groups: Mapping[str, str]) -> list[str]:
-    """Regular expressions for `said`: names of groups, or expressions."""
+def patterns(said: str | Iterable[str], groups: Mapping[str, str]) -> dict[str, str]:
+    """A regular expression for each of `said`: names of groups, or expressions."""
     parts = [said] if isinstance(said, str) else said
-    return [groups.get(part, part) for part in parts]
+    return {part: groups.get(part, part) for part in parts}
 
 
 def check_names(
@@ -145,8 +146,7 @@ def check_names(
     known = jax.tree.leaves(names(params))
     settings = {"no_decay": no_decay, "freeze": freeze, "rates": rates}
     for key, said in settings.items():
-        for part in [said] if isinstance(said, str) else said or ():
-            pattern = groups.get(part, part)
+        for part, pattern in patterns(said or (), groups).items():
             if not any(re.search(pattern, name) for name in known):
                 raise UserError(
                     f"optimizer.{key}={said!r} names {part!r}, which matches no "
