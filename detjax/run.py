@@ -5,6 +5,7 @@ Models and tasks do not know each other: here a model finds its task by name.
 
 import contextlib
 import dataclasses
+import functools
 import json
 import pathlib
 import re
@@ -100,7 +101,7 @@ def train_locked(
     metrics, results = score(state)
     params, statistics = layout.on_host((state.params, state.state))
     if cluster.primary():
-        evaluation.write(workdir, metrics, results)
+        evaluation.write(workdir, metrics, results())
         trained = prediction.assemble(described, params, statistics, steps)
         show(workdir / "predictions.png", trained, data)
     return metrics
@@ -157,8 +158,8 @@ def measure(
     settings: Mapping[str, Any],
     layout: sharding.Layout | None = None,
     **options: Any,
-) -> tuple[dict[str, float], dict[str, Any]]:
-    """Metrics on the evaluation split, and the result files.
+) -> tuple[dict[str, float], Callable[[], dict[str, Any]]]:
+    """Metrics on the evaluation split, and a function that makes the result files.
 
     `settings` are the task's of the section eval, `options` those of
     `evaluate.predict_all`.
@@ -167,7 +168,8 @@ def measure(
     parts = evaluation.predict_all(
         model, task, params, state, data.evaluation(), meter, layout=layout, **options
     )
-    return meter.result(parts), meter.files(parts)
+    # Evaluations on the way write no files.
+    return meter.result(parts), functools.partial(meter.files, parts)
 
 
 def check_names(model: Model, data: dataset.Data, optimizer: Mapping[str, Any]) -> None:
@@ -286,7 +288,7 @@ def evaluate(workdir: str | pathlib.Path, best: bool = False) -> dict[str, float
         loaded.model, task, *weights, data, settings["eval"], layout
     )
     if cluster.primary():
-        evaluation.write(workdir, metrics, results)
+        evaluation.write(workdir, metrics, results())
     return metrics
 
 

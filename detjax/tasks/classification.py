@@ -164,6 +164,7 @@ class Meter:
     ):
         self.parts: list[list[Any]] = []
         self._records, self._info, self._image_ids = records, info, image_ids
+        self._labels: dict[int, tuple[int, ...]] = {}  # of records that were read
 
     def add(self, place: int, found: Found) -> None:
         """Collects the classes of the image at `place`."""
@@ -210,7 +211,9 @@ class Meter:
         """The labels [n k] found, the most probable first, and the truth [n c]."""
         truth = np.zeros((len(parts), len(self._info.classes)), bool)
         for row, (place, *_) in zip(truth, parts, strict=True):
-            row[list(self._records[place].truth)] = True
+            if place not in self._labels:
+                self._labels[place] = self._records[place].truth
+            row[list(self._labels[place])] = True
         count = len(parts[0][1]) if parts else 0
         ranked = np.array([labels for _, labels, _ in parts], np.int64)
         return ranked.reshape(len(parts), count), truth
