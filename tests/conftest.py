@@ -11,28 +11,30 @@ import sys
 import tempfile
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
-# Programs of tests take seconds to compile and run for moments: XLA's old emitters
-# without LLVM's optimizations are five times as fast at that. Flags that are set stay.
-_FLAGS = {
-    "--xla_force_host_platform_device_count": 8,
-    "--xla_backend_optimization_level": 0,
-    "--xla_llvm_disable_expensive_passes": "true",
-    "--xla_cpu_use_fusion_emitters": "false",
-}
-_GIVEN = os.environ.get("XLA_FLAGS", "")
-os.environ["XLA_FLAGS"] = " ".join(
-    [_GIVEN, *(f"{k}={v}" for k, v in _FLAGS.items() if k not in _GIVEN)]
-).strip()
-# Tests compile the same small programs again and again, here, in xdist's workers, which
-# take the folder of the process that starts them, and in scripts.
+# xdist's workers take the flags and the cache of the process that starts them.
 if "PYTEST_XDIST_WORKER" not in os.environ:
+    _FLAGS: dict[str, object] = {"--xla_force_host_platform_device_count": 8}
+    if "slow" not in " ".join(sys.argv[1:]).split():
+        # Programs of quick tests take seconds to compile and run for moments: XLA's old
+        # emitters without LLVM's optimizations are five times as fast at that. Slow
+        # ones run long or are compared with originals: compiled as they are for use.
+        _FLAGS |= {
+            "--xla_backend_optimization_level": 0,
+            "--xla_llvm_disable_expensive_passes": "true",
+            "--xla_cpu_use_fusion_emitters": "false",
+        }
+    _GIVEN = os.environ.get("XLA_FLAGS", "")
+    os.environ["XLA_FLAGS"] = " ".join(
+        [_GIVEN, *(f"{k}={v}" for k, v in _FLAGS.items() if k not in _GIVEN)]
+    ).strip()
+    # Tests compile the same small programs again and again, here and in scripts.
     _CACHE = tempfile.mkdtemp(prefix="detjax-tests-")
     atexit.register(shutil.rmtree, _CACHE, ignore_errors=True)
     os.environ["JAX_COMPILATION_CACHE_DIR"] = _CACHE
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.1"
 
-import pytest  # noqa: E402
-from jaxtyping import install_import_hook  # noqa: E402
+import pytest
+from jaxtyping import install_import_hook
 
 # Before anything imports them: modules that are loaded already are not checked.
 install_import_hook(

@@ -157,8 +157,7 @@ def test_two_stages_are_torchvisions(path):
     assert max(second.values()) < (1e-4 if found.proposals == 1 else 1e-3)
     assert {k: v for k, v in found.gradients.items() if not v < 1e-3} == {}
     assert found.proposals >= 0.975
-    # Compiled cheaply, as tests are, two of two hundred more fall the other way.
-    assert found.detections >= 0.98
+    assert found.detections >= 0.99
 
 
 @pytest.mark.parametrize("empty", [(0,), (1,), (0, 1)])
