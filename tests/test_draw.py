@@ -61,7 +61,9 @@ image = cv2.imencode(".png", np.zeros((1200, 1200, 3), np.uint8))[1].tobytes()
 record = Record(1, "cells.png", 1200, 1200, image=image, truth=things)
 task = detection.TASK
 draw.comparison("{}", [record], [task.truth(record)], ["cell"], task)
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+# ru_maxrss would be that of the process that started this one
+status = open("/proc/self/status").read()
+print(status.split("VmHWM:")[1].split()[0])
 """
 
 
