@@ -351,7 +351,7 @@ def throughput():
 
 def coco_photographs():
     """The records of coco_cc with their encoded images in memory."""
-    from detjax.data import coco
+    from detjax.data.formats import coco
 
     folder = pathlib.Path(os.environ.get("DETJAX_DATA", ROOT / "../shared/data"))
     folder = folder.resolve() / "coco_cc"

@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image, ImageEnhance
 from pycocotools import mask as coco_mask
 
-from detjax.data import augment
+from detjax.data import augment, frames
 
 FILL = (124, 117, 104)
 
@@ -58,12 +58,12 @@ def expand(image, masks, boxes):
 def crop(rng, image, masks, boxes, labels):
     """A window that meets an object, with the objects whose centre is in it."""
     w, h = image.size
-    frame = augment.iou_crop(rng, augment.Frame(np.eye(3), (h, w)), boxes)
+    frame = augment.iou_crop(rng, frames.Frame(np.eye(3), (h, w)), boxes)
     x, y = -frame.matrix[:2, 2]
     x1, y1 = int(x), int(y)
     x2, y2 = int(x + frame.size[1]), int(y + frame.size[0])
     window = np.array([x1, y1, x2, y2])
-    keep = np.flatnonzero(augment.centred(boxes, window))
+    keep = np.flatnonzero(frames.centred(boxes, window))
     boxes = np.clip(boxes[keep], window[[0, 1, 0, 1]], window[[2, 3, 2, 3]])
     return (
         image.crop((x1, y1, x2, y2)),

@@ -4,10 +4,12 @@ Annotations are in upright pixels, as labelling tools show pictures and as detec
 takes them.
 """
 
+import contextlib
 import io
 import os
 import threading
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -60,8 +62,13 @@ def inspect(path: Path) -> Inspection:
         return _bad("missing image", f"has no image file: {path} does not exist")
     except UserError as error:
         return _bad("missing image", f"has no image file: {error}")
+    return inspected(data, path.name)
+
+
+def inspected(data: bytes, name: str = "image") -> Inspection:
+    """The image file of content `data`, or its problem."""
     try:
-        return stored(data, path.name)
+        return stored(data, name)
     except UserError as error:
         return _bad("unreadable image", str(error))
 
@@ -73,35 +80,53 @@ def _bad(reason: str, detail: str) -> Inspection:
 def stored(data: bytes, name: str) -> Inspection:
     """An image file as it is stored: upright, and JPEG or PNG.
 
-    An upright JPEG or PNG is kept byte for byte; a JPEG that EXIF rotates is re-encoded
-    at quality 95, all else as PNG. Raises UserError, whose message lacks its subject,
-    if the image is incomplete.
+    An upright JPEG or PNG of 8 bits is kept byte for byte; a JPEG that EXIF rotates is
+    re-encoded at quality 95, all else as PNG, see `pixels.rgb`. Raises UserError, whose
+    message lacks its subject, if the image is incomplete.
     """
     if cut_off(data):
         raise UserError(f"is cut off after {len(data)} bytes")
-    known = header(data)
-    if known.size and known.size[0] * known.size[1] > MOST_PIXELS:
-        raise UserError(
-            f"has more than {MOST_PIXELS:,} pixels, the most that is read; shrink it"
-        )
+    known = _small(header(data))
     jpeg = data.startswith(JPEG)
-    if known.turned == 1 and (jpeg or data.startswith(PNG)):
+    # A PNG's header has the bits of a channel at byte 24.
+    if known.turned == 1 and (
+        jpeg or (data.startswith(PNG) and data[24:25] <= b"\x08")
+    ):
         # Decoding to grey is fastest, and still reads all of a JPEG's data.
-        found = _decoded(data, cv2.IMREAD_GRAYSCALE | _STORED, name)
+        found = _decoded(data, cv2.IMREAD_GRAYSCALE | _STORED)
         _check_end(data, found, known, name)
         return Inspection(data, found.shape[:2], 1, None)
-    if not jpeg and _decoded(data, cv2.IMREAD_UNCHANGED, name).dtype.kind == "f":
-        raise UserError("has pixels of floating point; save it with 8 bits a channel")
-    found = _decoded(data, cv2.IMREAD_COLOR | _STORED, name)
+    with _LOCK, _undecodable():
+        found = pixels.rgb(data)
     _check_end(data, found, known, name)
     found = upright(found, known.turned)
     form, flags = (".jpg", [cv2.IMWRITE_JPEG_QUALITY, 95]) if jpeg else (".png", [])
     return Inspection(
-        cv2.imencode(form, found, flags)[1].tobytes(),
+        cv2.imencode(form, found[..., ::-1], flags)[1].tobytes(),
         found.shape[:2],
         known.turned,
         None,
     )
+
+
+def read(data: bytes) -> np.ndarray:
+    """An image file as RGB uint8 [h w 3], upright: the pixels that `stored` keeps.
+
+    Raises UserError, whose message lacks its subject.
+    """
+    known = _small(header(data))
+    with _undecodable("is not an image that can be decoded"):
+        return upright(pixels.rgb(data), known.turned)
+
+
+def _small(known: Header) -> Header:
+    """`known`, of an image that is not too large."""
+    if known.size and known.size[0] * known.size[1] > MOST_PIXELS:
+        raise UserError(
+            f"has more than {MOST_PIXELS:,} pixels, the most that is read; shrink it "
+            "or cut it into parts"
+        )
+    return known
 
 
 def upright(image: np.ndarray, orientation: int) -> np.ndarray:
@@ -150,13 +175,23 @@ def header(data: bytes) -> Header:
         return Header(None, 1, "", False)
 
 
-def _decoded(data: bytes, flags: int, name: str) -> np.ndarray:
+def _decoded(data: bytes, flags: int) -> np.ndarray:
+    # `_heard` would attribute output printed meanwhile to its own image.
+    with _LOCK, _undecodable():
+        return pixels.decode(data, flags)
+
+
+@contextlib.contextmanager
+def _undecodable(
+    said: str = "cannot be decoded: it is not an image, or not a whole one",
+) -> Iterator[None]:
+    """Says `said` of what cannot be decoded; other reasons are kept."""
     try:
-        # `_heard` would attribute output printed meanwhile to its own image.
-        with _LOCK:
-            return pixels.decode(data, flags)
-    except UserError:
-        raise UserError(f"cannot be decoded: {name}") from None
+        yield
+    except UserError as error:
+        if "cannot be decoded" not in str(error):
+            raise
+        raise UserError(said) from None
 
 
 def _check_end(data: bytes, found: np.ndarray, known: Header, name: str) -> None:

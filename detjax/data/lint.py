@@ -13,7 +13,7 @@ from pathlib import Path
 from detjax.data import images, rle
 from detjax.data.images import Fault, Size
 from detjax.data.records import Annotation, Box, Problem, Reading, Record, shown
-from detjax.errors import MissingFileError, UserError
+from detjax.errors import UserError
 
 _SHOWN, _LONGEST = 20, 600
 
@@ -73,12 +73,6 @@ def expanded(path: str | Path) -> Path:
         raise UserError(f"{path} is in the home of a user who is not known") from None
 
 
-def check_folder(folder: Path) -> None:
-    """Raises MissingFileError if the image folder does not exist."""
-    if not os.path.isdir(folder):
-        raise MissingFileError(f"no folder {folder}; give the one of the images")
-
-
 def fault_of_name(name: str, allow_outside: bool = False) -> Fault | None:
     """The problem of a file name in an annotation file, if any.
 
@@ -101,12 +95,19 @@ def _leads_out(name: str) -> bool:
     return os.path.isabs(name) or os.path.normpath(name).split(os.sep)[0] == os.pardir
 
 
-def read_image(record: Record) -> Reading:
+def unknown_class(name: str, classes: Sequence[str]) -> str:
+    """The detail of a problem: a class that is not among the data set's."""
+    some = ", ".join(classes[:_SHOWN]) + (", ..." if len(classes) > _SHOWN else "")
+    return f"has class {name!r}, which is not among {some}"
+
+
+def read_image(record: Record, data: bytes | None = None) -> Reading:
     """`record` with its upright image and actual size.
 
-    The record's height and width are those declared in its annotation file, or 0.
+    The image is the file at the record's path, or `data`. The record's height and width
+    are those declared in its annotation file, or 0.
     """
-    seen = images.inspect(record.path)
+    seen = images.inspect(record.path) if data is None else images.inspected(data)
     turned = seen.turned > 1
     fault = seen.fault or _compare_sizes((record.height, record.width), seen)
     if fault:
@@ -136,13 +137,15 @@ def good_annotations(
     record: Record,
     found: Iterable[Annotation | Problem],
     file: str = "",
+    what: str = "object",
 ) -> list[Problem]:
     """The problems of the annotations `found`; the record gets the rest, clipped.
 
-    With `file` annotations have no ids, and messages number them instead.
+    With `file` annotations have no ids but those of `object_id`, and messages have
+    their numbers in the file instead; `what` says what they are there.
     """
     size, problems = (record.height, record.width), []
-    for number, item in enumerate(found, 1):
+    for item in found:
         if isinstance(item, Problem):
             problems.append(item)
             continue
@@ -151,7 +154,8 @@ def good_annotations(
             item.box = cut_box(item.box, size)
             record.truth.append(item)
         elif file:
-            problems.append(object_problem(number, record, file, *fault))
+            number = item.id % MOST_OBJECTS
+            problems.append(object_problem(number, record, file, *fault, what=what))
         else:
             problems.append(annotation_problem(item.id, record, *fault))
     return problems
@@ -166,10 +170,15 @@ def annotation_problem(
 
 
 def object_problem(
-    number: int, record: Record, file: str, reason: str, detail: str
+    number: int,
+    record: Record,
+    file: str,
+    reason: str,
+    detail: str,
+    what: str = "object",
 ) -> Problem:
     """A problem of object `number` in the annotation `file` of `record`."""
-    subject = f"object {number} of image {record.id}"
+    subject = f"{what} {number} of image {record.id}"
     return Problem(subject, f"{file} of {record.file_name}", reason, detail)
 
 

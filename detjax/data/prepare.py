@@ -10,28 +10,43 @@ from absl import logging
 from detjax import files, settings
 from detjax.data import (
     builder,
-    coco,
-    folders,
-    labelmaps,
+    division,
+    duplicates,
     lint,
     pixels,
     report,
-    shapes,
     shards,
-    voc,
     writer,
 )
 from detjax.data import proposals as proposing
+from detjax.data.formats import (
+    coco,
+    cvat,
+    folders,
+    labelmaps,
+    labelme,
+    objectmasks,
+    places,
+    shapes,
+    voc,
+    yolo,
+)
+from detjax.data.records import shown
 from detjax.data.summary import Summary
 from detjax.errors import MissingFileError, UserError
-from detjax.settings import OneOf
+from detjax.settings import OneOf, Positive, Seed
 from detjax.types import Task
 
-# Each has catalogues(**arguments) -> {split: Catalogue}, digests(**arguments), and the
-# name of the TASK that its truth is made for.
+# Each has catalogues(**arguments) -> {split: Catalogue}, digests(**arguments), the name
+# of the TASK that its truth is made for, and POOL: the `splits` that name all images as
+# one, None where the user has to name the one to divide.
 FORMATS: dict[str, ModuleType] = {
     "coco": coco,
+    "yolo": yolo,
     "voc": voc,
+    "labelme": labelme,
+    "cvat": cvat,
+    "objectmasks": objectmasks,
     "labelmaps": labelmaps,
     "shapes": shapes,
     "folders": folders,
@@ -46,17 +61,25 @@ def prepare(
     *,
     format: Format,
     on_error: Literal["fail", "skip"] = "fail",
+    split_by: Mapping[str, Positive] | None = None,
+    split_seed: Seed = 0,
     proposals: Mapping[str, Any] | None = None,
     log: Callable[[str], Any] = logging.info,
     **arguments: Any,
 ) -> Path:
     """The folder of data set `name` in `data_dir`, created if missing.
 
-    `arguments` are those of the format's `catalogues`, whose truth is for `task`.
-    `on_error` is "fail", which lists problems of annotations and images and writes
-    nothing, or "skip", which drops them and lists them in NAME-problems.txt.
-    `proposals` adds region proposals to every record: {"method": "selective_search"}
-    and its keywords. `log` gets the lines of the report.
+    format: of the files.
+    on_error: "fail" lists problems of annotations and images and writes nothing, "skip"
+        drops them and lists them in NAME-problems.txt.
+    split_by: divides the images at random into splits of such parts, which have the
+        same classes, see `division`: {"train": 0.8, "val": 0.2}.
+    split_seed: another one divides otherwise.
+    proposals: adds region proposals to every record: {"method": "selective_search"} and
+        its keywords.
+
+    `arguments` are those of the format's `catalogues`, whose truth is for `task`. `log`
+    gets the lines of the report.
 
     Safe for concurrent processes: one works, the others wait. An existing data set is
     used without reading its records if its annotation files are unchanged or gone.
@@ -70,11 +93,18 @@ def prepare(
             f"{task.name}; take a format that is, or another model"
         )
     lint.check_choice(on_error)
+    settings.check("split_seed", split_seed, Seed)
+    if split_by is not None:
+        split_by = settings.check("split_by", split_by, Mapping[str, Positive])
+        division.check(split_by)
+        arguments = pooled(format, arguments)
     settings.check_all(format, FORMATS[format].catalogues, arguments)
     writer.check_names(name, {"train": None})
     out = lint.expanded(data_dir)
     files.check_name(out)
     asked = fingerprint(format, arguments)
+    asked["split_by"] = None if split_by is None else dict(split_by)
+    asked["split_seed"] = 0 if split_by is None else split_seed
     asked["proposals"] = None if proposals is None else proposing.complete(proposals)
     target = builder.directory(name, out)
     # Existing data sets are only read: they may be another user's or on a read-only
@@ -105,10 +135,15 @@ def _make(
     if proposals is not None:
         proposing.check()
     catalogues = FORMATS[asked["format"]].catalogues(**arguments)
+    if asked["split_by"]:
+        (pool,) = catalogues.values()
+        catalogues = division.divided(pool, asked["split_by"], asked["split_seed"])
 
     def made_from(summaries: Mapping[str, Summary]) -> dict[str, Any]:
         for found in summaries.values():
             log(report.table(found))
+            for note in catalogues[found.split].notes:
+                log(f"note: {note}")
         problems = [p for found in summaries.values() for p in found.problems]
         lint.settle(problems, on_error)
         made = summaries.values()
@@ -135,7 +170,37 @@ def _make(
         listing = out / f"{name}-problems.txt"
         files.write_text(listing, "\n".join(problems) + "\n")
         log(f"{len(problems)} problems are listed in {listing}")
+    twins = duplicates.of(summaries)
+    for found in twins:
+        log(found.line())
+    if twins:
+        listing = out / f"{name}-duplicates.txt"
+        pairs = [f"{a} is {b}" for found in twins for a, b in found.pairs]
+        files.write_text(listing, shown("\n".join(pairs)) + "\n")
+        log(f"pictures that are there twice are listed in {listing}")
     log(f"wrote {target}")
+
+
+def pooled(format: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """`arguments` whose splits are the one pool of images that is to be divided.
+
+    Raises UserError if they name several.
+    """
+    given, pool = arguments.get("splits"), FORMATS[format].POOL
+    if given:
+        named = list(given.values()) if isinstance(given, Mapping) else list(given)
+        if len(named) > 1:
+            raise UserError(
+                f"--split-by divides one pool of images, and --split names "
+                f"{len(named)} ({', '.join(map(str, given))}); name one, or none"
+            )
+        pool = {places.ALL: named[0]}
+    if pool is None:
+        raise UserError(
+            f"--split-by divides one pool of images, which files of the format "
+            f"{format!r} do not name by themselves; name the one with --split"
+        )
+    return {**arguments, "splits": pool}
 
 
 def fingerprint(format: str, arguments: dict[str, Any]) -> dict[str, Any]:
@@ -174,6 +239,10 @@ def _difference(made: builder.Info, asked: dict[str, Any], on_error: str) -> str
     classes = list(made.classes) if asked["classes"] else was["classes"]
     if asked["classes"] != classes:
         return f"its classes are {classes}, not {asked['classes']}"
+    # Absent in data sets of versions that did not divide them.
+    for key, before in (("split_by", None), ("split_seed", 0)):
+        if asked[key] != was.get(key, before):
+            return f"its {key} is {was.get(key, before)}, not {asked[key]}"
     for split, digest in (asked["splits"] or {}).items():
         if split not in was["splits"]:
             return f"it has no split {split!r}"

@@ -6,7 +6,7 @@ RLE of the image's size.
 """
 
 import dataclasses
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -83,6 +83,11 @@ class Reading(NamedTuple):
     turned: bool = False  # whether EXIF had it rotated or mirrored
 
 
+def no_labels(entry: Any) -> tuple[()]:
+    """The classes of an entry where reading them costs too much."""
+    return ()
+
+
 @dataclasses.dataclass(frozen=True)
 class Catalogue:
     """The contents of a split, listed without opening an image.
@@ -93,6 +98,10 @@ class Catalogue:
     problems  of the annotation file itself
     text_ids  whether image ids are text instead of 64-bit integers
     proposed  whether records have proposals
+    notes     what a user should know, as sentences
+    name_of   maps an entry to a name that is its own, wherever it is listed
+    labels_of maps an entry to the classes in its image, as far as cheaply known; both
+              are for dividing a catalogue. Picklable
     """
 
     split: str
@@ -104,6 +113,9 @@ class Catalogue:
     category_ids: tuple[int, ...] = ()  # of the classes; () is 1, 2, ...
     text_ids: bool = False
     proposed: bool = False
+    notes: list[str] = dataclasses.field(default_factory=list)
+    name_of: Callable[[Any], str] = str
+    labels_of: Callable[[Any], Collection[Any]] = no_labels
 
 
 @dataclasses.dataclass(slots=True)

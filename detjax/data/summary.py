@@ -1,10 +1,12 @@
 """Statistics of a split."""
 
+import hashlib
 from collections import Counter
 from typing import NamedTuple
 
 import numpy as np
 
+from detjax.data import listings
 from detjax.data.records import Dataset, Problem, Record
 from detjax.types import Task
 
@@ -26,10 +28,17 @@ class Row(NamedTuple):
     sides: np.ndarray  # [n] float32
     counts: dict[str, int]
     proposals: int
+    name: str = ""
+    digest: bytes = b""  # of the image file; empty if unknown
 
 
-def row(record: Record, task: Task, turned: bool = False) -> Row:
-    """Statistics of `record`; `turned` tells whether EXIF rotated it."""
+def row(
+    record: Record, task: Task, turned: bool = False, image: bytes | None = None
+) -> Row:
+    """Statistics of `record`; `turned` tells whether EXIF rotated it.
+
+    `image` is its stored file.
+    """
     facts = task.facts(record.truth)
     counts = {"images": 1, "images rotated by EXIF": int(turned), **facts.counts}
     return Row(
@@ -39,6 +48,8 @@ def row(record: Record, task: Task, turned: bool = False) -> Row:
         facts.sides,
         counts,
         0 if record.proposals is None else len(record.proposals),
+        record.file_name,
+        hashlib.blake2b(image, digest_size=16).digest() if image else b"",
     )
 
 
@@ -49,17 +60,25 @@ class Summary:
         self.split, self.classes = split, classes
         self.ids: list[int | str] = []
         self.problems: list[Problem] = []
+        self.pictures: dict[bytes, str] = {}  # the first name of each content
+        self.repeated: list[tuple[str, str]] = []  # names of the same content
         self.max_objects = self.max_proposals = 0
         self._counts = Counter({"images": 0})
         self._labels = np.zeros(len(classes), np.int64)
         self._sizes: list[tuple[int, int]] = []
         self._sides: list[np.ndarray] = []
+        self._classes: list[np.ndarray] = []
 
     def add(self, found: Row) -> None:
         """Adds one record."""
         self.ids.append(found.id)
+        if found.digest in self.pictures:
+            self.repeated.append((found.name, self.pictures[found.digest]))
+        elif found.digest:
+            self.pictures[found.digest] = found.name
         self._sizes.append(found.size)
         self._sides.append(found.sides)
+        self._classes.append(np.unique(found.labels).astype(np.int32))
         self._labels += np.bincount(found.labels, minlength=len(self.classes))
         self._counts.update(found.counts)
         self.max_objects = max(self.max_objects, len(found.labels))
@@ -72,6 +91,10 @@ class Summary:
     def class_counts(self) -> dict[str, int]:
         """The number of labels of each class, including 0."""
         return dict(zip(self.classes, self._labels.tolist(), strict=True))
+
+    def classes_by_image(self) -> listings.Classes:
+        """The classes in each image."""
+        return listings.classes_of(self._classes)
 
     def problem_counts(self) -> dict[str, int]:
         """The number of problems of each kind, the most frequent first."""

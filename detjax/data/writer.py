@@ -110,7 +110,9 @@ def write(
             summaries[split] = found
             infos.append(shards.split_info())
             with files.writing(folder):
-                listings.store(folder, split, found.ids, found.sizes())
+                listings.store(
+                    folder, split, found.ids, found.sizes(), found.classes_by_image()
+                )
         origin = made_from(summaries)
         _check_not_empty(name, summaries)
         held = _metadata(catalogues, summaries, schema, task)
@@ -145,14 +147,14 @@ def example(
     if record is None:
         return Work(None, None, problems)
     if not encoding:
-        return Work(None, summary.row(record, task, turned), problems)
+        return Work(None, summary.row(record, task, turned, record.image), problems)
     data = encoded(record)
     if proposals is not None:
         record.image = data
         record.proposals = proposing.of(record, proposals)
     return Work(
         features.encode(record, data, schema, task),
-        summary.row(record, task, turned),
+        summary.row(record, task, turned, data),
         problems,
     )
 

@@ -4,7 +4,8 @@ import cv2
 import numpy as np
 import pytest
 
-from detjax.data import builder, folders
+from detjax.data import builder
+from detjax.data.formats import folders
 from detjax.data.prepare import prepare
 from detjax.errors import MissingFileError, UserError
 from detjax.tasks import classification, detection

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import tiny_sets
 
-from detjax.data import builder, coco, labelmaps, lint, rle, summary, voc
+from detjax.data import builder, lint, rle, summary
+from detjax.data.formats import coco, labelmaps, voc
 from detjax.data.prepare import prepare
 from detjax.tasks import detection
 

@@ -11,7 +11,8 @@ import pytest
 import tiny_sets
 from PIL import Image, ImageOps
 
-from detjax.data import builder, coco, images, report, summary
+from detjax.data import builder, images, report, summary
+from detjax.data.formats import coco
 from detjax.data.prepare import prepare
 from detjax.tasks import detection
 

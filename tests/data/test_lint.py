@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import tiny_sets
 
-from detjax.data import coco, images, labelmaps, lint, rle, summary, voc
+from detjax.data import images, lint, rle, summary
+from detjax.data.formats import coco, labelmaps, voc
 from detjax.data.records import Annotation, Problem
 from detjax.tasks import detection
 

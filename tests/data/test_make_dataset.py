@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import tiny_sets
 
+from detjax.commands import make_dataset
 from detjax.data import builder
 from detjax.tasks import detection
 
@@ -158,6 +159,27 @@ def test_synthetic_files(tmp_path):
     assert info.splits == {"train": 57, "val": 3}
     ids = builder.listing("c", tmp_path, "val", detection.TASK).ids
     assert min(ids) >= 10**13
+
+
+def test_a_pool_is_divided_and_comes_back_as_coco(tmp_path):
+    path = tiny_sets.write_coco(tmp_path / "in")
+    flags = ["coco", "--name=c", f"--out={tmp_path}", "--split", path]
+    done = run(*flags, "--split-by=train:.67,val:.33")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert builder.info("c", tmp_path).splits == {"train": 2, "val": 1}
+    flags = ["export", "--name=c", f"--data-dir={tmp_path}", "--to=coco"]
+    done = run(*flags, f"--out={tmp_path / 'back'}")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == f"wrote {tmp_path / 'back'} (train 2, val 1)\n"
+    done = run(*flags, f"--out={tmp_path / 'back'}")
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+
+
+def test_help_has_every_format_and_flag():
+    said = run("--help").stdout
+    for name in make_dataset.FORMATS:
+        assert f" {name} --name=mine" in said
+    assert "--split-by" in run("yolo", "--help").stdout
 
 
 def test_an_interrupted_run_says_so(tmp_path):

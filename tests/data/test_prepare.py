@@ -94,8 +94,8 @@ def test_skipping_counts_and_lists(tmp_path):
 
 
 def test_unknown_words_are_named(tmp_path):
-    with pytest.raises(ValueError, match="format='yolo' is not one of 'coco', 'voc'"):
-        prepare("x", tmp_path, detection.TASK, format="yolo")
+    with pytest.raises(ValueError, match="format='kitti' is not one of 'coco', 'yolo'"):
+        prepare("x", tmp_path, detection.TASK, format="kitti")
     with pytest.raises(ValueError, match="take 'fail' or 'skip'"):
         prepare("x", tmp_path, detection.TASK, on_error="pass", **SHAPES)
 

@@ -4,7 +4,8 @@ import cv2
 import numpy as np
 import pytest
 
-from detjax.data import builder, dataset, proposals, shapes, voc
+from detjax.data import builder, dataset, proposals
+from detjax.data.formats import shapes, voc
 from detjax.data.prepare import prepare
 from detjax.data.records import Annotation, Dataset, Record
 from detjax.errors import UserError

@@ -8,7 +8,8 @@ import pytest
 import tiny_sets
 from pycocotools import mask as coco_mask
 
-from detjax.data import coco, coco_rows, labelmaps, report, summary, voc
+from detjax.data import report, summary
+from detjax.data.formats import coco, coco_rows, labelmaps, voc
 from detjax.tasks import detection
 
 
@@ -248,3 +249,47 @@ def test_report_counts_what_was_read(tmp_path):
         "unknown category 1",
         "image sizes 64 x 48 to 64 x 48",
     } <= lines
+
+
+def test_voc_without_lists_as_labelimg_writes_it(tmp_path):
+    text = tiny_sets.voc_xml(tiny_sets.voc_thing("a", 1, 1, 9, 9))
+    whole = tiny_sets.write_voc(tmp_path / "voc", {"x": text, "y": text})
+    pool = {"all": voc.EVERY}
+    places = {
+        "flat": (".", "."),
+        "small": ("annotations", "images"),
+        "mixed": (".", "images"),
+    }
+    for name, (xml, images) in places.items():
+        root = tmp_path / name
+        for below, ending in ((xml, "xml"), (images, "jpg")):
+            (root / below).mkdir(parents=True, exist_ok=True)
+            for path in whole.rglob(f"*.{ending}"):
+                (root / below / path.name).write_bytes(path.read_bytes())
+        found = voc.read_splits(root=root, splits=pool)["all"]
+        assert len(found.records) == 2, name
+        assert not found.problems
+        assert voc.digests(root=root, splits=pool)
+    apart = voc.read_splits(
+        root=tmp_path / "flat", splits=pool, images=whole / "JPEGImages"
+    )
+    assert len(apart["all"].records) == 2
+    (whole / "JPEGImages").rename(tmp_path / "elsewhere")
+    with pytest.raises(FileNotFoundError, match="with --images"):
+        voc.read_splits(root=whole, splits=pool)
+    with pytest.raises(ValueError, match="no split is named"):
+        voc.catalogues(root=tmp_path / "flat")
+
+
+def test_coco_below_a_root_and_images_that_nobody_named(tmp_path):
+    tiny_sets.write_coco(tmp_path)
+    splits = {"train": "instances.json"}
+    for images in (None, "images", tmp_path / "images", {"train": "images"}):
+        found = coco.read_splits(root=tmp_path, splits=splits, images=images)
+        assert len(found["train"].records) == 3
+        assert not found["train"].problems
+    assert coco.digests(root=tmp_path, splits=splits)
+    with pytest.raises(ValueError, match="is a folder, not COCO's file of instances"):
+        coco.catalogues(splits={"train": tmp_path})
+    with pytest.raises(FileNotFoundError, match=r"did you mean .*instances.json\?"):
+        coco.catalogues(splits={"train": tmp_path / "instance.json"})

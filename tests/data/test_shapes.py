@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from pycocotools import mask as coco_mask
 
-from detjax.data import shapes
+from detjax.data.formats import shapes
 
 
 @pytest.fixture(scope="module")

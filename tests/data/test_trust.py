@@ -6,7 +6,8 @@ import shutil
 
 import pytest
 
-from detjax.data import builder, shapes, trust
+from detjax.data import builder, trust
+from detjax.data.formats import shapes
 from detjax.tasks import detection
 
 

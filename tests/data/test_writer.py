@@ -230,7 +230,9 @@ def test_numbers_that_make_no_picture_are_named(tmp_path):
             prepare("s", tmp_path, detection.TASK, **SHAPES | wrong)
     with pytest.raises(ValueError, match=r"sizes is no setting .*'size'"):
         prepare("s", tmp_path, detection.TASK, **SHAPES, sizes=3)
-    with pytest.raises(ValueError, match=r"coco\.images is not set"):
+    with pytest.raises(ValueError, match=r"voc\.root is not set"):
+        prepare("s", tmp_path, detection.TASK, format="voc", splits={})
+    with pytest.raises(ValueError, match="no split is named; give each one's JSON"):
         prepare("s", tmp_path, detection.TASK, format="coco", splits={})
     for wrong in ({"splits": "train"}, {"images": {"a": 3}}, {"classes": "cat"}):
         arguments = {"splits": {"a": "b"}, "images": "c"} | wrong

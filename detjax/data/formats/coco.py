@@ -8,6 +8,7 @@ import functools
 import hashlib
 import itertools
 import json
+import re
 from array import array
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,14 +17,23 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from detjax import files
-from detjax.data import coco_rows, jsonwalk, lint, records
-from detjax.data.coco_rows import Categories, brief, categories_of, image_id, integer
+from detjax.data import lint, records
+from detjax.data.formats import coco_rows, jsonwalk, places
+from detjax.data.formats.coco_rows import (
+    Categories,
+    brief,
+    categories_of,
+    image_id,
+    integer,
+)
 from detjax.data.records import Catalogue, Dataset, Problem, Reading, Record
 from detjax.errors import UserError
 from detjax.settings import Location
 
 TASK = "detection"
+POOL = None
 
+_CATEGORY = re.compile(r'"category_id"\s*:\s*"?(-?\d+)')
 _ADVICE = "COCO's instance files have images, annotations and categories"
 
 
@@ -39,24 +49,52 @@ class Entry(NamedTuple):
 
 def catalogues(
     *,
-    splits: Mapping[str, Location],
-    images: Location | Mapping[str, Location],
+    splits: Mapping[str, Location] | None = None,
+    images: Location | Mapping[str, Location] | None = None,
+    root: Location | None = None,
     classes: Sequence[str] | None = None,
     allow_outside: bool = False,
 ) -> dict[str, Catalogue]:
-    """The splits, each of its own JSON; `images` is one folder or one for each split.
+    """The splits, each of its own JSON file.
 
-    File names outside the folder are problems unless `allow_outside`. Raises UserError
-    if a split has no folder.
+    splits: what each split is: a file, a folder or a list, as the format has it.
+    root: the folder of everything; other paths are below it.
+    images: the folder of the images, or one for each split; without it they are where
+        the format has them, of COCO's JSON in images/ beside it, or beside it.
+    classes: their names, in this order; without it those of the files.
+    allow_outside: read images that the files name outside of that folder.
+
+    Raises UserError if a split has no folder.
     """
-    folders = images if isinstance(images, Mapping) else dict.fromkeys(splits, images)
-    missing = [split for split in splits if split not in folders]
+    paths = _files(splits, root)
+    if images is None:
+        folders = {split: _beside(path) for split, path in paths.items()}
+    elif isinstance(images, Mapping):
+        folders = {split: places.joined(root, path) for split, path in images.items()}
+    else:
+        folders = dict.fromkeys(paths, places.joined(root, images))
+    missing = [split for split in paths if split not in folders]
     if missing:
         raise UserError(f"no image folder for {', '.join(missing)}; name one for each")
     return {
         split: catalogue(file, folders[split], split, classes, allow_outside)
-        for split, file in splits.items()
+        for split, file in paths.items()
     }
+
+
+def _files(splits: Any, root: Any) -> dict[str, Path]:
+    """The JSON file of each split. Raises UserError if one is something else."""
+    found = places.splits_of(splits, root, "coco")
+    return {
+        split: places.file(path, "COCO's file of instances", "coco")
+        for split, path in found.items()
+    }
+
+
+def _beside(path: Path) -> Path:
+    """The folder of the images of a JSON file that nobody named."""
+    folder = path.parent / "images"
+    return folder if folder.is_dir() else path.parent
 
 
 def read_splits(**arguments: Any) -> dict[str, Dataset]:
@@ -65,13 +103,14 @@ def read_splits(**arguments: Any) -> dict[str, Dataset]:
 
 
 def digests(
-    *, splits, images=None, classes=None, allow_outside=False
+    *, splits=None, images=None, root=None, classes=None, allow_outside=False
 ) -> dict[str, str]:
     """A digest of the annotations of each split.
 
     Raises MissingFileError if they are gone.
     """
-    return {split: f"annotations {digest(Path(f))}" for split, f in splits.items()}
+    found = _files(splits, root)
+    return {split: f"annotations {digest(path)}" for split, path in found.items()}
 
 
 def digest(path: Path) -> str:
@@ -109,16 +148,18 @@ def catalogue(
     run lengths compressed RLE. A missing area is the mask's, else the box's; a missing
     box is the mask's. Raises UserError for other JSON.
     """
-    file, folder = lint.expanded(file), lint.expanded(images)
-    lint.check_folder(folder)
+    file = places.file(file, "COCO's file of instances", "coco")
+    folder = lint.expanded(images)
+    if not folder.is_dir():
+        raise places.no_folder(folder, "the images")
     problems: list[Problem] = []
     found: list[tuple[Entry, int | str, str]] = []
     lost: list[Problem] = []
     rows, kinds = _Rows(file, lost), []
-    places = itertools.count()
+    numbers = itertools.count()
 
     def take_image(row: dict[str, Any], start: int, end: int) -> None:
-        entry = _entry(row, next(places), file.name, problems)
+        entry = _entry(row, next(numbers), file.name, problems)
         if entry:
             found.append((entry, entry.id, entry.file_name))
 
@@ -127,7 +168,10 @@ def catalogue(
         "annotations": rows.take,
         "categories": lambda row, start, end: kinds.append(row),
     }
-    text = jsonwalk.walk(file, takes, _ADVICE)
+    try:
+        text = jsonwalk.walk(file, takes, _ADVICE)
+    except UserError as error:
+        raise UserError(f"{error}{places.sniff.advice(file, 'coco')}") from None
     categories = categories_of(kinds, file.name, classes)
     entries = list(records.unique(found, problems))
     lines = rows.of({str(entry.id): i for i, entry in enumerate(entries)})
@@ -145,7 +189,18 @@ def catalogue(
         categories.keypoints,
         categories.ids(),
         text_ids=any(isinstance(entry.id, str) for entry in entries),
+        name_of=_name,
+        labels_of=_labels,
     )
+
+
+def _name(entry: Entry) -> str:
+    return f"{entry.file_name} {entry.id}"
+
+
+def _labels(entry: Entry) -> set[str]:
+    """The category ids in an image, as they are written."""
+    return {number for text in entry.texts for number in _CATEGORY.findall(text)[:1]}
 
 
 def read_entry(

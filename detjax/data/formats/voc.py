@@ -9,9 +9,11 @@ from typing import Any, NamedTuple
 from xml.etree.ElementTree import Element
 
 from detjax import files
-from detjax.data import lint, records, xmlfile
+from detjax.data import lint, pictures, records
+from detjax.data.formats import places, voc_folders, voc_objects, xmlfile
+from detjax.data.formats.voc_folders import annotations
+from detjax.data.formats.voc_objects import integer, text_of
 from detjax.data.records import (
-    Annotation,
     Catalogue,
     Dataset,
     Problem,
@@ -26,8 +28,10 @@ TASK = "detection"
 
 # In place of a list of ImageSets/Main: every annotation file.
 EVERY = "*"
+POOL = {places.ALL: EVERY}
 
-_ENDINGS = (".jpg", ".jpeg", ".png", ".JPG", ".JPEG", ".PNG", ".bmp", ".tif", ".tiff")
+_ENDINGS = (*pictures.SUFFIXES, *(ending.upper() for ending in pictures.SUFFIXES))
+_LISTS = Path("ImageSets", "Main")
 
 
 class Entry(NamedTuple):
@@ -40,22 +44,26 @@ class Entry(NamedTuple):
 def catalogues(
     *,
     root: Location,
-    splits: Sequence[str] | Mapping[str, str] = ("train", "val"),
+    splits: Sequence[str] | Mapping[str, str] | None = None,
+    images: Location | None = None,
     classes: Sequence[str] | None = None,
     allow_outside: bool = False,
 ) -> dict[str, Catalogue]:
     """The splits; a mapping says which list of ImageSets/Main each is ("*": all files).
 
-    Without `classes` they are the sorted names in all of Annotations. Lists and XML
-    files that name files outside `root` are problems unless `allow_outside`.
+    Without `splits` they are train and val. The XML files are in Annotations, or in
+    annotations, or in `root` itself; the images in `images`, or in JPEGImages, images,
+    or beside the XML files. Without `classes` they are the sorted names in all of
+    Annotations. Lists and XML files that name files outside `root` are problems unless
+    `allow_outside`.
     """
-    listed = _listings(splits)
+    listed = _listings(splits, root)
     # Report a missing list before reading all annotations for their classes.
     for listing in listed.values():
         stems(lint.expanded(root), listing)
     classes = tuple(classes or class_names(root))
     return {
-        split: catalogue(root, split, listing, classes, allow_outside)
+        split: catalogue(root, split, listing, classes, allow_outside, images)
         for split, listing in listed.items()
     }
 
@@ -66,7 +74,7 @@ def read_splits(**arguments: Any) -> dict[str, Dataset]:
 
 
 def digests(
-    *, root, splits=("train", "val"), classes=None, allow_outside=False
+    *, root, splits=None, images=None, classes=None, allow_outside=False
 ) -> dict[str, str]:
     """A digest of the annotations of each split.
 
@@ -74,7 +82,7 @@ def digests(
     """
     return {
         split: _digest(lint.expanded(root), listing, allow_outside)
-        for split, listing in _listings(splits).items()
+        for split, listing in _listings(splits, root).items()
     }
 
 
@@ -95,6 +103,7 @@ def catalogue(
     listing: str | None = None,
     classes: Sequence[str] | None = None,
     allow_outside: bool = False,
+    images: str | Path | None = None,
 ) -> Catalogue:
     """One split, of the images in ImageSets/Main/`listing`.txt (by default `split`).
 
@@ -108,7 +117,7 @@ def catalogue(
     lint.check_classes(classes, str(root))
     problems: list[Problem] = []
     listed = stems(root, listing or split)
-    lint.check_folder(root / "JPEGImages")
+    folder = voc_folders.images(root, images)
     entries, seen = [], set()
     name = "Annotations" if listing == EVERY else f"{listing or split}.txt"
     for number, stem in enumerate(listed, 1):
@@ -121,19 +130,47 @@ def catalogue(
         else:
             entries.append(Entry(number, stem))
     read = functools.partial(
-        read_entry, root=root, classes=classes, allow_outside=allow_outside
+        read_entry,
+        folder=annotations(root),
+        images=folder,
+        classes=classes,
+        allow_outside=allow_outside,
     )
-    return Catalogue(split, classes, entries, read, problems)
+    return Catalogue(
+        split,
+        classes,
+        entries,
+        read,
+        problems,
+        name_of=_name,
+        labels_of=functools.partial(_names_in, folder=annotations(root)),
+    )
+
+
+def _name(entry: Entry) -> str:
+    return entry.stem
+
+
+def _names_in(entry: Entry, folder: Path) -> set[str]:
+    try:
+        tree = xmlfile.parse(folder / f"{entry.stem}.xml")
+    except UserError:  # reported when the image is read
+        return set()
+    return {text_of(thing, "name") for thing in tree.findall("object")}
 
 
 def read_entry(
-    entry: Entry, root: Path, classes: tuple[str, ...], allow_outside: bool
+    entry: Entry,
+    folder: Path,
+    images: Path,
+    classes: tuple[str, ...],
+    allow_outside: bool,
 ) -> Reading:
     """An image with its annotations, or their problems."""
-    path = root / "Annotations" / f"{entry.stem}.xml"
+    path = folder / f"{entry.stem}.xml"
     try:
         tree = xmlfile.parse(path)
-        record = _record(root, entry, tree, allow_outside)
+        record = _record(images, entry, tree, allow_outside)
     except UserError as error:
         reason = "not XML"
         if isinstance(error, MissingFileError):
@@ -144,7 +181,7 @@ def read_entry(
     if reading.record is None:
         return reading
     found = [
-        _annotation(thing, number, record, path.name, classes)
+        voc_objects.annotation(thing, number, record, path.name, classes)
         for number, thing in enumerate(tree.findall("object"), 1)
     ]
     return reading._replace(problems=lint.good_annotations(record, found, path.name))
@@ -155,30 +192,26 @@ def stems(root: Path, listing: str) -> list[str]:
 
     Raises MissingFileError that names the existing lists.
     """
-    annotations = root / "Annotations"
-    if not annotations.is_dir():
-        raise MissingFileError(
-            f"{root} has no folder Annotations; give the root of VOC"
-        )
+    folder = annotations(root)
     if listing == EVERY:
-        return [path.stem for path in _files(annotations)]
-    path = root / "ImageSets" / "Main" / f"{listing}.txt"
+        return [path.stem for path in _files(folder)]
+    path = root / _LISTS / f"{listing}.txt"
     if not path.exists():
         there = sorted(other.stem for other in path.parent.glob("*.txt"))
         raise MissingFileError(
             f"no list {path} (there: {', '.join(there) or 'none'}); name one of "
-            f"them, or {EVERY!r} for all of {annotations}"
+            f"them, or {EVERY!r} for all of {folder}"
         )
     lines = [line.strip() for line in files.read_text(path).splitlines()]
-    return [_stem(line, annotations) for line in lines if line]
+    return [_stem(line, folder) for line in lines if line]
 
 
-def _stem(line: str, annotations: Path) -> str:
+def _stem(line: str, folder: Path) -> str:
     """The name in a line: lists of one class have a second column."""
     name, _, second = line.rpartition(" ")
     if not name or second not in ("-1", "0", "1"):
         return line
-    there = os.path.isfile(annotations / f"{line}.xml")
+    there = os.path.isfile(folder / f"{line}.xml")
     return line if there else name.strip()
 
 
@@ -188,88 +221,56 @@ def class_names(root: str | Path) -> tuple[str, ...]:
     Raises UserError where there are none.
     """
     names, broken = set(), ""
-    for path in _files(lint.expanded(root) / "Annotations"):
+    for path in _files(annotations(lint.expanded(root))):
         try:
             things = xmlfile.parse(path).findall("object")
         except UserError as error:  # also reported when the file's image is read
             broken = broken or f" ({path.name} {error})"
         else:
-            names |= {_text(thing, "name") for thing in things}
+            names |= {text_of(thing, "name") for thing in things}
     if not names - {""}:
+        root = lint.expanded(root)
         raise UserError(
-            f"no object in {root}/Annotations has a name{broken}; give the classes"
+            f"no object in {annotations(root)} has a name{broken}; give the classes"
+            + places.sniff.advice(root, "voc")
         )
     return tuple(sorted(names - {""}))
 
 
-def _files(annotations: Path) -> list[Path]:
+def _files(folder: Path) -> list[Path]:
     """The annotation files of a folder, except macOS resource forks."""
-    found = [path for path in annotations.glob("*.xml") if path.name[:2] != "._"]
+    found = [path for path in folder.glob("*.xml") if path.name[:2] != "._"]
     return sorted(found)
 
 
-def _listings(splits: Sequence[str] | Mapping[str, str]) -> dict[str, str]:
+def _listings(splits: Any, root: Any) -> dict[str, str]:
+    if not splits:
+        folder = lint.expanded(root)
+        if folder.is_dir() and not (folder / _LISTS).is_dir():
+            annotations(folder)
+            raise places.unnamed(root, "voc")
+        splits = ("train", "val")
     return dict(splits) if isinstance(splits, Mapping) else {s: s for s in splits}
 
 
 def _digest(root: Path, listing: str, allow_outside: bool) -> str:
-    digest = hashlib.sha256()
+    digest, folder = hashlib.sha256(), annotations(root)
     for stem in stems(root, listing):
         digest.update(f"\n{stem}\n".encode("utf-8", "surrogateescape"))
         data = b"missing"
         if not lint.fault_of_name(stem, allow_outside):
-            path = root / "Annotations" / f"{stem}.xml"
+            path = folder / f"{stem}.xml"
             data = files.read_bytes(path) if path.is_file() else data
         digest.update(data)
     return f"annotations {digest.hexdigest()[:16]}"
 
 
-def _record(root: Path, entry: Entry, tree: Element, allow_outside: bool) -> Record:
-    folder, named = root / "JPEGImages", _text(tree, "filename")
+def _record(folder: Path, entry: Entry, tree: Element, allow_outside: bool) -> Record:
+    named = text_of(tree, "filename")
     # The file's own name counts; the one inside often outlives a renaming.
     candidates = [folder / f"{entry.stem}{ending}" for ending in _ENDINGS]
     if named and not lint.fault_of_name(named, allow_outside):
         candidates += [folder / named]
     path = next((p for p in candidates if os.path.lexists(p)), candidates[0])
-    height, width = (_integer(_text(tree, f"size/{s}")) for s in ("height", "width"))
+    height, width = (integer(text_of(tree, f"size/{s}")) for s in ("height", "width"))
     return Record(entry.number, shown(path.name), height, width, path)
-
-
-def _annotation(
-    thing: Element,
-    number: int,
-    record: Record,
-    file: str,
-    classes: tuple[str, ...],
-) -> Annotation | Problem:
-    name = _text(thing, "name")
-    if name not in classes:
-        detail = f"has class {name!r}, which is not among {', '.join(classes)}"
-        return lint.object_problem(number, record, file, "unknown category", detail)
-    corners = [_text(thing, f"bndbox/{c}") for c in ("xmin", "ymin", "xmax", "ymax")]
-    try:
-        x1, y1, x2, y2 = map(float, corners)
-    except ValueError:
-        detail = f"has box {corners}: not four numbers"
-        return lint.object_problem(number, record, file, "malformed box", detail)
-    if x2 <= x1 or y2 <= y1:
-        fault = lint.flat((x1, y1, x2, y2))
-        return lint.object_problem(number, record, file, *fault)
-    box = (x1 - 1, y1 - 1, x2, y2)
-    area = (x2 - x1 + 1) * (y2 - y1 + 1)
-    difficult = _text(thing, "difficult") == "1"
-    number = lint.object_id(int(record.id), number)
-    return Annotation(number, box, classes.index(name), area, difficult=difficult)
-
-
-def _text(element: Element, path: str) -> str:
-    return (element.findtext(path) or "").strip()
-
-
-def _integer(text: str) -> int:
-    """The number in `text`, which may be written as 64.0; 0 where there is none."""
-    try:
-        number = float(text)
-    except ValueError:
-        return 0
-    return int(number) if number.is_integer() and 0 < number < 1 << 31 else 0

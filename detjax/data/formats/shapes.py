@@ -25,6 +25,7 @@ from detjax.data.records import (
 from detjax.settings import Count, Range, Seed
 
 TASK = "detection"
+POOL = None
 
 CLASSES = ("circle", "rectangle", "triangle", "star")
 MAX_OBJECTS = 6
@@ -157,7 +158,14 @@ def catalogues(
     size: Side = 128,
     seed: Seed = 0,
 ) -> dict[str, Catalogue]:
-    """The splits train and val. Raises UserError for invalid numbers."""
+    """The splits train and val of drawn shapes.
+
+    num_train, num_val: images of each.
+    size: their side in pixels.
+    seed: another one draws others.
+
+    Raises UserError for invalid numbers.
+    """
     given = {"num_train": num_train, "num_val": num_val, "size": size, "seed": seed}
     settings.check_all("shapes", catalogues, given)
     return {

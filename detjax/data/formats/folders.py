@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
 from detjax import files
-from detjax.data import lint, records
+from detjax.data import lint, pictures, records
+from detjax.data.formats import places
 from detjax.data.records import Catalogue, Dataset, Problem, Reading, Record, shown
-from detjax.errors import MissingFileError, UserError
+from detjax.errors import UserError
 from detjax.settings import Location, Range
 
 TASK = "classification"
-SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
+POOL = {places.ALL: "."}
 Percent = Annotated[int, Range(1, 100)]
 
 
@@ -31,11 +32,11 @@ class Entry(NamedTuple):
 
 def catalogues(
     *,
-    splits: Mapping[str, Location | Percent],
+    splits: Mapping[str, Location | Percent] | None = None,
     root: Location | None = None,
     classes: Sequence[str] | None = None,
 ) -> dict[str, Catalogue]:
-    """The splits: each of a folder of its own, or a percentage of the one `root`.
+    """The splits: each of a folder, below `root` if given, or a percentage of `root`.
 
     Percentages are of every class; an image's split is decided by a hash of its path,
     so that images added later move few of the others. Without `classes` they are the
@@ -56,7 +57,7 @@ def read_splits(**arguments: Any) -> dict[str, Dataset]:
     return {s: records.collect(c) for s, c in catalogues(**arguments).items()}
 
 
-def digests(*, splits, root=None, classes=None) -> dict[str, str]:
+def digests(*, splits=None, root=None, classes=None) -> dict[str, str]:
     """A digest of the names of the pictures of each split.
 
     Raises MissingFileError if their folders are gone.
@@ -77,26 +78,28 @@ Listed = dict[str, list[Path]]  # the pictures of each class, sorted by name
 
 def _splits(splits: Mapping[str, Any], root: Location | None) -> dict[str, Listed]:
     """The pictures of each split."""
+    if not splits:
+        raise places.unnamed(root, "folders")
     shares = [share for share in splits.values() if isinstance(share, int)]
-    if root is None and not shares:
-        return {split: _listed(lint.expanded(path)) for split, path in splits.items()}
+    if not shares:
+        found = places.splits_of(splits, root, "folders")
+        return {split: _listed(path) for split, path in found.items()}
     if root is None or len(shares) < len(splits) or sum(shares) > 100:
         raise UserError(
             f"splits={dict(splits)} with root={root}: give each split a folder of its "
-            "own and no root, or root and a percentage for each that add up to 100 at "
-            "most"
+            "own, or root and a percentage for each that add up to 100 at most"
         )
     listed = _listed(lint.expanded(root))
-    found: dict[str, Listed] = {split: {} for split in splits}
+    parts: dict[str, Listed] = {split: {} for split in splits}
     for label, paths in listed.items():
         drawn = sorted(paths, key=lambda path: _hash(f"{path.parent.name}/{path.name}"))
         first = total = 0
         for split, share in splits.items():
             total += share
             last = round(len(drawn) * total / 100)
-            found[split][label] = sorted(drawn[first:last])
+            parts[split][label] = sorted(drawn[first:last])
             first = last
-    return found
+    return parts
 
 
 def _hash(name: str) -> bytes:
@@ -106,22 +109,23 @@ def _hash(name: str) -> bytes:
 def _listed(folder: Path) -> Listed:
     """The pictures in the folders of `folder`, by the folders' names."""
     if not folder.is_dir():
-        raise MissingFileError(f"no folder {folder}; give one that holds one a class")
+        raise places.no_folder(folder, "the folders, one a class")
     with files.reading(folder):
         names = sorted(entry.name for entry in os.scandir(folder) if entry.is_dir())
         found = {
             name: _pictures(folder / name) for name in names if not name.startswith(".")
         }
-    if not found:
-        raise UserError(f"{folder} holds no folder of pictures; make one a class in it")
+    if not any(found.values()):
+        raise UserError(
+            f"{folder} holds no folder of pictures; make one a class in it"
+            + places.sniff.advice(folder, "folders")
+        )
     return found
 
 
 def _pictures(folder: Path) -> list[Path]:
     """The images of a folder, except macOS resource forks (._one.jpg)."""
-    names = sorted(os.listdir(folder))
-    paths = [folder / name for name in names if not name.startswith(".")]
-    return [path for path in paths if path.suffix.lower() in SUFFIXES]
+    return [folder / name for name in pictures.inside(folder)]
 
 
 def _catalogue(split: str, listed: Listed, classes: Sequence[str]) -> Catalogue:
@@ -140,7 +144,23 @@ def _catalogue(split: str, listed: Listed, classes: Sequence[str]) -> Catalogue:
             number += 1
             below = f"{name}/{path.name}"
             entries.append(Entry(number, path, below, classes.index(name)))
-    return Catalogue(split, tuple(classes), entries, read_entry, problems)
+    return Catalogue(
+        split,
+        tuple(classes),
+        entries,
+        read_entry,
+        problems,
+        name_of=_name,
+        labels_of=_labels,
+    )
+
+
+def _name(entry: Entry) -> str:
+    return entry.name
+
+
+def _labels(entry: Entry) -> tuple[int]:
+    return (entry.label,)
 
 
 def read_entry(entry: Entry) -> Reading:
