@@ -77,6 +77,16 @@ class OneOf(NamedTuple):
         return said, f"texts, each {said}"
 
 
+class Rising(NamedTuple):
+    """Two numbers of which the first is not the larger."""
+
+    def misfit(self, value: Sequence[Any]) -> bool:
+        return value[0] > value[1]
+
+    def words(self, one: str, many: str) -> tuple[str, str]:
+        return f"{one}, the smaller first", f"{many}, the smaller first"
+
+
 class NotEmpty(NamedTuple):
     """Lists with a member."""
 
@@ -94,6 +104,7 @@ Positive = Annotated[float, Range(0, open=True)]
 NonNegative = Annotated[float, Range(0)]
 Fraction = Annotated[float, Range(0, 1)]
 Pattern = Annotated[str, Regex()]
+Span = Annotated[tuple[Positive, Positive], Rising()]
 Location = str | pathlib.Path
 Dtype = Literal["float32", "bfloat16", "float16"]
 
@@ -160,6 +171,38 @@ def keywords(function: Callable[..., Any]) -> dict[str, inspect.Parameter]:
     if dataclasses.is_dataclass(function):
         return dict(parameters)
     return {n: p for n, p in parameters.items() if p.kind is p.KEYWORD_ONLY}
+
+
+# Of a docstring: "name: text", "one, other: text" or "name   text".
+_DEFINED = re.compile(r"( *)(\w+(?:, \w+)*)(?:: +| {2,})(\S.*)")
+
+
+def described(function: Callable[..., Any]) -> dict[str, str]:
+    """What the docstring of a function, or of a stage, says of each of its settings.
+
+    A definition goes on in lines that are indented further.
+    """
+    known, found, depth = keywords(function), {}, None
+    names: list[str] = []
+    for line in _documented(function).splitlines():
+        defined = _DEFINED.fullmatch(line)
+        given = defined[2].split(", ") if defined else []
+        if defined and all(name in known for name in given):
+            depth, names = len(defined[1]), given
+            found.update(dict.fromkeys(names, defined[3].strip()))
+        elif line.strip() and depth is not None and line.startswith(" " * (depth + 1)):
+            for name in names:
+                found[name] += f" {line.strip()}"
+        else:
+            depth = None
+    return found
+
+
+def _documented(function: Any) -> str:
+    """The docstring, of what a partial calls."""
+    while isinstance(function, functools.partial):
+        function = function.func
+    return inspect.getdoc(function) or ""
 
 
 def describe(annotation: Any) -> str:

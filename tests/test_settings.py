@@ -210,3 +210,23 @@ def test_every_setting_says_what_it_may_be():
     for name, annotation in annotations():
         assert annotation is not Any, name
         assert settings.describe(annotation), name
+
+
+def test_docstrings_say_what_settings_do():
+    def function(*, one=1, two=2, three=3, four=4):
+        """Something.
+
+        one, two: numbers that
+            go on here.
+        three  as in a table,
+               which goes on too
+
+        And prose: four is not defined by it.
+        """
+
+    assert settings.described(function) == {
+        "one": "numbers that go on here.",
+        "two": "numbers that go on here.",
+        "three": "as in a table, which goes on too",
+    }
+    assert settings.described(functools.partial(function, one=2))["three"]

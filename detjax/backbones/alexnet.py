@@ -27,29 +27,21 @@ class AlexNet(linen.Module):
     """Features (pool5, fc7), or class logits [b num_classes] where that is set.
 
     In training half of what enters fc6 and fc7 is dropped, with the "dropout" key.
-    `width` scales all layers; 64 is the original.
+    `width` scales all layers; 64 is the original. With `remat` the backward pass
+    computes the convolutions again instead of keeping what they found.
     """
 
     width: int = 64
     num_classes: int | None = None
     dropout: float = 0.5
+    remat: bool = False
     dtype: Any = jnp.float32
 
     @linen.compact
     def __call__(self, images, train: bool = False):
         x = images.astype(self.dtype)
-        for i, channels, kernel, stride, padding, pooled in _LAYERS:
-            x = linen.Conv(
-                channels * self.width // 64,
-                (kernel, kernel),
-                strides=stride,
-                padding=padding,
-                dtype=self.dtype,
-                name=f"features.{i}",
-            )(x)
-            x = linen.relu(x)
-            if pooled:
-                x = linen.max_pool(x, (3, 3), (2, 2))
+        convolved = AlexNet._convolved
+        x = (linen.remat(convolved) if self.remat else convolved)(self, x)
         pool5 = x
         # torch flattens channels first.
         x = jnp.moveaxis(x, -1, 1).reshape(x.shape[0], -1)
@@ -62,6 +54,21 @@ class AlexNet(linen.Module):
         if self.num_classes is None:
             return pool5, x[:, None, None]
         return linen.Dense(self.num_classes, name="classifier.6")(x.astype(jnp.float32))
+
+    def _convolved(self, x):
+        for i, channels, kernel, stride, padding, pooled in _LAYERS:
+            x = linen.Conv(
+                channels * self.width // 64,
+                (kernel, kernel),
+                strides=stride,
+                padding=padding,
+                dtype=self.dtype,
+                name=f"features.{i}",
+            )(x)
+            x = linen.relu(x)
+            if pooled:
+                x = linen.max_pool(x, (3, 3), (2, 2))
+        return x
 
 
 def alexnet(name: str, /, *, norm: str = "frozen", **kwargs: Any) -> AlexNet:

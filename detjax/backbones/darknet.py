@@ -61,24 +61,36 @@ class Block(linen.Module):
 
 
 class DarkNet(linen.Module):
-    """Features (c2, c3, c4, c5); fewer than four `stages` give fewer."""
+    """Features (c2, c3, c4, c5); fewer than four `stages` give fewer.
+
+    With `remat` the backward pass computes what is inside each block again instead of
+    keeping it.
+    """
 
     blocks: tuple[int, ...] = (1, 2, 8, 8, 4)
     width: int = 32
     stages: int = 4
     norm: str = "batch"
+    remat: bool = False
     dtype: Any = jnp.float32
 
     @linen.compact
     def __call__(self, images, train: bool = False):
-        kinds = (self.norm, self.dtype)
-        x = ConvNorm(self.width, 3, 1, *kinds, name="stem")(images, train)
+        kinds: Any = (self.norm, self.dtype)
+        block: Any = Block
+        convolved: Any = ConvNorm
+        if self.remat:
+            # 2 is `train`, counted from the module itself.
+            block, convolved = (
+                linen.remat(kind, static_argnums=(2,)) for kind in (block, convolved)
+            )
+        x = convolved(self.width, 3, 1, *kinds, name="stem")(images, train)
         features = []
         for stage, count in enumerate(self.blocks[: self.stages + 1], start=1):
             channels = self.width * 2**stage
-            x = ConvNorm(channels, 3, 2, *kinds, name=f"layer{stage}.0")(x, train)
+            x = convolved(channels, 3, 2, *kinds, name=f"layer{stage}.0")(x, train)
             for i in range(count):
-                x = Block(channels, *kinds, name=f"layer{stage}.{i + 1}")(x, train)
+                x = block(channels, *kinds, name=f"layer{stage}.{i + 1}")(x, train)
             features.append(x)
         # The first stage is stride 2, which no pyramid uses.
         return tuple(features[1:])

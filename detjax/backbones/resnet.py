@@ -7,6 +7,7 @@ padding is explicit, and modules carry torchvision's state-dict names.
     c2..c5   [b h/4 w/4 .] .. [b h/32 w/32 .]
 """
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -91,12 +92,19 @@ class Block(linen.Module):
         )
 
 
+def block(remat: bool) -> Callable[..., Any]:
+    """The module of residual blocks; with `remat` rematerialised."""
+    # 2 is `train`, counted from the module itself.
+    return linen.remat(Block, static_argnums=(2,)) if remat else Block
+
+
 class ResNet(linen.Module):
     """Features (c2, c3, c4, c5), or class logits [b num_classes] where that is set.
 
     Fewer than four `stages` give fewer features, for nets that need no coarser ones.
     With `deform_every` n, the first and every n-th block after it of the last three
-    stages are deformable, as in YOLACT++.
+    stages are deformable, as in YOLACT++. With `remat` the backward pass computes what
+    is inside each block again instead of keeping it.
     """
 
     spec: Spec
@@ -106,24 +114,28 @@ class ResNet(linen.Module):
     norm_eps: float = 1e-5
     num_classes: int | None = None
     deform_every: int = 0
+    remat: bool = False
     dtype: Any = jnp.float32
 
     @linen.compact
     def __call__(self, images, train: bool = False):
-        x = conv(self.width, 7, 2, 1, "conv1", self.dtype)(images)
-        x = norm(
-            self.norm,
-            name="bn1",
-            channels=self.width,
-            train=train,
-            epsilon=self.norm_eps,
-            dtype=self.dtype,
-        )(x)
-        x = linen.max_pool(linen.relu(x), (3, 3), (2, 2), [(1, 1), (1, 1)])
+        def stem(net, images):
+            x = conv(net.width, 7, 2, 1, "conv1", net.dtype)(images)
+            x = norm(
+                net.norm,
+                name="bn1",
+                channels=net.width,
+                train=train,
+                epsilon=net.norm_eps,
+                dtype=net.dtype,
+            )(x)
+            return linen.max_pool(linen.relu(x), (3, 3), (2, 2), [(1, 1), (1, 1)])
+
+        x = (linen.remat(stem) if self.remat else stem)(self, images)
         features = []
         for stage, depth in enumerate(self.spec.stages[: self.stages]):
             for i in range(depth):
-                x = Block(
+                x = block(self.remat)(
                     features=self.width * 2**stage,
                     stride=2 if stage > 0 and i == 0 else 1,
                     spec=self.spec,
@@ -152,12 +164,13 @@ class Stage(linen.Module):
     width: int = 64
     norm: str = "batch"
     norm_eps: float = 1e-5
+    remat: bool = False
     dtype: Any = jnp.float32
 
     @linen.compact
     def __call__(self, x, train: bool = False):
         for i in range(self.spec.stages[3]):
-            x = Block(
+            x = block(self.remat)(
                 features=self.width * 8,
                 stride=2 if i == 0 else 1,
                 spec=self.spec,

@@ -31,7 +31,8 @@ class VGG(linen.Module):
     """Features (c2, c3, c4, c5), or class logits [b num_classes] where that is set.
 
     Fewer than four `stages` give fewer features. `norm` is for the variants that have
-    one after each convolution; the others have none.
+    one after each convolution; the others have none. With `remat` the backward pass
+    computes what is inside each group of convolutions again instead of keeping it.
     """
 
     groups: tuple[int, ...]
@@ -42,6 +43,7 @@ class VGG(linen.Module):
     norm_eps: float = 1e-5
     num_classes: int | None = None
     dropout: float = 0.5  # after both hidden layers of the classifier, in training
+    remat: bool = False
     dtype: Any = jnp.float32
 
     @linen.compact
@@ -49,9 +51,14 @@ class VGG(linen.Module):
         x, layer, left = images, 0, []
         for i, depth in enumerate(self.groups[: self.stages + 2]):
             channels = self.width * min(2**i, 8)
-            for _ in range(depth):
-                x = self._conv(x, layer, channels, train)
-                layer += 3 if self.normed else 2
+
+            def group(net, x, layer=layer, depth=depth, channels=channels):
+                for j in range(depth):
+                    x = net._conv(x, layer + j * net._step, channels, train)
+                return x
+
+            x = (linen.remat(group) if self.remat else group)(self, x)
+            layer += depth * self._step
             left.append(x)
             x = linen.max_pool(x, (2, 2), (2, 2))
             layer += 1
@@ -64,6 +71,11 @@ class VGG(linen.Module):
             x = linen.relu(x)
             x = linen.Dropout(self.dropout, deterministic=not train)(x)
         return linen.Dense(self.num_classes, name="classifier.6")(x)
+
+    @property
+    def _step(self) -> int:
+        """Layers of torchvision's list from one convolution to the next."""
+        return 3 if self.normed else 2
 
     def _conv(self, x, layer, channels, train):
         x = linen.Conv(

@@ -31,6 +31,7 @@ __all__ = [
     "Source",
     "directory",
     "encoded",
+    "image_classes",
     "image_sizes",
     "info",
     "listing",
@@ -235,6 +236,29 @@ def image_sizes(name: str, data_dir: str | Path, split: str, task: Task) -> np.n
     return listing(name, data_dir, split, task).sizes
 
 
+def image_classes(
+    name: str, data_dir: str | Path, split: str, task: Task
+) -> listings.Classes:
+    """The classes in each image of a split, or of a part of one.
+
+    They are stored beside the records, or read of them all, as in `listing`.
+    """
+    builder, target = load(name, data_dir), directory(name, data_dir)
+    found = []
+    for part in _parts(builder, name, split):
+        whole, count = part.splitname, builder.info.splits[part.splitname].num_examples
+        classes = listings.stored_classes(target, whole, count)
+        if classes is None:
+            print(
+                f"{target} does not hold the images' classes; {count} records of split "
+                f"{whole!r} are read for them, once",
+                file=sys.stderr,
+            )
+            classes = _listed(name, data_dir, whole, task)[1]
+        found.append(classes.part(part.from_, part.to))
+    return listings.joined(found)
+
+
 def _listing(
     builder: tfds.core.DatasetBuilder,
     name: str,
@@ -252,14 +276,26 @@ def _listing(
         f"{split!r} are read for them, once",
         file=sys.stderr,
     )
-    ids, shapes = [], []
+    return _listed(name, data_dir, split, task)[0]
+
+
+def _listed(
+    name: str, data_dir: str | Path, split: str, task: Task
+) -> tuple[Listing, listings.Classes]:
+    """The listing of a full split and its images' classes, from its records.
+
+    They are stored if possible.
+    """
+    ids, shapes, labels = [], [], []
     for record in source(name, data_dir, split, task, images=False):
         ids.append(record.id)
         shapes.append((record.height, record.width))
+        labels.append(task.facts(record.truth).labels)
     made = Listing(ids, np.array(shapes, np.int32).reshape(-1, 2))
+    classes = listings.classes_of(labels)
     with contextlib.suppress(OSError):
-        listings.store(target, split, *made)
-    return made
+        listings.store(directory(name, data_dir), split, *made, classes)
+    return made, classes
 
 
 class Source(Sequence[Record]):

@@ -1,4 +1,7 @@
-"""Photometric augmentation of SSD (Liu et al., ECCV 2016): brightness to hue."""
+"""Photometric augmentation of SSD (Liu et al., ECCV 2016): brightness to hue.
+
+And Gaussian blur, as SimCLR has it (Chen et al., ICML 2020, appendix A).
+"""
 
 from typing import NamedTuple
 
@@ -12,6 +15,7 @@ class Colours(NamedTuple):
     before: tuple[float, float] | None = None  # (a, b): values become a * value + b
     hsv: tuple[float, float] | None = None  # degrees of hue, factor of saturation
     after: tuple[float, float] | None = None  # as before
+    blur: float = 0.0  # sigma in pixels of the network's input; 0 for none
 
 
 def photometric(rng: np.random.Generator) -> Colours:
@@ -34,8 +38,25 @@ def photometric(rng: np.random.Generator) -> Colours:
     )
 
 
+def blurring(
+    rng: np.random.Generator, colours: Colours, part: float, sigma: tuple[float, float]
+) -> Colours:
+    """`colours`, with probability `part` with a blur of a `sigma` (least, most)."""
+    if not part or rng.random() >= part:
+        return colours
+    return colours._replace(blur=rng.uniform(*sigma))
+
+
+def blurred(image: np.ndarray, sigma: float) -> np.ndarray:
+    """`image` [h w 3] under a Gaussian of `sigma` pixels; as it is at 0."""
+    return cv2.GaussianBlur(image, (0, 0), sigma) if sigma else image
+
+
 def recolour(image: np.ndarray, colours: Colours) -> np.ndarray:
-    """`image` [h w 3] uint8 with jittered colours, rounded and clipped at each step."""
+    """`image` [h w 3] uint8 with jittered colours, rounded and clipped at each step.
+
+    Not blurred: that is done to what is seen of it, at its size there.
+    """
     if colours.before is not None:
         image = _linear(image, *colours.before)
     if colours.hsv is not None:

@@ -4,11 +4,13 @@ import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
-from detjax.data import builder, loader, plan
+from detjax import settings
+from detjax.data import builder, loader, mosaic, plan
+from detjax.data import repeats as repeating
 from detjax.data.prepare import prepare as prepare_files
 from detjax.data.records import Record
 from detjax.errors import UserError
-from detjax.settings import Count, Location, Seed, Whole
+from detjax.settings import Count, Fraction, Location, Seed, Whole
 from detjax.types import Task
 
 
@@ -19,11 +21,14 @@ class Data(NamedTuple):
     size: tuple[int, int]  # (h, w) of the inputs, of the first where there are several
     train: Iterable  # endless batches; its iterator has get_state and set_state
     evaluation: Callable[[], Iterable]  # every evaluation image once
+    validation: Callable[[], Iterable]  # the same with the targets of training
     once: Callable[[], Iterable]  # every training image once, as evaluation prepares it
     truth: Sequence[Record]  # the records of the evaluation split, without images
     pictures: Sequence[Record]  # the same with their images
     image_ids: Sequence[int | str]  # theirs, without reading them
     skip: bool  # whether records that cannot be read are passed over
+    sizes: plan.InputSizes  # of the inputs
+    learnt: Callable[[], Sequence[Record]]  # of the training split, without images
 
 
 def make(
@@ -43,6 +48,7 @@ def make(
     eval_batch_size: Count | None = None,
     max_proposals: Count | None = None,
     augment: Mapping[str, Any] | None = None,
+    repeat_threshold: Fraction | None = None,
     threads: Whole | None = None,
     workers: Whole = 0,
     seed: Seed = 0,
@@ -52,13 +58,30 @@ def make(
 ) -> Data:
     """The data set `name` in `data_dir`, created by `prepare` if it is missing.
 
-    `prepare` holds the keywords of `data.prepare.prepare`. `batch_size` counts the
-    images of all hosts. Images are resized to one `size`, or to one of several
-    `buckets`; see `plan.InputSizes` for those and for `short_side` and `long_side`,
-    `loader.train_loader` for threads, workers and records that cannot be read, and
-    `loader.Prepare` for what is done to an image. `max_proposals` says how many of the
-    data set's proposals an image has: all if None. `targets` are the keywords of
-    `task.targets`: how the truth is padded.
+    name: of the data set.
+    batch_size: images of a training batch, of all hosts together.
+    size: (h, w) that images are resized to; or else `buckets`.
+    buckets: several (h, w); an image goes to the one that suits it, see README's sizes.
+    short_side: with buckets, the length that images' shorter sides get, or several of
+        which training draws one for each image.
+    long_side: with `short_side`, the most that their longer sides get.
+    letterbox: keep the shape of images and pad them, instead of stretching.
+    data_dir: the folder of data sets.
+    prepare: how the data set is made if it is missing, as scripts/make_dataset.py does.
+    train_split, eval_split: the splits that are learnt and evaluated.
+    eval_batch_size: of evaluations; `batch_size` if None.
+    max_proposals: the first proposals of an image that are used; all if None.
+    augment: random changes of training images.
+    repeat_threshold: the share of images below which a class is rare, and its images
+        are shown more often (LVIS's repeat factors); None is none.
+    threads: that prepare images; one a core if None.
+    workers: processes that prepare images instead of threads, if not 0.
+    seed: of the order of images and of their changes.
+    on_error: "fail" stops at a record that cannot be read, "skip" takes the next one.
+    max_skipped: records that may be skipped before the run stops.
+
+    `targets` are the keywords of `task.targets`: how the truth is padded. See
+    `plan.InputSizes` for sizes, `loader.Prepare` for what is done to an image.
 
     Raises UserError for inconsistent settings.
     """
@@ -77,11 +100,14 @@ def make(
             f"the data set {name!r} is made for {info.task}, the model answers "
             f"{task.name}; choose another data.name or model.name"
         )
+    several = settings.keywords(mosaic.mosaic)
+    augment = augment or {}
     steps = loader.Prepare(
         size=sizes.buckets[0],
         targets=task.targets(info, **targets),
         letterbox=sizes.letterbox,
-        augment=augment or {},
+        augment={k: v for k, v in augment.items() if k not in several},
+        mosaic=mosaic.mosaic(**{k: v for k, v in augment.items() if k in several}),
         max_proposals=info.max_proposals if max_proposals is None else max_proposals,
     )
 
@@ -92,7 +118,7 @@ def make(
             else None
         )
 
-    def once(split: str, source: Sequence[Record], known: Any, **share: int):
+    def once(split: str, source: Sequence[Record], known: Any, **how: Any):
         return loader.eval_loader(
             source,
             steps,
@@ -102,12 +128,16 @@ def make(
             threads=threads,
             on_error=on_error,
             split=split,
-            **share,
+            **how,
         )
 
     def split(part: str):
         return builder.source(name, data_dir, part, task, on_error), images(part)
 
+    repeats = None
+    if repeat_threshold is not None:
+        classes = builder.image_classes(name, data_dir, train_split, task)
+        repeats = repeating.factors(classes, repeat_threshold)
     learnt, evaluated = split(train_split), split(eval_split)
     return Data(
         info=info,
@@ -119,6 +149,7 @@ def make(
             seed=seed,
             sizes=sizes,
             images=learnt[1],
+            repeats=repeats,
             threads=threads,
             workers=workers,
             on_error=on_error,
@@ -126,10 +157,15 @@ def make(
             split=train_split,
         ),
         evaluation=functools.partial(once, eval_split, *evaluated),
+        validation=functools.partial(once, eval_split, *evaluated, learnt=True),
         # A `solve` needs all images in one process.
         once=functools.partial(once, train_split, *learnt, process=0, processes=1),
         truth=builder.source(name, data_dir, eval_split, task, on_error, images=False),
         pictures=evaluated[0],
         image_ids=builder.listing(name, data_dir, eval_split, task).ids,
         skip=on_error == "skip",
+        sizes=sizes,
+        learnt=functools.partial(
+            builder.source, name, data_dir, train_split, task, on_error, images=False
+        ),
     )

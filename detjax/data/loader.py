@@ -11,13 +11,13 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-import cv2
 import jax
 import numpy as np
 
-from detjax.data import ahead, augment, lint, plan
+from detjax.data import ahead, lint, plan
 from detjax.data.example import Prepare, decode
-from detjax.data.records import Record, Unreadable
+from detjax.data.records import Record
+from detjax.data.rows import EvalBatches, Examples, TrainBatches
 from detjax.errors import UserError
 from detjax.types import Batch
 
@@ -32,6 +32,7 @@ def train_loader(
     seed: int = 0,
     sizes: plan.InputSizes | None = None,
     images: np.ndarray | None = None,
+    repeats: np.ndarray | None = None,
     threads: int | None = None,
     workers: int = 0,
     on_error: str = "fail",
@@ -45,8 +46,9 @@ def train_loader(
     `batch_size` is global (all processes), and together the processes see the batches
     that a single one would. `sizes` declares the input sizes if they differ from
     `prepare.size`; `images` [n 2] are the records' (h, w), looked up when needed and
-    not given. `threads` fill rows in this process, one per core if None; `workers`, if
-    set, are processes that do so instead.
+    not given, and `repeats` [n] how often an epoch shows each. `threads` fill rows in
+    this process, one per core if None; `workers`, if set, are processes that do so
+    instead.
 
     With `on_error` "fail" an unreadable record is a UserError; with "skip" the next one
     replaces it, up to `max_skipped` records. Raises UserError for arguments that are
@@ -57,7 +59,11 @@ def train_loader(
     batches = TrainBatches(
         Examples(source, prepare, sizes, split),
         plan.Plan(
-            known_sizes(source, sizes, images), sizes, batch_size=batch_size, seed=seed
+            known_sizes(source, sizes, images),
+            sizes,
+            batch_size=batch_size,
+            seed=seed,
+            repeats=repeats,
         ),
         batch_size,
         part(batch_size, *place_of(process, processes)),
@@ -77,174 +83,35 @@ def eval_loader(
     threads: int | None = None,
     on_error: str = "fail",
     split: str = "val",
+    learnt: bool = False,
     process: int | None = None,
     processes: int | None = None,
 ) -> "EvalStream":
     """Every image once, bucket by bucket; the last batch of each is padded.
 
-    Targets are those of `Prepare.evaluation`. All processes see the same number of
-    batches, of the same shapes: a `batch_size` that they do not divide is rounded up.
-    With `on_error` "skip" an unreadable image is reported, replaced by grey and not
-    `valid`. See `train_loader` for the other arguments.
+    Targets are those of `Prepare.evaluation`, or with `learnt` those of training. All
+    processes see the same number of batches, of the same shapes: a `batch_size` that
+    they do not divide is rounded up. With `on_error` "skip" an unreadable image is
+    reported, replaced by grey and not `valid`. See `train_loader` for the other
+    arguments.
     """
     lint.check_choice(on_error)
     sizes = sizes or plan.InputSizes((prepare.size,), prepare.letterbox)
     process, processes = place_of(process, processes)
     batch_size += -batch_size % processes
     batches = EvalBatches(
-        Examples(source, prepare.evaluation(), sizes, split),
+        Examples(
+            source,
+            prepare.unaugmented() if learnt else prepare.evaluation(),
+            sizes,
+            split,
+        ),
         plan.once(known_sizes(source, sizes, images), sizes, batch_size),
         batch_size,
         part(batch_size, process, processes),
         skip=on_error == "skip",
     )
     return EvalStream(batches, threads)
-
-
-@dataclasses.dataclass(frozen=True)
-class Examples:
-    """Records of a split, from which rows of batches are filled."""
-
-    source: Sequence[Record]
-    prepare: Prepare
-    sizes: plan.InputSizes
-    split: str
-
-    def empty(self, bucket: int, rows: int) -> Batch:
-        """An empty batch of `rows` rows for images of a bucket."""
-        # OpenCV's own threads would compete with those that fill rows; its messages
-        # about broken files are replaced by ours.
-        cv2.setNumThreads(1)
-        cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
-        return self.prepare.empty(rows, self.sizes.buckets[bucket])
-
-    def put(self, batch, row, index, place, rng=None) -> None:
-        """Writes record number `index` into a row for `place`.
-
-        Raises Unreadable that names it; the index is written if the row could be
-        filled.
-        """
-        batch.index[row] = index
-        record = None
-        try:
-            record = self.source[index]
-            fit = self.sizes.resize(
-                (record.height, record.width), place.bucket, place.short
-            )
-            self.prepare.fill(batch, row, record, fit, rng)
-        except Unreadable as error:
-            raise Unreadable(f"{self._name(index, record)}: {error}") from None
-        except MemoryError as error:
-            raise UserError(
-                f"there is not enough memory for {self._name(index, record)}; set "
-                "data.batch_size, data.workers or data.threads lower, or drop it"
-            ) from error
-
-    def name(self, index: int) -> str:
-        """The name of record number `index` in messages, as far as it can be read."""
-        try:
-            return self._name(index, self.source[index])
-        except Unreadable:
-            return self._name(index, None)
-
-    def _name(self, index: int, record: Record | None) -> str:
-        known = f" ({record.file_name}, image {record.id})" if record else ""
-        return f"record {index} of split {self.split!r}{known}"
-
-
-@dataclasses.dataclass(frozen=True)
-class TrainBatches:
-    """This process's rows of the batches of a run, by number.
-
-    tries consecutive records that are tried for a readable one before a UserError
-    first  images of the stream (all processes) before the first batch
-    """
-
-    examples: Examples
-    plan: plan.Plan
-    batch_size: int
-    part: slice
-    seed: int
-    tries: int
-    first: int = 0
-
-    def __len__(self) -> int:
-        return (sys.maxsize - self.first) // self.batch_size
-
-    @property
-    def rows(self) -> int:
-        return self.part.stop - self.part.start
-
-    def empty(self, number: int, rows: int) -> Batch:
-        return self.examples.empty(self.plan[self._position(number, 0)].bucket, rows)
-
-    def fill(self, batch: Batch, at: int, number: int, row: int) -> None:
-        """Fills a row with the record of its place, or the next readable one.
-
-        Raises UserError that names the last one tried.
-        """
-        position = self._position(number, row)
-        place = self.plan[position]
-        for further in range(self.tries):
-            index = (place.record + further) % len(self.examples.source)
-            # The plan uses seeds of two numbers; three keep these streams distinct.
-            rng = np.random.default_rng([self.seed, position, 1])
-            try:
-                return self.examples.put(batch, at, index, place, rng)
-            except Unreadable as error:
-                batch.skipped[at] = place.record
-                why = str(error)
-        raise UserError(
-            f"{why}; set data.on_error='skip' to go on without it"
-            if self.tries == 1
-            else f"{self.tries} records in a row cannot be read, the last {why}"
-        )
-
-    def _position(self, number: int, row: int) -> int:
-        return self.first + number * self.batch_size + self.part.start + row
-
-
-@dataclasses.dataclass(frozen=True)
-class EvalBatches:
-    """This process's rows of the batches of an evaluation, by number.
-
-    skip leave an unreadable image grey instead of raising UserError
-    """
-
-    examples: Examples
-    places: Sequence[plan.Place]
-    batch_size: int
-    part: slice
-    skip: bool
-
-    def __len__(self) -> int:
-        return len(self.places) // self.batch_size
-
-    @property
-    def rows(self) -> int:
-        return self.part.stop - self.part.start
-
-    def empty(self, number: int, rows: int) -> Batch:
-        return self.examples.empty(self._place(number, 0).bucket, rows)
-
-    def fill(self, batch: Batch, at: int, number: int, row: int) -> None:
-        """Fills a row with the record of its place; without `skip` raises UserError."""
-        place = self._place(number, row)
-        try:
-            self.examples.put(batch, at, place.record, place)
-        except Unreadable as error:
-            if not self.skip:
-                raise UserError(
-                    f"{error}; set data.on_error='skip' to count its objects as missed"
-                ) from None
-            batch.inputs.images[at] = augment.FILL
-            batch.skipped[at] = place.record
-            if place.valid:  # padding repeats were already reported
-                print(f"warning: {error}; its objects count as missed", file=sys.stderr)
-        batch.inputs.view.valid[at] &= place.valid
-
-    def _place(self, number: int, row: int) -> plan.Place:
-        return self.places[number * self.batch_size + self.part.start + row]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from detjax.data import repeats as repeating
 from detjax.errors import UserError
 
 # Settings of a config's data section that determine how images are resized.
@@ -228,14 +229,21 @@ class Plan:
     remainder; a bucket with fewer records than a batch repeats some within a batch.
 
     `images` [n 2] are the records' (h, w); where sizes are not needed, only n matters.
+    With `repeats` [n] an epoch shows each image so often; see `repeats.factors`.
     """
 
     def __init__(
-        self, images: np.ndarray, sizes: InputSizes, *, batch_size: int, seed: int
+        self,
+        images: np.ndarray,
+        sizes: InputSizes,
+        *,
+        batch_size: int,
+        seed: int,
+        repeats: np.ndarray | None = None,
     ):
         if not len(images):
             raise UserError("there is no image to train on")
-        self._batch, self._seed = batch_size, seed
+        self._batch, self._seed, self._repeats = batch_size, seed, repeats
         self._buckets, self._shorts = len(sizes.buckets), len(sizes.short_sides)
         self._options, self._counts = sizes.options(images)
         self._epochs = -(-ROUND // len(images))  # in a round
@@ -262,7 +270,8 @@ class Plan:
 
     @property
     def _single(self) -> bool:
-        return self._buckets == 1
+        """Whether all rounds are of one length, and nothing is carried over."""
+        return self._buckets == 1 and self._repeats is None
 
     def _start(self, number: int) -> int:
         if self._single:
@@ -312,8 +321,12 @@ class Plan:
     def _drawn(self, rng: np.random.Generator) -> _Table:
         """The images of a round in order, with the draws for each."""
         count = len(self._counts)
-        each = np.tile(np.arange(count, dtype=np.int32), (self._epochs, 1))
-        record = rng.permuted(each, axis=1).ravel()
+        if self._repeats is None:
+            each = np.tile(np.arange(count, dtype=np.int32), (self._epochs, 1))
+            record = rng.permuted(each, axis=1).ravel()
+        else:
+            epochs = [repeating.epoch(rng, self._repeats) for _ in range(self._epochs)]
+            record = np.concatenate(epochs)
         drawn = rng.random(len(record)) * self._counts[record]
         option = drawn.astype(np.int32)
         bucket = self._options[record, option].astype(np.int32)

@@ -193,6 +193,36 @@ class Runs(NamedTuple):
         return columns[:, y1:y2]
 
 
+def moved_bounds(runs: Runs, matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The boxes [n 4] around masks under an affine `matrix` [3 3], and which [n] exist.
+
+    Tight around the pixels' corners: around what a mask covers, not around its box.
+    """
+    some = runs.first[1:] > runs.first[:-1]
+    found = np.zeros((len(some), 4))
+    if not len(runs.lows):
+        return found, some
+    h = runs.height
+    left, top = np.divmod(runs.lows, h)
+    right, bottom = np.divmod(runs.highs - 1, h)
+    bottom = bottom + 1
+    # A run that goes on in another column reaches the image's lower and upper edges.
+    on = right > left
+    end, begin = np.where(on, h, bottom), np.where(on, 0, top)
+    last, next_ = np.where(on, right, left + 1), np.where(on, left + 1, left)
+    x = np.stack([left, left + 1, left, left + 1, right, right + 1, right, right + 1])
+    y = np.stack([top, top, end, end, begin, begin, bottom, bottom])
+    # And holds all columns between its first and its last.
+    x = np.concatenate([x, next_[None], last[None]])
+    y = np.concatenate([y, begin[None], end[None]])
+    heads = runs.first[:-1][some]
+    for axis in (0, 1):
+        places = matrix[axis, 0] * x + matrix[axis, 1] * y + matrix[axis, 2]
+        found[some, axis] = np.minimum.reduceat(places.min(axis=0), heads)
+        found[some, axis + 2] = np.maximum.reduceat(places.max(axis=0), heads)
+    return found, some
+
+
 def _foreground(ends: np.ndarray, first: np.ndarray, height: int) -> Runs:
     """The masks of `height` whose runs end at `ends`; they begin at `first`."""
     counts = first[1:] - first[:-1]

@@ -121,6 +121,12 @@ def clip(
     return jnp.clip(boxes, jnp.tile(low, 2), jnp.tile(high, 2))
 
 
+def mirror(boxes: Float[Array, "... 4"], width: int | float) -> Float[Array, "... 4"]:
+    """Boxes in a picture of `width` pixels that is mirrored left to right."""
+    x1, y1, x2, y2 = jnp.moveaxis(jnp.asarray(boxes), -1, 0)
+    return jnp.stack([width - x2, y1, width - x1, y2], axis=-1)
+
+
 def full_window(size: tuple[int, int]) -> Float[Array, "4"]:
     """The window that is all of an image of `size` (h, w)."""
     return jnp.array([0, 0, size[1], size[0]], jnp.float32)

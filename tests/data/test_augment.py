@@ -5,9 +5,9 @@ import jax
 import numpy as np
 import pytest
 
-from detjax.data import augment
-from detjax.data.augment import Frame
+from detjax.data import augment, frames, views
 from detjax.data.colours import Colours, photometric, recolour
+from detjax.data.frames import Frame
 
 BOXES = np.array([[10, 20, 40, 50], [60, 10, 90, 80.0]])
 
@@ -37,9 +37,9 @@ def test_pixels_and_boxes_move_together():
             turn=True,
             scale=(0.7, 1.5),
         )
-        frame = augment.resize(frame, (200, 160), letterbox=bool(rng.integers(2)))
-        pixels = augment.move_pixels(image, frame.matrix, (200, 160), fill=0)
-        x1, y1, x2, y2 = augment.move_boxes(np.float64([box]), frame.matrix)[0]
+        frame = frames.resize(frame, (200, 160), letterbox=bool(rng.integers(2)))
+        pixels = views.move_pixels(image, frame.matrix, (200, 160), fill=0)
+        x1, y1, x2, y2 = frames.move_boxes(np.float64([box]), frame.matrix)[0]
         y, x = np.nonzero(pixels > 127)
         expected = np.clip([x1, y1, x2, y2], 0, [160, 200, 160, 200])
         if len(x):
@@ -49,14 +49,14 @@ def test_pixels_and_boxes_move_together():
 
 def test_plain_resizing_is_opencvs():
     image = np.random.default_rng(0).integers(0, 255, (50, 70, 3)).astype(np.uint8)
-    matrix = augment.resize(Frame(np.eye(3), (50, 70)), (64, 64), False).matrix
-    got = augment.move_pixels(image, matrix, (64, 64))
+    matrix = frames.resize(Frame(np.eye(3), (50, 70)), (64, 64), False).matrix
+    got = views.move_pixels(image, matrix, (64, 64))
     np.testing.assert_array_equal(got, cv2.resize(image, (64, 64)))
 
 
 def test_letterbox_keeps_the_aspect_and_centres():
-    frame = augment.resize(whole(50, 100), (80, 80), letterbox=True)
-    moved = augment.move_boxes(np.float64([[0, 0, 100, 50]]), frame.matrix)
+    frame = frames.resize(whole(50, 100), (80, 80), letterbox=True)
+    moved = frames.move_boxes(np.float64([[0, 0, 100, 50]]), frame.matrix)
     np.testing.assert_allclose(moved, [[0, 20, 80, 60]])
 
 
@@ -65,8 +65,8 @@ def test_crops_hold_an_object_and_keep_their_limits():
     for _ in range(100):
         frame = augment.iou_crop(rng, whole(), BOXES)
         h, w = frame.size
-        moved = augment.move_boxes(BOXES, frame.matrix)
-        assert augment.centred(moved, np.array([0, 0, w, h])).any()
+        moved = frames.move_boxes(BOXES, frame.matrix)
+        assert frames.centred(moved, np.array([0, 0, w, h])).any()
         assert 30 <= h <= 100
         assert 36 <= w <= 120
 
@@ -80,7 +80,7 @@ def test_expand_leaves_the_image_inside():
     rng = np.random.default_rng(2)
     for _ in range(50):
         h, w = (frame := augment.expand(rng, whole(), 4)).size
-        x1, y1, x2, y2 = augment.move_boxes(
+        x1, y1, x2, y2 = frames.move_boxes(
             np.float64([[0, 0, 120, 100]]), frame.matrix
         )[0]
         assert 0 <= x1 < x2 <= w + 1e-9
@@ -101,7 +101,7 @@ def test_flips_are_numpys(horizontal, vertical, transpose):
     )
     expected = image[:: -1 if vertical else 1, :: -1 if horizontal else 1]
     expected = expected.T if transpose else expected
-    got = augment.move_pixels(image, frame.matrix, tuple(map(int, frame.size)))
+    got = views.move_pixels(image, frame.matrix, tuple(map(int, frame.size)))
     np.testing.assert_array_equal(got, expected)
 
 
@@ -159,20 +159,20 @@ def test_drawing_what_is_seen_is_warping_everything():
             turn=True,
         )
         size = (64, 80) if seed % 4 else (300, 200)
-        fitted = augment.resize(frame, size, letterbox=bool(seed % 5))
-        view = augment.snap(fitted, image.shape[:2])
+        fitted = frames.resize(frame, size, letterbox=bool(seed % 5))
+        view = views.snap(fitted, image.shape[:2])
         # Half a pixel at each edge, of the image or of the frame.
         box = np.array([[0, 0, 120, 100.0]])
-        there, was = (augment.move_boxes(box, m) for m in (view.matrix, fitted.matrix))
+        there, was = (frames.move_boxes(box, m) for m in (view.matrix, fitted.matrix))
         seen = np.clip([there, was], 0, [*size[::-1], *size[::-1]])
         most = 1 + 0.5 * np.abs(fitted.matrix[:2, :2]).max()
         assert np.abs(seen[0] - seen[1]).max() <= most
         out = np.full((*size, 3), 7, np.uint8)
-        augment.draw(out, image, view, colours)
-        moved = augment.move_pixels(recolour(image, colours), view.matrix, size)
+        views.draw(out, image, view, colours)
+        moved = views.move_pixels(recolour(image, colours), view.matrix, size)
         outside = np.ones(size, bool)
         outside[view.target] = False
-        assert (out[outside] == augment.FILL).all()
+        assert (out[outside] == views.FILL).all()
         rows, columns = view.target
         edge = 1 + int(np.abs(view.matrix[:2, :2]).max())
         inner = (
@@ -187,10 +187,10 @@ def test_drawing_what_is_seen_is_warping_everything():
 def test_an_image_with_less_than_a_pixel_in_the_frame_is_not_seen():
     image, out = np.full((30, 10, 3), 9, np.uint8), np.zeros((20, 20, 3), np.uint8)
     for shift in (-9.9, 19.9, 40):
-        frame = Frame(augment.scaling(1, 1, shift, 0), (20, 20))
-        view = augment.snap(frame, (30, 10))
-        augment.draw(out, image, view, Colours())
-        assert (out == augment.FILL).all()
+        frame = Frame(frames.scaling(1, 1, shift, 0), (20, 20))
+        view = views.snap(frame, (30, 10))
+        views.draw(out, image, view, Colours())
+        assert (out == views.FILL).all()
         np.testing.assert_array_equal(view.matrix, frame.matrix)
 
 
@@ -213,8 +213,8 @@ POINTS = ("nose", "left_eye", "right_eye", "left_tail", "bright_spot")
 
 
 def test_opposites_change_places_and_the_rest_stays():
-    assert augment.opposites(POINTS) == [0, 2, 1, 3, 4]
-    assert augment.opposites(("right", "left", "a")) == [0, 1, 2]
+    assert frames.opposites(POINTS) == [0, 2, 1, 3, 4]
+    assert frames.opposites(("right", "left", "a")) == [0, 1, 2]
 
 
 def placed(shift=0.0):
@@ -230,29 +230,29 @@ def placed(shift=0.0):
 @pytest.mark.parametrize("horizontal", [False, True])
 def test_keypoints_there_and_back(horizontal, vertical, transpose):
     frame = augment.flip(
-        augment.Frame(augment.scaling(3, 3), (60, 120)),
+        frames.Frame(frames.scaling(3, 3), (60, 120)),
         horizontal=horizontal,
         vertical=vertical,
         transpose=transpose,
     )
     points = placed()
-    there = augment.move_keypoints(points, frame.matrix, frame.size, POINTS)
+    there = frames.move_keypoints(points, frame.matrix, frame.size, POINTS)
     # An odd number of mirrors makes left right.
     order = [0, 1, 2, 3, 4]
     if (horizontal + vertical + transpose) % 2:
         order = [0, 2, 1, 3, 4]
     np.testing.assert_array_equal(there[:, order, 2], points[..., 2])
     corners = np.concatenate([points[..., :2]] * 2, axis=-1).reshape(-1, 4)
-    expected = augment.move_boxes(corners, frame.matrix)[:, :2].reshape(2, 5, 2)
+    expected = frames.move_boxes(corners, frame.matrix)[:, :2].reshape(2, 5, 2)
     visible = points[..., 2] > 0
     np.testing.assert_allclose(there[:, order, :2][visible], expected[visible])
-    back = augment.move_keypoints(there, np.linalg.inv(frame.matrix), (20, 40), POINTS)
+    back = frames.move_keypoints(there, np.linalg.inv(frame.matrix), (20, 40), POINTS)
     np.testing.assert_allclose(back[visible], points[visible])
     assert not back[~visible].any()
 
 
 def test_keypoints_outside_are_as_if_nobody_had_annotated_them():
-    moved = augment.move_keypoints(placed(-5.0), np.eye(3), (8, 20), POINTS)
+    moved = frames.move_keypoints(placed(-5.0), np.eye(3), (8, 20), POINTS)
     assert (moved[..., 2] > 0).tolist() == [
         [False, True, True, True, False],
         [False, False, False, True, True],

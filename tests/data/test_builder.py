@@ -12,7 +12,8 @@ import pytest
 import tensorflow_datasets as tfds
 import tiny_sets
 
-from detjax.data import builder, coco, shapes
+from detjax.data import builder
+from detjax.data.formats import coco, shapes
 from detjax.data.records import Annotation, Dataset, Record
 from detjax.errors import UserError
 from detjax.tasks import detection
@@ -172,7 +173,8 @@ def test_what_is_not_there_is_named(written, tmp_path):
 
 KILLED = """
 import os, sys
-from detjax.data import builder, shapes, writer
+from detjax.data import builder, writer
+from detjax.data.formats import shapes
 from detjax.tasks import detection
 
 writer.encoded = lambda record: os._exit(9)

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import tiny_sets
 
-from detjax.data import builder, listings, shapes
+from detjax.data import builder, listings
+from detjax.data.formats import shapes
 from detjax.data.prepare import prepare
 from detjax.tasks import detection
 

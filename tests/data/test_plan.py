@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from detjax.data import augment, plan
+from detjax.data import frames, plan
 
 SIDES = st.integers(1, 2000)
 PAIRS = st.tuples(SIDES, SIDES)
@@ -47,17 +47,17 @@ def test_there_and_back_whatever_the_bucket(image, buckets, short_side, limited,
     declared = plan.input_sizes(**kwargs)
     fit = plan.resize_for(*image, **kwargs)
     h, w = image
-    frame = augment.resize(
-        augment.Frame(np.eye(3), image), fit.size, fit.letterbox, fit.scale
+    frame = frames.resize(
+        frames.Frame(np.eye(3), image), fit.size, fit.letterbox, fit.scale
     )
     # What a batch holds is float32.
     affine = np.vstack([frame.matrix[:2].astype(np.float32), [0, 0, 1]]).astype(float)
     x, y = np.sort(box[:2]) * w, np.sort(box[2:]) * h
     boxes = np.array([[x[0], y[0], x[1], y[1]]])
-    there = augment.move_boxes(boxes, affine)
-    back = augment.move_boxes(there, np.linalg.inv(affine))
+    there = frames.move_boxes(boxes, affine)
+    back = frames.move_boxes(there, np.linalg.inv(affine))
     np.testing.assert_allclose(back, boxes, atol=1e-3)
-    x1, y1, x2, y2 = augment.move_boxes(np.array([[0, 0, w, h]]), affine)[0]
+    x1, y1, x2, y2 = frames.move_boxes(np.array([[0, 0, w, h]]), affine)[0]
     assert min(x1, y1) >= -1e-3
     assert x2 <= fit.size[1] + 1e-3
     assert y2 <= fit.size[0] + 1e-3

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from pycocotools import mask as coco_mask
 
-from detjax.data import augment, rle
+from detjax.data import frames, rle, views
 from detjax.tasks.detection import targets
 from tests import reference
 
@@ -98,7 +98,7 @@ def test_the_masks_of_an_image_are_what_they_are_one_by_one():
             full = np.zeros(size, np.uint8)
             full[y1:y2, x1:x2] = runs.shades(i).T
             np.testing.assert_array_equal(full, 255 * mask)
-        matrix = augment.scaling(*rng.uniform(0.2, 3, 2), *rng.uniform(-10, 10, 2))
+        matrix = frames.scaling(*rng.uniform(0.2, 3, 2), *rng.uniform(-10, 10, 2))
         if seed % 2:
             matrix = np.array([[0, 1, 0], [-1, 0, 30], [0, 0, 1.0]]) @ matrix
         order = rng.permutation(len(drawn))[:3]
@@ -107,7 +107,7 @@ def test_the_masks_of_an_image_are_what_they_are_one_by_one():
         targets.draw_masks(out, runs, order, matrices)
         for got, i in zip(out, order, strict=False):
             shades = drawn[i].astype(np.uint8) * 255
-            moved = augment.move_pixels(shades, matrix, (20, 24), fill=0)
+            moved = views.move_pixels(shades, matrix, (20, 24), fill=0)
             np.testing.assert_array_equal(got, moved > 127)
         assert not out[len(order) :].any()
 

@@ -12,7 +12,7 @@ import pytest
 from test_loader import SIZE, equal, prepare, record
 
 from detjax import cli
-from detjax.data import augment, builder, dataset, loader, plan
+from detjax.data import builder, dataset, frames, loader, plan, views
 from detjax.data.records import Dataset
 from detjax.tasks import detection
 
@@ -107,17 +107,17 @@ def test_a_picture_and_its_boxes_lie_where_the_affine_says():
             original = source[batch.index[i]]
             h, w = original.height, original.width
             frame = np.array([[0, 0, w, h]])
-            x1, y1, x2, y2 = augment.move_boxes(frame, batch.inputs.view.affine[i])[0]
+            x1, y1, x2, y2 = frames.move_boxes(frame, batch.inputs.view.affine[i])[0]
             assert min(y2 - y1, x2 - x1) == pytest.approx(
                 min(30, 60 * min(h, w) / max(h, w)), abs=1e-3
             )
-            grey = (batch.inputs.images[i] == augment.FILL).all(axis=-1)
+            grey = (batch.inputs.images[i] == views.FILL).all(axis=-1)
             y, x = np.nonzero(~grey)
             np.testing.assert_allclose(
                 [x.min(), y.min(), x.max() + 1, y.max() + 1], [x1, y1, x2, y2], atol=1
             )
             objects = jax.tree.map(lambda a, i=i: a[i], batch.target)
-            expected = augment.move_boxes(
+            expected = frames.move_boxes(
                 np.array([a.box for a in original.truth]), batch.inputs.view.affine[i]
             )
             np.testing.assert_allclose(objects.boxes[:3], expected, atol=1e-3)
@@ -263,7 +263,7 @@ def test_an_evaluation_goes_on_without_it(capsys):
         np.testing.assert_array_equal(
             batch.inputs.view.valid, expected.inputs.view.valid & ~missing
         )
-        assert (batch.inputs.images[missing] == augment.FILL).all()
+        assert (batch.inputs.images[missing] == views.FILL).all()
         assert not batch.target.valid[missing].any()
     told = capsys.readouterr().err
     assert re.fullmatch(

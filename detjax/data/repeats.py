@@ -1,0 +1,40 @@
+"""Repeat-factor sampling: images of rare classes are shown more often.
+
+Gupta et al. 2019 (LVIS), appendix B.
+"""
+
+import numpy as np
+
+from detjax.data.listings import Classes
+
+
+def factors(classes: Classes, threshold: float) -> np.ndarray:
+    """How often each of n images is to be shown an epoch, [n] float32 of at least 1.
+
+    With f(c) the share of images that have class c, r(c) = max(1, sqrt(threshold /
+    f(c))), and an image is shown as often as the rarest of its classes asks for; one
+    without any once.
+    """
+    labels, ends = classes
+    found = np.ones(len(ends), np.float32)
+    if not len(labels):
+        return found
+    shares = np.bincount(labels) / len(ends)
+    wanted = np.sqrt(threshold / np.where(shares > 0, shares, 1))
+    by_class = np.maximum(wanted, 1).astype(np.float32)
+    begins = np.append(0, ends[:-1])
+    some = ends > begins
+    found[some] = np.maximum.reduceat(by_class[labels], begins[some])
+    return found
+
+
+def epoch(rng: np.random.Generator, repeats: np.ndarray) -> np.ndarray:
+    """The images of an epoch in random order, int32, of their factors [n].
+
+    A factor is rounded up with the probability of its fraction, else down, anew each
+    epoch.
+    """
+    whole = np.floor(repeats)
+    counts = whole + (rng.random(len(repeats)) < repeats - whole)
+    each = np.repeat(np.arange(len(repeats), dtype=np.int32), counts.astype(np.int64))
+    return rng.permutation(each)
