@@ -1,13 +1,16 @@
 """Priors (anchors) of a feature pyramid, as numpy constants.
 
-Both functions return [p 4] xyxy float32 pixels of the network's input, by level, row,
-column, then the priors of one location, as a head's outputs [h w a] flatten.
+`grid` and `rcnn` return [p 4] xyxy float32 pixels of the network's input, by level,
+row, column, then the priors of one location, as a head's outputs [h w a] flatten;
+`grid_levels` and `rcnn_levels` return the levels that these are placed on.
 """
 
 from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import Float
+
+from detjax.types import PriorLevel
 
 Size = tuple[int, int]
 
@@ -29,16 +32,26 @@ def grid(
 
     Liu et al. 2016 (SSD), section 2.2; Bolya et al. 2019 (YOLACT), section 4.
     """
+    return placed(grid_levels(feature_shapes, image_size, sizes, ratios, square))
+
+
+def grid_levels(
+    feature_shapes: Sequence[Size],
+    image_size: Size,
+    sizes: Sequence[Sequence[float]],
+    ratios: Sequence[float] = (1, 0.5, 2),
+    square: bool = False,
+) -> list[PriorLevel]:
+    """The levels of `grid`."""
     root = np.sqrt(np.asarray(ratios, np.float64))
     levels = []
     for shape, level_sizes in _by_level(feature_shapes, sizes):
         size = np.asarray(level_sizes, np.float64)[:, None]
         w = (size * root).ravel()
         h = w if square else (size / root).ravel()
-        step = np.divide(image_size, shape)
-        base = np.stack([-w, -h, w, h], -1) / 2
-        levels.append(_placed(base, shape, step, offset=0.5))
-    return np.concatenate(levels)
+        step = image_size[0] / shape[0], image_size[1] / shape[1]
+        levels.append(PriorLevel(np.stack([-w, -h, w, h], -1) / 2, shape, step, 0.5))
+    return levels
 
 
 def rcnn(
@@ -57,6 +70,16 @@ def rcnn(
 
     Ren et al. 2015 (Faster R-CNN), section 3.1.1, in torchvision's convention.
     """
+    return placed(rcnn_levels(feature_shapes, strides, sizes, ratios))
+
+
+def rcnn_levels(
+    feature_shapes: Sequence[Size],
+    strides: Sequence[int | Size],
+    sizes: Sequence[Sequence[float]],
+    ratios: Sequence[float] = (0.5, 1, 2),
+) -> list[PriorLevel]:
+    """The levels of `rcnn`."""
     root = np.sqrt(np.asarray(ratios, np.float32))[:, None]
     levels = []
     for (shape, level_sizes), stride in zip(
@@ -65,9 +88,49 @@ def rcnn(
         size = np.asarray(level_sizes, np.float32)
         w, h = (1 / root * size).ravel(), (root * size).ravel()
         base = np.round(np.stack([-w, -h, w, h], -1) / 2)
-        step = np.broadcast_to(stride, 2)
-        levels.append(_placed(base, shape, step, offset=0))
-    return np.concatenate(levels)
+        step = (stride, stride) if isinstance(stride, int) else stride
+        levels.append(PriorLevel(base, shape, step, 0))
+    return levels
+
+
+def placed(levels: Sequence[PriorLevel]) -> Float[np.ndarray, "p 4"]:
+    """The priors [p 4] float32 of levels."""
+    return np.concatenate([_placed(*level) for level in levels])
+
+
+def halved(size: Size, times: int) -> Size:
+    """(h, w) of the level of stride 2^times: halved and rounded up as often.
+
+    Networks that round down, such as VGG, have a row less of some sizes.
+    """
+    h, w = size
+    return -(-h // 2**times), -(-w // 2**times)
+
+
+def best_iou(
+    boxes: Float[np.ndarray, "n 4"], levels: Sequence[PriorLevel]
+) -> tuple[Float[np.ndarray, "n k"], Float[np.ndarray, "k 2"]]:
+    """The highest IoU of boxes with each kind of prior, and the kinds' (w, h).
+
+    A kind is one of a level's priors of a location. Of these the one whose centre is
+    nearest overlaps most, so no more than one place of each is compared.
+    """
+    boxes = np.asarray(boxes, np.float64)
+    found, shapes = [np.zeros((len(boxes), 0))], [np.zeros((0, 2))]
+    for base, shape, step, offset in levels:
+        side = base[:, 2:] - base[:, :2]
+        middle = (base[:, 2:] + base[:, :2]) / 2
+        centre = (boxes[:, None, 2:] + boxes[:, None, :2]) / 2 - middle
+        step_xy, last = np.array(step[::-1]), np.array(shape[::-1]) - 1
+        cell = np.clip(np.rint(centre / step_xy - offset), 0, last)
+        low = (cell + offset) * step_xy + base[:, :2]
+        common = np.minimum(boxes[:, None, 2:], low + side)
+        common = np.maximum(common - np.maximum(boxes[:, None, :2], low), 0).prod(-1)
+        area = (boxes[:, 2:] - boxes[:, :2]).prod(-1)
+        union = area[:, None] + side.prod(-1) - common
+        found.append(common / np.maximum(union, 1e-9))
+        shapes.append(side)
+    return np.concatenate(found, 1), np.concatenate(shapes)
 
 
 def _by_level(shapes: Sequence[Size], sizes: Sequence[Sequence[float]]) -> list:
@@ -80,7 +143,7 @@ def _by_level(shapes: Sequence[Size], sizes: Sequence[Sequence[float]]) -> list:
 
 
 def _placed(
-    base: np.ndarray, shape: Size, step: np.ndarray, offset: float
+    base: np.ndarray, shape: Size, step: tuple[float, float], offset: float
 ) -> np.ndarray:
     """Boxes about the origin [a 4] moved to each cell, [h * w * a 4] float32."""
     rows, columns = np.mgrid[: shape[0], : shape[1]] + offset
