@@ -1,9 +1,9 @@
 """Canvases for drawings of tasks, grids of them, and image files."""
 
+import functools
 import pathlib
 import struct
 import sys
-import warnings
 import zlib
 from collections.abc import Sequence
 from typing import Any
@@ -19,9 +19,10 @@ from detjax.types import Task
 
 # Small pictures are enlarged, but to no longer side than this.
 ENLARGED_SIDE = 2000
-# Pictures of a comparison are an inch or two wide: larger ones are shrunk first, so
-# that names and boxes stay as large as in small ones.
-PANEL_SIDE = 720
+# Pixels of the longer side of a picture in a comparison, which is drawn at that size:
+# what shrinks a drawing takes its letters away.
+PANEL_SIDE = 430
+MARGIN, TITLE = 6, 20  # pixels between panels, and of the line above each
 # The marker of PNG files drawn here, after the header.
 _TEXT = b"Software\0detjax"
 _MARK = struct.pack(">I", len(_TEXT)) + b"tEXt" + _TEXT
@@ -29,14 +30,30 @@ _MARK += struct.pack(">I", zlib.crc32(b"tEXt" + _TEXT))
 _HEADER = 8 + 25  # bytes of a PNG file's signature and header
 
 
+def rgb(image: Any) -> np.ndarray:
+    """The pixels [h w 3] uint8 of an array or of a PIL image.
+
+    Grey is repeated, an alpha channel dropped.
+    """
+    if hasattr(image, "convert"):
+        image = image.convert("RGB")
+    pixels = np.asarray(image)
+    if pixels.ndim == 2:
+        pixels = pixels[..., None]
+    if pixels.shape[2] == 1:
+        return pixels.repeat(3, axis=2)
+    return pixels[..., :3]
+
+
 def canvas(
-    image: np.ndarray, least_side: int = 480, most_side: int | None = None
+    image: Any, least_side: int = 480, most_side: int | None = None
 ) -> np.ndarray:
-    """A copy of `image` [h w 3] uint8 of a size to be drawn on.
+    """A copy of `image`, an array [h w 3] uint8 or a PIL image, to be drawn on.
 
     Small pictures are enlarged to `least_side` pixels, so that text can be read, and
     those with a side above `most_side` are shrunk.
     """
+    image = rgb(image)
     size = canvas_size(image.shape[:2], least_side, most_side)
     smaller = size[0] < image.shape[0] or size[1] < image.shape[1]
     kind = cv2.INTER_AREA if smaller else cv2.INTER_CUBIC
@@ -67,43 +84,114 @@ def comparison(
     classes: Sequence[str],
     task: Task,
     *,
-    columns: int = 3,
+    columns: int = 2,
 ) -> None:
     """Writes a grid to `path`: of each record the truth, the prediction beside it.
 
     An image that cannot be drawn is reported on stderr and left empty.
     """
-    import matplotlib.figure  # here: training alone draws nothing
-
-    rows = -(-len(records) // columns)
-    # Elongated images would make the figure arbitrarily long.
-    shape = float(np.clip([r.height / r.width for r in records], 0.4, 2.5).mean())
-    figure = matplotlib.figure.Figure(
-        figsize=(5.2 * columns, (2.6 * shape + 0.25) * rows), layout="constrained"
-    )
-    axes = figure.subplots(rows, 2 * columns, squeeze=False).ravel()
-    for axis in axes:
-        axis.set_axis_off()
-    for i, (record, found) in enumerate(zip(records, predictions, strict=True)):
+    pairs = []
+    for record, found in zip(records, predictions, strict=True):
         try:
             image = decode(record.image)
-            for axis, what, name in (
-                (axes[2 * i], task.truth(record), "truth"),
-                (axes[2 * i + 1], found, "prediction"),
-            ):
-                title = f"{plain(record.file_name, 30)}: {name}"
-                axis.set_title(title, fontsize=8, parse_math=False)
-                axis.imshow(task.draw(image, what, classes, most_side=PANEL_SIDE))
+            truth = task.truth(record)
+            pairs.append(
+                pair(image, truth, found, classes, task, name=record.file_name)
+            )
         except (ValueError, MemoryError, cv2.error) as error:
             print(
                 f"warning: {plain(record.file_name, 200)} is not drawn in {path} "
                 f"({reason(error)})",
                 file=sys.stderr,
             )
-    with warnings.catch_warnings():
-        # Letters that the font lacks are drawn as boxes.
-        warnings.filterwarnings("ignore", "Glyph", UserWarning)
-        figure.savefig(path, dpi=120)
+            pairs.append(np.full((PANEL_SIDE // 2, 2 * PANEL_SIDE, 3), 255, np.uint8))
+    save(path, grid(pairs, columns))
+
+
+def pair(
+    image: np.ndarray,
+    truth: Any,
+    found: Any,
+    classes: Sequence[str],
+    task: Task,
+    side: int = PANEL_SIDE,
+    name: str = "",
+) -> np.ndarray:
+    """The truth of an image [h w 3] and beside it what is found, `side` pixels each.
+
+    Both are in the form that `Task.draw` takes.
+    """
+    panels = [
+        task.draw(image, what, classes, least_side=side, most_side=side)
+        for what in (truth, found)
+    ]
+    h = max(panel.shape[0] for panel in panels)
+    sheet = np.full((h + TITLE, 2 * side + MARGIN, 3), 255, np.uint8)
+    for i, panel in enumerate(panels):
+        left = i * (side + MARGIN) + (side - panel.shape[1]) // 2
+        sheet[TITLE : TITLE + panel.shape[0], left : left + panel.shape[1]] = panel
+    said = f"{plain(name, 40)}: truth" if name else "truth"
+    places = ((2, 2), (side + MARGIN + 2, 2))
+    return written(sheet, [said, "prediction"], places)
+
+
+def grid(
+    pictures: Sequence[np.ndarray], columns: int, gap: int = 3 * MARGIN
+) -> np.ndarray:
+    """Pictures [h w 3] row by row on white, each row as high as its highest."""
+    width = max(picture.shape[1] for picture in pictures)
+    rows = [pictures[i : i + columns] for i in range(0, len(pictures), columns)]
+    heights = [max(picture.shape[0] for picture in row) for row in rows]
+    across = min(columns, len(pictures))
+    size = sum(heights) + gap * (len(rows) + 1), width * across + gap * (across + 1)
+    sheet = np.full((*size, 3), 255, np.uint8)
+    top = gap
+    for row, height in zip(rows, heights, strict=True):
+        for i, picture in enumerate(row):
+            h, w = picture.shape[:2]
+            left = gap + i * (width + gap)
+            sheet[top : top + h, left : left + w] = picture
+        top += height + gap
+    return sheet
+
+
+def written(
+    picture: np.ndarray,
+    texts: Sequence[str],
+    places: Sequence[tuple[int, int]],
+    size: int = 13,
+) -> np.ndarray:
+    """`picture` [h w 3] with texts in black, their upper left corners at (x, y)."""
+    from PIL import Image, ImageDraw
+
+    sheet = Image.fromarray(picture)
+    pen = ImageDraw.Draw(sheet)
+    for text, place in zip(texts, places, strict=True):
+        pen.text(place, text, fill="black", font=font(size))
+    return np.asarray(sheet)
+
+
+@functools.cache
+def font(size: int) -> Any:
+    """Letters `size` pixels high that look the same everywhere.
+
+    Those of matplotlib, which have more alphabets than Pillow's own.
+    """
+    from PIL import ImageFont
+
+    return ImageFont.truetype(font_path(), size)
+
+
+def font_path() -> str:
+    """The file of these letters."""
+    import matplotlib
+
+    return str(pathlib.Path(matplotlib.get_data_path(), "fonts/ttf/DejaVuSans.ttf"))
+
+
+def spread(count: int, most: int) -> list[int]:
+    """At most `most` of the places 0 ... `count` - 1, evenly."""
+    return np.linspace(0, count - 1, min(most, count)).astype(int).tolist()
 
 
 def save(path: str | pathlib.Path, image: np.ndarray) -> None:

@@ -17,6 +17,23 @@ def top_k(ranked: np.ndarray, truth: np.ndarray, k: int) -> np.ndarray:
     return truth[rows, ranked[:, :k]].any(axis=1)
 
 
+def by_class(ranked: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """Top-1 and top-5 accuracy and precision [c 3] of each class.
+
+    Of the images of a class, the share that is right; of the images where the class is
+    the most probable, the share where that is right. NaN of no image.
+    """
+    c = truth.shape[1]
+    first = top_k(ranked, truth, 1)
+    right = [(top_k(ranked, truth, k)[:, None] & truth).sum(axis=0) for k in (1, 5)]
+    taken, hits = (
+        np.bincount(x, minlength=c) for x in (ranked[:, 0], ranked[first, 0])
+    )
+    with np.errstate(invalid="ignore"):
+        shares = [hit / truth.sum(axis=0) for hit in right]
+        return np.stack([*shares, hits / taken], axis=1)
+
+
 def confusion(found: np.ndarray, truth: np.ndarray, num_classes: int) -> np.ndarray:
     """The confusion matrix [c c]: true class (row), predicted class (column).
 

@@ -5,18 +5,21 @@ exclude each other.
 """
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+import functools
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
 from detjax.data.features import Schema, integers
+from detjax.data.frames import Seen, move_boxes
 from detjax.data.records import Record, Unreadable
 from detjax.data.summary import Facts
-from detjax.draw import canvas, plain
+from detjax.draw import canvas, font, plain
 from detjax.eval import classification as metrics
-from detjax.types import Array, Label, Scores, Task
+from detjax.plots import metrics as plots
+from detjax.types import Array, Label, Scores, Table, Task
 
 TOP = 5  # labels that leave the device
 NO_BOXES = np.zeros((0, 4))
@@ -58,10 +61,18 @@ def facts(labels: tuple[int, ...]) -> Facts:
     )
 
 
+def regions(record: Record) -> tuple[np.ndarray, np.ndarray]:
+    """The labels [n] of a record, and the whole picture for each as a box [n 4]."""
+    labels = np.array(record.truth, np.int64)
+    whole = np.array([0, 0, record.width, record.height], np.float64)
+    return labels, np.tile(whole, (len(labels), 1))
+
+
 class Truth(NamedTuple):
     """The labels of one image; there are no boxes that a crop has to keep."""
 
     labels: tuple[int, ...]
+    size: tuple[int, int]  # (h, w) of the image
     boxes: np.ndarray = NO_BOXES
 
 
@@ -81,18 +92,32 @@ class Targets:
         """Room for the labels of `count` images; nothing is counted."""
         return Label(np.zeros((count, self.num_classes), np.float32)), {}
 
-    def read(self, record: Record) -> Truth:
+    def read(self, record: Record, outlines: bool = False) -> Truth:
         """The truth of a record. Raises Unreadable where it has no label."""
         if not record.truth:
             raise Unreadable("the image has no class")
-        return Truth(record.truth)
+        return Truth(record.truth, (record.height, record.width))
 
     def fill(
-        self, target: Label, truth: Truth, matrix: np.ndarray, size: tuple[int, int]
+        self, target: Label, seen: Sequence[Seen], size: tuple[int, int]
     ) -> dict[str, int]:
-        """Sets the weights of the labels to 1."""
-        target.weights[list(truth.labels)] = 1
+        """Sets the weights of the labels to 1.
+
+        Of several pictures in one input, to the shares of what is seen of them, as
+        CutMix does (Yun et al., ICCV 2019).
+        """
+        areas = np.ones(1) if len(seen) == 1 else np.array([_area(s) for s in seen])
+        for one, share in zip(seen, areas / max(areas.sum(), 1e-9), strict=True):
+            target.weights[list(one.truth.labels)] += share
         return {}
+
+
+def _area(seen: Seen) -> float:
+    """The pixels of the input in which a picture is seen, by the box around it."""
+    h, w = seen.truth.size
+    [box] = move_boxes(np.array([[0.0, 0.0, w, h]]), seen.matrix)
+    low = np.maximum(box[:2], seen.window[:2])
+    return float(np.clip(np.minimum(box[2:], seen.window[2:]) - low, 0, None).prod())
 
 
 def targets(info: Any) -> Targets:
@@ -118,6 +143,21 @@ def shrink(answers: Scores) -> Found:
     return Found(labels, scores)
 
 
+def mirror(answers: Scores, size: tuple[int, int], names: tuple[str, ...]) -> Scores:
+    """The same: classes have no place in a picture."""
+    return answers
+
+
+def rescale(answers: Scores, scale: tuple[float, float]) -> Scores:
+    """The same: classes have no size."""
+    return answers
+
+
+def merge(answers: Sequence[Scores], iou: float) -> Scores:
+    """The mean probabilities."""
+    return Scores(sum(a.scores for a in answers) / len(answers))
+
+
 def restore(
     answer: Found,
     affine: np.ndarray,
@@ -129,7 +169,12 @@ def restore(
 
     The most probable one stays: a class of the image there always is.
     """
-    labels, scores = np.asarray(answer.labels), np.asarray(answer.scores)
+    return confident(answer, min_score)
+
+
+def confident(found: Found, min_score: float) -> Found:
+    """`found` as `restore` leaves it."""
+    labels, scores = np.asarray(found.labels), np.asarray(found.scores)
     some = ~(scores < min_score)
     some[:1] = True
     return Found(labels[some], scores[some])
@@ -184,6 +229,11 @@ class Meter:
                 found[f"top1/{name}"] = _mean(first[truth[:, label]])
         return found
 
+    def names(self) -> list[str]:
+        """The names of the metrics of `result`, without reading anything."""
+        classes = self._info.classes if len(self._info.classes) > 1 else ()
+        return ["top1", "top5", *(f"top1/{name}" for name in classes)]
+
     def files(self, parts: Sequence[Sequence[Any]]) -> dict[str, Any]:
         """results.json, and confusion.json where every image has one class.
 
@@ -196,16 +246,44 @@ class Meter:
             for row in entries(Found(labels, scores), ids[place], categories)
         ]
         held: dict[str, Any] = {"results.json": rows}
-        ranked, truth = self._compared(parts)
-        if len(truth) and (truth.sum(axis=1) == 1).all():
-            matrix = metrics.confusion(
-                ranked[:, 0], truth.argmax(axis=1), len(self._info.classes)
-            )
+        matrix = self._confusion(parts)
+        if matrix is not None:
             held["confusion.json"] = {
                 "classes": list(self._info.classes),
                 "matrix": matrix.tolist(),
             }
         return held
+
+    def plots(self, parts: Sequence[Sequence[Any]]) -> dict[str, Callable[[], Any]]:
+        """The confusion of classes, where every image has one."""
+        matrix, classes = self._confusion(parts), self._info.classes
+        if matrix is None:
+            return {}
+        right = np.trace(matrix) / max(matrix.sum(), 1)
+        title = f"The most probable class: {right:.1%} of {matrix.sum():,} are right"
+        make = functools.partial(plots.confusion, matrix, classes, classes, title)
+        return {"confusion.png": make}
+
+    def table(self, parts: Sequence[Sequence[Any]]) -> Table:
+        """Accuracy by class, and how often the class is right where it is found."""
+        ranked, truth = self._compared(parts)
+        counts, numbers = truth.sum(axis=0), metrics.by_class(ranked, truth)
+        rows = [
+            (name, int(count), *map(float, row))
+            for name, count, row in zip(
+                self._info.classes, counts, numbers, strict=True
+            )
+        ]
+        return Table(("class", "images", "top1", "top5", "precision"), rows, 2)
+
+    def _confusion(self, parts) -> np.ndarray | None:
+        """The confusion matrix [c c]; None unless every image has one class."""
+        ranked, truth = self._compared(parts)
+        if not len(truth) or (truth.sum(axis=1) != 1).any():
+            return None
+        return metrics.confusion(
+            ranked[:, 0], truth.argmax(axis=1), len(self._info.classes)
+        )
 
     def _compared(self, parts) -> tuple[np.ndarray, np.ndarray]:
         """The labels [n k] found, the most probable first, and the truth [n c]."""
@@ -214,7 +292,7 @@ class Meter:
             if place not in self._labels:
                 self._labels[place] = self._records[place].truth
             row[list(self._labels[place])] = True
-        count = len(parts[0][1]) if parts else 0
+        count = len(parts[0][1]) if parts else 1
         ranked = np.array([labels for _, labels, _ in parts], np.int64)
         return ranked.reshape(len(parts), count), truth
 
@@ -245,20 +323,20 @@ def truth(record: Record) -> Found:
 
 
 def draw(
-    image: np.ndarray,
+    image: Any,
     found: Found,
     classes: Sequence[str],
     *,
     least_side: int = 480,
     most_side: int | None = None,
 ) -> np.ndarray:
-    """A copy of `image` [h w 3] uint8 above the names of its classes.
+    """A copy of `image`, [h w 3] uint8 or of PIL, above the names of its classes.
 
     Behind each name is a bar as long as the class is probable. Small pictures are
     enlarged to `least_side` pixels first, and those with a side above `most_side` are
     shrunk.
     """
-    from PIL import Image, ImageDraw, ImageFont  # here: evaluating draws nothing
+    from PIL import Image, ImageDraw  # here: evaluating draws nothing
 
     picture = canvas(image, least_side, most_side)
     h, w = picture.shape[:2]
@@ -266,7 +344,7 @@ def draw(
     line = size * 3 // 2
     sheet = Image.new("RGB", (w, h + line * len(found.labels)), "white")
     sheet.paste(Image.fromarray(picture), (0, 0))
-    pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(size)
+    pen, letters = ImageDraw.Draw(sheet), font(size)
     for i, (label, score) in enumerate(zip(found.labels, found.scores, strict=True)):
         top = h + i * line
         known = not np.isnan(score)
@@ -274,7 +352,7 @@ def draw(
             right = max(round((w - 1) * float(np.clip(score, 0, 1))), 0)
             pen.rectangle((0, top, right, top + line - 2), fill=(173, 216, 230))
         text = plain(classes[int(label)], 60) + (f"  {score:.2f}" if known else "")
-        pen.text((size // 2, top + size // 8), text, fill="black", font=font)
+        pen.text((size // 2, top + size // 8), text, fill="black", font=letters)
     return np.asarray(sheet)
 
 
@@ -286,10 +364,15 @@ TASK = Task(
     decode=decode,
     fault=fault,
     facts=facts,
+    regions=regions,
     targets=targets,
     warnings=warnings,
     shrink=shrink,
+    mirror=mirror,
+    rescale=rescale,
+    merge=merge,
     restore=restore,
+    confident=confident,
     meter=meter,
     entries=entries,
     truth=truth,

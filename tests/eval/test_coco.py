@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from eval_cases import NAMES, crowded, oracle, synthetic, to_coco
 
-from detjax.eval import coco, coco_json
+from detjax.eval import coco, coco_json, matching
 from detjax.eval.columns import Results, Truths, take
 
 DATA = Path(os.environ.get("DETJAX_DATA", Path(__file__).parents[3] / "shared/data"))
@@ -218,7 +218,7 @@ def test_small_chunks_change_nothing(monkeypatch):
         ]
 
     whole = numbers()
-    monkeypatch.setattr(coco, "CHUNK", 7)
+    monkeypatch.setattr(matching, "CHUNK", 7)
     assert numbers() == whole
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from eval_cases import oracle, posed, to_coco
 
-from detjax.eval import coco, coco_json, overlaps
+from detjax.eval import coco, coco_json, matching, overlaps
 from detjax.eval.columns import Results, Truths, take
 
 TOLERANCE = 1e-9
@@ -137,7 +137,7 @@ def test_only_truths_without_a_visible_keypoint():
 
 def test_small_chunks_change_nothing(monkeypatch):
     whole = numbers(posed(2))
-    monkeypatch.setattr(coco, "CHUNK", 7)
+    monkeypatch.setattr(matching, "CHUNK", 7)
     assert numbers(posed(2)) == whole
 
 

@@ -158,3 +158,46 @@ def test_the_truth_is_drawn_without_a_score():
     )
     assert drawn.shape == (118, 200, 3)
     assert not (drawn[100:] == (173, 216, 230)).all(axis=-1).any()
+
+
+def test_the_table_by_hand_and_the_plot_of_single_labels():
+    records = [record(label, number=i + 1) for i, label in enumerate((0, 0, 1))]
+    meter = TASK.meter(records, Info(), [r.id for r in records])
+    for place, labels in enumerate(([0, 1], [1, 0], [1, 2])):
+        meter.add(place, Found(np.array(labels), np.array([0.7, 0.3])))
+    found = meter.table(meter.parts)
+    assert found.columns == ("class", "images", "top1", "top5", "precision")
+    assert found.rows[0] == ("a", 2, 0.5, 1.0, 1.0)
+    assert found.rows[1] == ("b", 1, 1.0, 1.0, 0.5)
+    name, count, *numbers = found.rows[2]
+    assert (name, count) == ("c", 0) and np.isnan(numbers).all()
+    (make,) = meter.plots(meter.parts).values()
+    assert "66.7% of 3 are right" in make().get_suptitle()
+
+
+def test_several_labels_and_no_image_at_all_have_a_table_too():
+    records = [record(0, 2), record(1, number=2)]
+    meter = TASK.meter(records, Info(), [1, 2])
+    assert not np.nansum([row[2:] for row in meter.table([]).rows])
+    for place, label in enumerate((2, 0)):
+        meter.add(place, Found(np.array([label]), np.array([0.7])))
+    rows = meter.table(meter.parts).rows
+    assert [row[1] for row in rows] == [1, 1, 1]
+    # As the metrics have it: an image is right by any of its classes.
+    assert [row[2] for row in rows] == [1, 0, 1]
+    assert not meter.plots(meter.parts)
+
+
+def test_regions_are_whole_pictures():
+    labels, boxes = TASK.regions(record(0, 2))
+    assert labels.tolist() == [0, 2] and boxes.tolist() == [[0, 0, 8, 6]] * 2
+    assert TASK.regions(record())[1].shape == (0, 4)
+
+
+def test_pictures_of_pil_are_drawn_too():
+    pil = pytest.importorskip("PIL.Image")
+    noise = np.random.default_rng(0).integers(0, 255, (40, 50, 3), np.uint8)
+    found = Found(np.array([1]), np.array([0.5]))
+    expected = TASK.draw(noise, found, ["a", "b"])
+    got = TASK.draw(pil.fromarray(noise), found, ["a", "b"])
+    np.testing.assert_array_equal(got, expected)

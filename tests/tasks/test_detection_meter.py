@@ -8,7 +8,8 @@ import pytest
 from detjax.data.records import Annotation, Record
 from detjax.errors import UserError
 from detjax.eval import coco
-from detjax.tasks.detection import meter
+from detjax.tasks.detection import compared, meter, restore
+from detjax.tasks.detection.restore import Found
 from tests import reference
 
 SIGMAS = (0.05, 0.1)
@@ -137,7 +138,7 @@ def test_ids_are_only_names_to_the_metric():
         for record, number in zip(records, ids, strict=True):
             record.id = number
         rows = [drawn(r, i, 0.9) for r in records for i in (0, 1)]
-        truth = meter.truth_of(records)
+        truth = compared.truth_of(records)
         assert sorted(ids) == [ids[i] for i in np.argsort(truth.ranks)]
         got = judged([0, 0, 1, 1, 2, 2], rows, records)
         assert got["bbox/AP"] == got["segm/AP"] == 1
@@ -147,6 +148,107 @@ def test_a_broken_mask_is_a_sentence_or_leaves_the_boxes():
     broken = masked_record(1)
     broken.truth[0].rle = b"\x7f\x7f"
     with pytest.raises(UserError, match=r"record 0 \(1\.png, image 1\): an annot"):
-        meter.truth_of([broken, masked_record(2)])
-    truth = meter.truth_of([broken, masked_record(2)], skip=True)
+        compared.truth_of([broken, masked_record(2)])
+    truth = compared.truth_of([broken, masked_record(2)], skip=True)
     assert truth.masked.tolist() == [False, False, True, True]
+
+
+def scored(record, i, score, category=7):
+    """As `drawn`, of a class."""
+    return {**drawn(record, i, score), "category_id": category}
+
+
+class Two(NamedTuple):
+    """Two classes."""
+
+    classes: tuple[str, ...] = ("a", "b")
+    category_ids: tuple[int, ...] = (7, 9)
+
+
+def two_classes():
+    """Two images of two objects each, the second of each of class b."""
+    held = [masked_record(1), masked_record(2)]
+    for record in held:
+        record.truth[1].label = 1
+    first, second = held
+    rows = [
+        scored(first, 0, 0.9),
+        scored(first, 1, 0.8),  # taken for an a
+        scored(second, 1, 0.7, 9),
+        scored(second, 0, 0.2),
+    ]
+    made = meter.meter(held, Two(), [1, 2])
+    return made, list(zip([0, 0, 1, 1], rows, strict=True))
+
+
+def test_the_table_has_every_class():
+    made, parts = two_classes()
+    found = made.table(parts)
+    assert found.columns[:4] == ("class", "objects", "box AP", "box AP50")
+    rows = {row[0]: dict(zip(found.columns, row, strict=True)) for row in found.rows}
+    metrics = made.result(parts)
+    for name in ("a", "b"):
+        assert rows[name]["objects"] == 2
+        assert rows[name]["box AP"] == metrics[f"bbox/AP/{name}"]
+        assert rows[name]["mask AP"] == metrics[f"segm/AP/{name}"]
+    # Of a's three detections two are right; all are taken, else one of them is lost.
+    assert rows["a"]["precision"] == pytest.approx(2 / 3)
+    assert rows["a"]["recall"] == 1 and rows["a"]["F1"] == pytest.approx(0.8)
+    assert rows["b"]["precision"] == 1 and rows["b"]["recall"] == 0.5
+    assert rows["b"]["from score"] <= 0.7
+
+
+def test_the_confusion_is_at_the_score_of_the_best_mean_f1():
+    made, parts = two_classes()
+    held = made.files(parts)["confusion.json"]
+    # From .2 on F1 is .8 and 2/3; above it a's falls to 1/2.
+    assert held["score"] <= 0.2 and held["classes"] == ["a", "b"]
+    assert held["matrix"] == [[2, 0, 0], [1, 1, 0], [0, 0, 0]]
+
+
+def test_plots_are_made_of_every_kind_and_of_nothing():
+    made, parts = two_classes()
+    names = {
+        *("precision_recall_bbox.png", "precision_recall_segm.png"),
+        *("f1_bbox.png", "f1_segm.png", "confusion.png"),
+    }
+    plots = made.plots(parts)
+    assert plots.keys() == names
+    for make in plots.values():
+        assert make().axes
+    empty = made.plots([])
+    assert empty.keys() == names and all(make() for make in empty.values())
+    assert made.files([])["confusion.json"]["matrix"] == [
+        [0, 0, 2],
+        [0, 0, 2],
+        [0, 0, 0],
+    ]
+
+
+def test_what_is_judged_once_is_not_judged_again(monkeypatch):
+    made, parts = two_classes()
+    made.result(parts)
+    monkeypatch.setattr(meter, "judge", None)
+    made.table(parts)
+    assert made.plots(parts)
+    with pytest.raises(TypeError):
+        made.table(list(parts))
+
+
+def test_confident_detections_keep_all_that_is_theirs():
+    found = Found(
+        np.arange(12.0).reshape(3, 4),
+        np.array([0.9, 0.5, 0.1]),
+        np.array([2, 1, 0]),
+        [{"size": [1, 1], "counts": str(i)} for i in range(3)],
+        np.array([0.8, 0.7, 0.6]),
+        np.arange(6.0).reshape(3, 1, 2),
+        (5, 6),
+    )
+    kept = restore.confident(found, 0.5)
+    assert kept.scores.tolist() == [0.9, 0.5] and kept.labels.tolist() == [2, 1]
+    assert [code["counts"] for code in kept.rles] == ["0", "1"]
+    assert kept.boxes.shape == (2, 4) and kept.keypoints.shape == (2, 1, 2)
+    assert kept.mask_scores.tolist() == [0.8, 0.7] and kept.size == (5, 6)
+    bare = Found(*found[:3], None)
+    assert restore.confident(bare, 0.95).boxes.shape == (0, 4)

@@ -1,6 +1,6 @@
 """Detection: boxes with classes, and their masks and keypoints."""
 
-from detjax.tasks.detection import drawing, meter, restore, storage, targets
+from detjax.tasks.detection import drawing, merging, meter, restore, storage, targets
 from detjax.types import Objects, Task
 
 TASK = Task(
@@ -11,10 +11,15 @@ TASK = Task(
     decode=storage.decode,
     fault=storage.fault,
     facts=storage.facts,
+    regions=storage.regions,
     targets=targets.targets,
     warnings=targets.warnings,
     shrink=restore.shrink,
+    mirror=merging.mirror,
+    rescale=merging.rescale,
+    merge=merging.merge,
     restore=restore.restore,
+    confident=restore.confident,
     meter=meter.meter,
     entries=restore.entries,
     truth=drawing.truth,

@@ -1,18 +1,20 @@
 """COCO's metrics of detections in a split."""
 
 import functools
-import sys
-from collections.abc import Iterator, Sequence
-from typing import Annotated, Any, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any
 
 import numpy as np
 
-from detjax.data import rle
-from detjax.data.records import Record, Unreadable
-from detjax.errors import UserError
-from detjax.eval import coco
+from detjax.data.records import Record
+from detjax.eval import coco, confusion
+from detjax.eval.confusion import MIN_IOU
 from detjax.settings import Count, NotEmpty, Positive
+from detjax.tasks.detection.compared import Truth, results_of, truth_of
+from detjax.tasks.detection.judge import Judged, judge, metrics
+from detjax.tasks.detection.report import figures, table
 from detjax.tasks.detection.restore import Found, entries
+from detjax.types import Table
 
 
 class Meter:
@@ -33,6 +35,9 @@ class Meter:
         self.parts: list[list[Any]] = []
         self._records, self._info, self._skip = records, info, skip
         self._image_ids, self._settings = image_ids, settings
+        # Of the last parts: what they are worth, and their confusion.
+        self._last: tuple[Any, dict[str, Judged]] | None = None
+        self._mixed: tuple[Any, np.ndarray, float] | None = None
 
     def add(self, place: int, found: Found) -> None:
         """Collects the detections of the image at `place`."""
@@ -41,31 +46,91 @@ class Meter:
 
     def result(self, parts: Sequence[Sequence[Any]]) -> dict[str, float]:
         """The metrics of the parts of all processes."""
-        return evaluate(
-            [place for place, _ in parts],
-            [row for _, row in parts],
-            self._truth,
-            classes=self._info.classes,
-            category_ids=self._info.category_ids,
-            **self._settings,
-        )
+        return metrics(self._judged(parts), self._info.classes)
+
+    def names(self) -> list[str]:
+        """The names of the metrics of `result`, without reading anything.
+
+        Masks are among them where the data set has some, whether or not they are found.
+        """
+        info = self._info
+        kinds = {"bbox": True, "segm": info.has_masks, "keypoints": info.keypoints}
+        found = []
+        for kind in (kind for kind, there in kinds.items() if there):
+            points = kind == "keypoints"
+            most = None if points else self._settings["max_detections"]
+            each = coco.names(kind, most)
+            found += [f"{kind}/{name}" for name in each]
+            if len(info.classes) > 1:
+                found += [f"{kind}/AP/{name}" for name in info.classes]
+        return found
 
     def files(self, parts: Sequence[Sequence[Any]]) -> dict[str, Any]:
         """What is written of the parts, by file name: results.json in COCO's form.
 
         Where masks rank by scores of their own there is results_segm.json too, for
-        tools that know one score a file.
+        tools that know one score a file. In confusion.json the last row is background
+        that was taken for an object, the last column are objects that were missed.
         """
         rows = [row for _, row in parts]
-        held = {"results.json": rows}
+        held: dict[str, Any] = {"results.json": rows}
         if rows and "mask_score" in rows[0]:
             own = [{**row, "score": row["mask_score"]} for row in rows]
             held["results_segm.json"] = own
+        matrix, confidence = self._confusion(parts)
+        held["confusion.json"] = {
+            "classes": list(self._info.classes),
+            "score": confidence,
+            "iou": MIN_IOU,
+            "matrix": matrix.tolist(),
+        }
         return held
 
+    def plots(self, parts: Sequence[Sequence[Any]]) -> dict[str, Callable[[], Any]]:
+        """Precision by recall, F1 by confidence and the confusion of classes."""
+        classes = self._info.classes
+        return figures(self._judged(parts), *self._confusion(parts), classes)
+
+    def table(self, parts: Sequence[Sequence[Any]]) -> Table:
+        """AP, precision and recall by class."""
+        return table(self._judged(parts), self._info.classes)
+
     @functools.cached_property
-    def _truth(self) -> "Truth":
+    def _truth(self) -> Truth:
         return truth_of(self._records, self._skip)
+
+    def _judged(self, parts: Sequence[Sequence[Any]]) -> dict[str, Judged]:
+        """What `parts` are worth, found once."""
+        if self._last is None or self._last[0] is not parts:
+            found = judge(
+                [place for place, _ in parts],
+                [row for _, row in parts],
+                self._truth,
+                num_classes=len(self._info.classes),
+                category_ids=self._info.category_ids,
+                **self._settings,
+            )
+            self._last = parts, found
+        return self._last[1]
+
+    def _confusion(self, parts: Sequence[Sequence[Any]]) -> tuple[np.ndarray, float]:
+        """The confusion matrix at the score of the highest mean F1, and that score."""
+        if self._mixed is not None and self._mixed[0] is parts:
+            return self._mixed[1:]
+        confidence = self._judged(parts)["bbox"].operating.confidence()
+        places, rows = [p for p, _ in parts], [r for _, r in parts]
+        truth, ids = self._truth, self._info.category_ids
+        matrix = confusion.detections(
+            truth.columns._replace(rles=None, keypoints=None),
+            results_of(places, rows, truth.ranks, ids)._replace(
+                rles=None, keypoints=None
+            ),
+            image_ids=truth.images,
+            num_classes=len(self._info.classes),
+            min_score=confidence,
+        )
+        self._mixed = parts, matrix, confidence
+        return matrix, confidence
 
 
 def meter(
@@ -93,197 +158,3 @@ def meter(
         max_detections=tuple(max_detections),
         sigmas=tuple(sigmas),
     )
-
-
-class Truth(NamedTuple):
-    """What an evaluation compares with: the readable images of a split."""
-
-    columns: coco.Truths  # their image_ids are ranks
-    # [n] of every record of the split: its place among the ids in rising order, which
-    # decides between equal scores; -1 of a record that cannot be read
-    ranks: np.ndarray
-    masked: np.ndarray  # [m] bool: objects whose mask is known
-
-
-def truth_of(records: Sequence[Record], skip: bool = False) -> Truth:
-    """What `records` hold, as the metric wants it; it ignores difficult objects.
-
-    An object without a mask in a set with masks is there with its box as a mask, so
-    that detections of it count neither way where masks are judged. With `skip` records
-    and masks that cannot be read are passed over; else they are a UserError.
-    """
-    ids: dict[int, int | str] = {}
-    rows, sizes, rles, points = [], [], [], []
-    for place, record in readable(records, skip):
-        ids[place] = record.id
-        size = (record.height, record.width)
-        for a, code in zip(record.truth, masks_of(place, record, skip), strict=True):
-            x1, y1, x2, y2 = a.box
-            box = (x1, y1, x2 - x1, y2 - y1)
-            rows.append((place, a.label, *box, a.area, a.crowd, a.difficult))
-            sizes.append(size)
-            rles.append(code)
-            points.append(a.keypoints)
-    ranks = np.full(len(records), -1)
-    ranks[sorted(ids, key=lambda place: ids[place])] = np.arange(len(ids))
-    table = np.array(rows, np.float64).reshape(-1, 9)
-    masked = np.array([code is not None for code in rles], bool)
-    return Truth(
-        coco.Truths(
-            image_ids=ranks[table[:, 0].astype(np.int64)],
-            labels=table[:, 1].astype(np.int64),
-            boxes=table[:, 2:6],
-            areas=table[:, 6],
-            crowd=table[:, 7].astype(bool),
-            rles=complete(rles, sizes, table[:, 2:6]) if masked.any() else None,
-            ignore=table[:, 8].astype(bool),
-            keypoints=points_of(points),
-        ),
-        ranks,
-        masked,
-    )
-
-
-def readable(records: Sequence[Record], skip: bool) -> Iterator[tuple[int, Record]]:
-    """The records with their places; those that cannot be read only if not `skip`.
-
-    Those are a UserError.
-    """
-    for place in range(len(records)):
-        try:
-            yield place, records[place]
-        except Unreadable as error:
-            if not skip:
-                raise UserError(f"record {place}: {error}") from None
-
-
-def masks_of(place: int, record: Record, skip: bool) -> list[bytes | None]:
-    """The masks of a record's annotations; with `skip` none where one is broken.
-
-    pycocotools reads uninitialised memory if a code is too short.
-    """
-    codes = [a.rle for a in record.truth]
-    try:
-        rle.runs_of_all([c or b"" for c in codes], (record.height, record.width))
-    except ValueError as error:
-        if not skip:
-            raise UserError(
-                f"record {place} ({record.file_name}, image {record.id}): an "
-                f"annotation {error}; set data.on_error='skip' to judge its boxes only"
-            ) from None
-        return [None] * len(codes)
-    return codes
-
-
-def complete(
-    codes: Sequence[bytes | None], sizes: Sequence[tuple[int, int]], boxes: np.ndarray
-) -> list[dict[str, Any]]:
-    """The masks of all objects, of `boxes` [m 4] xywh; warns if some are boxes."""
-    missing = sum(code is None for code in codes)
-    if missing:
-        print(
-            f"warning: {missing} of {len(codes)} annotations have no mask; detections "
-            "of these count neither way where masks are judged",
-            file=sys.stderr,
-        )
-    found = []
-    for code, size, (x, y, w, h) in zip(codes, sizes, boxes.tolist(), strict=True):
-        if code is None:
-            corners = [x, y, x + w, y, x + w, y + h, x, y + h]
-            code = rle.from_polygons([corners], size)
-        found.append({"size": list(size), "counts": code})
-    return found
-
-
-def points_of(keypoints: list[np.ndarray | None]) -> np.ndarray | None:
-    """Keypoints [m k 3], not visible where an object has none; None where none has."""
-    known = [points for points in keypoints if points is not None]
-    if not known:
-        return None
-    absent = np.zeros_like(known[0])
-    rows = [absent if points is None else points for points in keypoints]
-    return np.array(rows, np.float64)
-
-
-def results_of(
-    places: Sequence[int],
-    rows: Sequence[dict[str, Any]],
-    ranks: np.ndarray,
-    category_ids: Sequence[int],
-    kind: str = "bbox",
-) -> coco.Results:
-    """The `rows` of images at `places` as the metric wants them.
-
-    Labels count `category_ids`.
-    `ranks` are those of `Truth`. Masks (`kind` "segm") rank by their `mask_score` where
-    they have one.
-    """
-    score = (
-        "mask_score" if kind == "segm" and rows and "mask_score" in rows[0] else "score"
-    )
-    label = {number: i for i, number in enumerate(category_ids)}
-    return coco.Results(
-        image_ids=ranks[np.array(places, np.int64)],
-        labels=np.array([label[r["category_id"]] for r in rows], np.int64),
-        scores=np.array([r[score] for r in rows], np.float64),
-        boxes=np.array([r["bbox"] for r in rows], np.float64).reshape(-1, 4),
-        rles=[r["segmentation"] for r in rows]
-        if rows and "segmentation" in rows[0]
-        else None,
-        keypoints=np.array(
-            [np.reshape(r["keypoints"], (-1, 3)) for r in rows], np.float64
-        )
-        if rows and "keypoints" in rows[0]
-        else None,
-    )
-
-
-def evaluate(
-    places: Sequence[int],
-    rows: Sequence[dict[str, Any]],
-    truth: Truth,
-    *,
-    classes: Sequence[str],
-    category_ids: Sequence[int],
-    max_detections: Sequence[int],
-    sigmas: Sequence[float],
-) -> dict[str, float]:
-    """Flat COCO metrics: 'bbox/AP', 'segm/AP50', ...
-
-    `rows` are entries of COCO's results files, of the images at `places` in the split.
-    Masks and keypoints are evaluated where both sides have them, nothing found being
-    all kinds; keypoints need as many `sigmas`, and at most 20 detections of an image
-    and class count there.
-    'bbox/AP/<class>' follows for each class of more than one. Undefined numbers are -1,
-    as COCO has it.
-    """
-    truths = truth.columns
-    images = truth.ranks[truth.ranks >= 0]
-    kinds = ["bbox"]
-    if truths.rles is not None and (not rows or "segmentation" in rows[0]):
-        kinds.append("segm")
-    if truths.keypoints is not None and (not rows or "keypoints" in rows[0]):
-        kinds.append("keypoints")
-    metrics: dict[str, float] = {}
-    for kind in kinds:
-        results = results_of(places, rows, truth.ranks, category_ids, kind)
-        against = truths
-        if kind == "segm":
-            against = truths._replace(ignore=truths.ignore | ~truth.masked)
-        options: dict[str, Any] = {
-            "image_ids": images,
-            "num_classes": len(classes),
-            "kind": kind,
-            "max_detections": tuple(max_detections),
-        }
-        if kind == "keypoints":
-            options |= {"max_detections": None, "sigmas": tuple(sigmas)}
-        summary = coco.evaluate(against, results, **options)
-        metrics |= {f"{kind}/{name}": value for name, value in summary.items()}
-        if len(classes) > 1:
-            each = coco.per_class(against, results, **options)
-            metrics |= {
-                f"{kind}/AP/{name}": -1.0 if np.isnan(ap) else float(ap)
-                for name, ap in zip(classes, each, strict=True)
-            }
-    return metrics

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from detjax.data import augment, patches
+from detjax.data import frames, patches
 from detjax.data.paste import paste, paste_boxes
 from detjax.data.rle import Rle, decode
 from detjax.types import Detections
@@ -62,7 +62,7 @@ def restore(
     found = np.asarray(detections.boxes, np.float64)[some]
     inverse = np.linalg.inv(np.vstack([affine, [0, 0, 1]]))
     h, w = size
-    original = np.clip(augment.move_boxes(found, inverse), 0, [w, h, w, h])
+    original = np.clip(frames.move_boxes(found, inverse), 0, [w, h, w, h])
     mask_scores, keypoints = (
         None if x is None else np.asarray(x)[some]
         for x in (detections.mask_scores, detections.keypoints)
@@ -78,6 +78,23 @@ def restore(
         mask_scores,
         keypoints,
         (int(h), int(w)),
+    )
+
+
+def confident(found: Found, min_score: float) -> Found:
+    """`found` without the detections that score less than `min_score`."""
+    some = np.flatnonzero(~(np.asarray(found.scores) < min_score))
+
+    def rows(held: np.ndarray | None) -> np.ndarray | None:
+        return None if held is None else np.asarray(held)[some]
+
+    return found._replace(
+        boxes=found.boxes[some],
+        scores=found.scores[some],
+        labels=found.labels[some],
+        rles=None if found.rles is None else [found.rles[i] for i in some],
+        mask_scores=rows(found.mask_scores),
+        keypoints=rows(found.keypoints),
     )
 
 

@@ -119,3 +119,10 @@ def facts(annotations: list[Annotation]) -> Facts:
             "with keypoints": sum(a.keypoints is not None for a in annotations),
         },
     )
+
+
+def regions(record: Record) -> tuple[np.ndarray, np.ndarray]:
+    """The labels [n] and boxes [n 4] of a record's objects, crowds left out."""
+    some = [a for a in record.truth if not a.crowd]
+    boxes = np.array([a.box for a in some], np.float64).reshape(-1, 4)
+    return np.array([a.label for a in some], np.int64), boxes

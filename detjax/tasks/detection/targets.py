@@ -1,12 +1,15 @@
 """Detection targets on the host: warped, padded, with rasterised masks."""
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import cv2
+import jax
 import numpy as np
 
-from detjax.data import augment, rle
+from detjax.data import frames, rle
+from detjax.data.frames import Seen
 from detjax.data.records import Annotation, Record, Unreadable
 from detjax.errors import UserError
 from detjax.settings import Count, NonNegative
@@ -21,7 +24,7 @@ class Truth(NamedTuple):
 
     annotations: list[Annotation]
     boxes: np.ndarray  # [m 4]
-    runs: rle.Runs | None  # their masks, where masks are wanted
+    runs: rle.Runs | None  # their masks, where masks are wanted; empty of those without
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,14 +67,15 @@ class Targets:
         )
         return objects, {name: np.zeros(count, np.int32) for name in COUNTS}
 
-    def read(self, record: Record) -> Truth:
+    def read(self, record: Record, outlines: bool = False) -> Truth:
         """The truth of a record, its masks decoded far enough to validate them.
 
-        Raises Unreadable where they are not.
+        With `outlines` also where no masks are learnt, for the boxes of rotated
+        objects. Raises Unreadable where masks are not valid.
         """
         boxes = np.array([a.box for a in record.truth], np.float64).reshape(-1, 4)
         runs = None
-        if self.mask_stride is not None or self.mask_size is not None:
+        if outlines or self.mask_stride is not None or self.mask_size is not None:
             codes = [a.rle or b"" for a in record.truth]
             try:
                 runs = rle.runs_of_all(codes, (record.height, record.width))
@@ -80,54 +84,101 @@ class Targets:
         return Truth(record.truth, boxes, runs)
 
     def fill(
-        self,
-        objects: Objects,
-        truth: Truth,
-        matrix: np.ndarray,
-        size: tuple[int, int],
+        self, objects: Objects, seen: Sequence[Seen], size: tuple[int, int]
     ) -> dict[str, int]:
-        """Writes the objects whose centre is in the input, warped by `matrix`.
+        """Writes the objects whose centre is in the window that shows their picture.
 
         `size` (h, w) is the input's. Returns `COUNTS`: how many there are, how many
         were left out for want of room, and how many as too small.
         """
-        h, w = size
-        moved = augment.move_boxes(truth.boxes, matrix)
-        inside = np.flatnonzero(augment.centred(moved, np.array([0, 0, w, h])))
-        moved = np.clip(moved, 0, [w, h, w, h])
-        seen = (moved[inside, 2:] - moved[inside, :2]).min(axis=1) >= self.min_size
-        small = len(inside) - int(seen.sum())
-        inside = inside[seen]
-        areas = (moved[inside, 2:] - moved[inside, :2]).prod(axis=1)
+        visible = [self._visible(one) for one in seen]
+        boxes = np.concatenate([v.boxes for v in visible])
+        areas = (boxes[:, 2:] - boxes[:, :2]).prod(axis=1)
         largest = np.argsort(-areas, kind="stable")[: self.max_objects]
-        cut = len(inside) - len(largest)
-        inside = inside[np.sort(largest)]
-        chosen = [truth.annotations[i] for i in inside.tolist()]
+        n, first, begin = len(largest), 0, 0
+        for one, (inside, own, _) in zip(seen, visible, strict=True):
+            kept = np.sort(largest[(largest >= first) & (largest < first + len(own))])
+            kept -= first
+            rows = slice(begin, begin + len(kept))
+            room = jax.tree.map(lambda x, rows=rows: x[rows], objects)
+            self._put(room, one, inside[kept], own[kept], size)
+            first, begin = first + len(own), rows.stop
+        small = sum(v.small for v in visible)
+        return dict(zip(COUNTS, (n, len(boxes) - n, small), strict=True))
+
+    def _visible(self, seen: Seen) -> "_Visible":
+        """The objects of a picture that can be learnt of what is seen of it."""
+        low, high = seen.window[[0, 1, 0, 1]], seen.window[[2, 3, 2, 3]]
+        moved = moved_boxes(seen.truth, seen.matrix)
+        inside = np.flatnonzero(frames.centred(moved, seen.window))
+        moved = np.clip(moved[inside], low, high)
+        large = (moved[:, 2:] - moved[:, :2]).min(axis=1) >= self.min_size
+        small = len(inside) - int(large.sum())
+        return _Visible(inside[large], moved[large], small)
+
+    def _put(
+        self,
+        objects: Objects,
+        seen: Seen,
+        numbers: np.ndarray,
+        boxes: np.ndarray,
+        size: tuple[int, int],
+    ) -> None:
+        """Writes the objects `numbers` [n], of `boxes` [n 4], to n rows."""
+        (truth, matrix, window), (h, w) = seen, size
+        chosen = [truth.annotations[i] for i in numbers.tolist()]
         n = len(chosen)
-        objects.boxes[:n] = moved[inside]
-        objects.labels[:n] = [a.label for a in chosen]
-        objects.valid[:n] = True
+        objects.boxes[:] = boxes
+        objects.labels[:] = [a.label for a in chosen]
+        objects.valid[:] = True
         # VOC's difficult objects are ignored, and so are those without a mask when
         # masks are learnt.
-        masked = truth.runs is not None
-        objects.crowd[:n] = [
+        masked = self.mask_stride is not None or self.mask_size is not None
+        objects.crowd[:] = [
             a.crowd or a.difficult or (masked and a.rle is None) for a in chosen
         ]
         if self.mask_stride is not None:
             grid = objects.masks.shape[1:]
-            to_grid = augment.scaling(grid[1] / w, grid[0] / h) @ matrix
-            matrices = np.tile(to_grid, (n, 1, 1))
-            draw_masks(objects.masks, truth.runs, inside, matrices)
+            cells = frames.scaling(grid[1] / w, grid[0] / h)
+            matrices = np.tile(cells @ matrix, (n, 1, 1))
+            # The cells whose centres the window has.
+            shown = frames.move_boxes(window[None].astype(np.float64), cells)[0]
+            within = np.ceil(shown - 0.5).astype(np.int64)
+            draw_masks(objects.masks, truth.runs, numbers, matrices, within)
         if self.mask_size is not None:
-            to_boxes = spans(moved[inside], self.mask_size) @ matrix
-            draw_masks(objects.box_masks, truth.runs, inside, to_boxes)
+            to_boxes = spans(boxes, self.mask_size) @ matrix
+            draw_masks(objects.box_masks, truth.runs, numbers, to_boxes)
         if self.keypoints:
             absent = np.zeros((len(self.keypoints), 3))
             points = [absent if a.keypoints is None else a.keypoints for a in chosen]
-            objects.keypoints[:n] = augment.move_keypoints(
-                np.reshape(points, (n, *absent.shape)), matrix, size, self.keypoints
+            objects.keypoints[:] = frames.move_keypoints(
+                np.reshape(points, (n, *absent.shape)),
+                matrix,
+                size,
+                self.keypoints,
+                window,
             )
-        return dict(zip(COUNTS, (n, cut, small), strict=True))
+
+
+class _Visible(NamedTuple):
+    """The objects of a picture that can be learnt."""
+
+    inside: np.ndarray  # [n] their numbers
+    boxes: np.ndarray  # [n 4] pixels of the input, cut to the picture's window
+    small: int  # how many more are too small
+
+
+def moved_boxes(truth: Truth, matrix: np.ndarray) -> np.ndarray:
+    """The boxes [m 4] of a picture's objects under an affine `matrix` [3 3].
+
+    Where it rotates: the box around the rotated mask, where there is one, else around
+    the rotated box, which is larger than the object's; see `frames.move_boxes`.
+    """
+    boxes = frames.move_boxes(truth.boxes, matrix)
+    if frames.upright(matrix) or truth.runs is None:
+        return boxes
+    masks, some = rle.moved_bounds(truth.runs, matrix)
+    return np.where(some[:, None], masks, boxes)
 
 
 def targets(
@@ -195,23 +246,30 @@ def spans(boxes: np.ndarray, side: int) -> np.ndarray:
 
 
 def draw_masks(
-    out: np.ndarray, runs: rle.Runs, numbers: np.ndarray, matrices: np.ndarray
+    out: np.ndarray,
+    runs: rle.Runs,
+    numbers: np.ndarray,
+    matrices: np.ndarray,
+    window: np.ndarray | None = None,
 ) -> None:
     """Draws the masks `numbers` [m] of `runs` into zeros `out` [n mh mw], n >= m.
 
-    `matrices` [m 3 3] move them. Bilinear on 0..255, cut in the middle: a smooth
+    `matrices` [m 3 3] move them; `window` [4] is the part of the grid that may show
+    them, all of it if None. Bilinear on 0..255, cut in the middle: a smooth
     outline at any scale.
     """
     boxes, linear = runs.boxes[numbers].astype(np.float64), matrices[:, :2, :2]
-    h, w = out.shape[1:]
+    if window is None:
+        window = np.array([0, 0, out.shape[2], out.shape[1]])
     shift = matrices[:, :2, 2]
-    corners = boxes.reshape(-1, 2, 2) @ linear.swapaxes(1, 2) + shift[:, None]
+    corners = boxes[:, [0, 1, 2, 3, 0, 3, 2, 1]].reshape(-1, 4, 2)
+    corners = corners @ linear.swapaxes(1, 2) + shift[:, None]
     # A pixel's shade reaches to the centres of its neighbours.
     reach = 1 + np.abs(linear).sum(axis=2)
     parts = np.concatenate(
         [corners.min(axis=1) - reach, corners.max(axis=1) + reach], axis=1
     )
-    parts = np.clip(parts, 0, [w, h, w, h]).astype(np.int64)
+    parts = np.clip(parts, window[[0, 1, 0, 1]], window[[2, 3, 2, 3]]).astype(np.int64)
     # Run-length codes go down the columns: what is stored is the mask's transpose, and
     # OpenCV's pixel centres are whole numbers.
     warps = np.empty((len(numbers), 2, 3))

@@ -1,0 +1,80 @@
+"""COCO's metrics of the detections in a split, by kind: boxes, masks, keypoints."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from detjax.eval import coco, matching, operating
+from detjax.tasks.detection.compared import Truth, results_of
+
+
+class Judged(NamedTuple):
+    """The detections of a split against its truth, of one kind."""
+
+    curves: coco.Curves
+    operating: operating.Operating
+    limits: list[int]
+
+
+def judge(
+    places: Sequence[int],
+    rows: Sequence[dict[str, Any]],
+    truth: Truth,
+    *,
+    num_classes: int,
+    category_ids: Sequence[int],
+    max_detections: Sequence[int],
+    sigmas: Sequence[float],
+) -> dict[str, Judged]:
+    """What is found of boxes, "bbox", masks, "segm", and "keypoints".
+
+    `rows` are entries of COCO's results files, of the images at `places` in the split.
+    Masks and keypoints are judged where both sides have them, nothing found being all
+    kinds; keypoints need as many `sigmas`, and at most 20 detections of an image and
+    class count there.
+    """
+    truths = truth.columns
+    kinds = ["bbox"]
+    if truths.rles is not None and (not rows or "segmentation" in rows[0]):
+        kinds.append("segm")
+    if truths.keypoints is not None and (not rows or "keypoints" in rows[0]):
+        kinds.append("keypoints")
+    found = {}
+    for kind in kinds:
+        against = truths
+        if kind == "segm":
+            against = truths._replace(ignore=truths.ignore | ~truth.masked)
+        options: dict[str, Any] = {"max_detections": tuple(max_detections)}
+        if kind == "keypoints":
+            options = {"max_detections": None, "sigmas": tuple(sigmas)}
+        matched = matching.matched(
+            against,
+            results_of(places, rows, truth.ranks, category_ids, kind),
+            image_ids=truth.images,
+            num_classes=num_classes,
+            kind=kind,
+            **options,
+        )
+        found[kind] = Judged(
+            coco.accumulate(matched), operating.by_confidence(matched), matched.limits
+        )
+    return found
+
+
+def metrics(judged: Mapping[str, Judged], classes: Sequence[str]) -> dict[str, float]:
+    """Flat COCO metrics: 'bbox/AP', 'segm/AP50', ...
+
+    'bbox/AP/<class>' follows for each class of more than one. Undefined numbers are -1,
+    as COCO has it.
+    """
+    found: dict[str, float] = {}
+    for kind, (curves, _, limits) in judged.items():
+        summary = coco.means(curves, kind, limits)
+        found |= {f"{kind}/{name}": value for name, value in summary.items()}
+        if len(classes) > 1:
+            found |= {
+                f"{kind}/AP/{name}": -1.0 if np.isnan(ap) else float(ap)
+                for name, ap in zip(classes, coco.class_means(curves), strict=True)
+            }
+    return found
