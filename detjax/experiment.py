@@ -13,8 +13,8 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from detjax import models, optim, settings, sharding, tasks, train
-from detjax.data import augment, dataset, prepare
+from detjax import evaluate, models, optim, settings, sharding, tasks, train, tta
+from detjax.data import augment, dataset, mosaic, prepare
 from detjax.errors import UserError
 from detjax.models.earlier import paths
 from detjax.sections import Section, Shape
@@ -30,7 +30,7 @@ FORMATS: dict[str, Function] = {
 # Settings that hold keywords of further functions.
 NESTED: dict[str, tuple[Function, ...]] = {
     "optimizer.schedule": (optim.learning_rate,),
-    "data.augment": (augment.augment,),
+    "data.augment": (augment.augment, mosaic.mosaic),
     "data.prepare": (prepare.prepare, *FORMATS.values()),
 }
 # Keywords that cannot be set in a config.
@@ -38,10 +38,14 @@ NOT_SETTINGS = (
     "begun",
     "devices",
     "evaluate",
+    "evaluated",
+    "kept",
     "layout",
     "log",
+    "opened",
     "profile",
     "progress",
+    "stop",
     "warnings",
 )
 # Keywords that the run supplies.
@@ -56,10 +60,10 @@ def functions(name: str) -> dict[str, tuple[Function, ...]]:
     """The functions whose keywords the sections hold, for the model called `name`."""
     task = tasks.TASKS[models.task_of(name)]
     return {
-        "model": (models.MODELS[name],),
+        "model": (models.MODELS[name], models.wrapped),
         "data": (dataset.make, task.targets),
         "optimizer": (optim.make,),
-        "eval": (task.meter,),
+        "eval": (task.meter, evaluate.measure, tta.augmented),
         "sharding": (sharding.make,),
         "train": (train.fit,),
     }
@@ -157,7 +161,7 @@ def _check_model(name: str, held: Mapping[str, Any]) -> dict[str, Any]:
     table = models.EARLIER.get(name, {})
     now = models.current(name, given)
     try:
-        return _check("model", (models.MODELS[name],), now)
+        return _check("model", (models.MODELS[name], models.wrapped), now)
     except UserError as error:
         # The message uses the name that was given.
         said = str(error)

@@ -1,4 +1,4 @@
-"""A run's log: means of metrics into metrics.jsonl, TensorBoard and a progress bar."""
+"""A run's log: means of metrics into metrics.jsonl, TensorBoard and on stderr."""
 
 import contextlib
 import json
@@ -8,7 +8,7 @@ import platform
 import struct
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import IO, Any
 
 import jax
@@ -22,6 +22,9 @@ from detjax.errors import UserError
 class NonFiniteLoss(UserError):
     """A loss became infinite or NaN; the last good checkpoint is kept."""
 
+
+# The prefix of the names of losses of evaluation images.
+VALIDATION = "val/"
 
 # Advice in errors about logs.
 FOREIGN = (
@@ -44,8 +47,9 @@ class Log:
 
     `sums` are the sums since the last line when the run stopped. Lines of steps after
     `first`, where the run resumes, are removed. `rate` is the learning rate by step,
-    `warnings` is `Task.warnings`. The constructor and all methods that write raise
-    OSError if a file cannot be written.
+    `warnings` is `Task.warnings`. With `progress` stderr has a bar where it is a
+    terminal, and else, where a bar would fill a file, a line for each of the log's. The
+    constructor and all methods that write raise OSError if a file cannot be written.
     """
 
     def __init__(
@@ -67,15 +71,17 @@ class Log:
         if cluster.primary():
             self._lines = path.open("a")
             self._events = events(workdir / "tensorboard", first)
+        shown = progress and cluster.primary()
+        self._steps, self._in_lines = steps, shown and not sys.stderr.isatty()
         self._bar = tqdm.tqdm(
             total=steps,
             initial=first,
-            disable=not progress or not cluster.primary(),
+            disable=not shown or self._in_lines,
             unit="step",
             smoothing=0.1,
         )
         self._warned: set[str] = set()
-        self._step = first
+        self._step, self._written = first, first
         self._programs = compilation.count()
         self.restart_clock()
 
@@ -124,6 +130,12 @@ class Log:
             shown = (scalar(name, row[name]) for name in row if name != "step")
             append(self._events, b"".join(record(step=step, summary=x) for x in shown))
 
+    def show(self, step: int, summaries: Iterable[Any]) -> None:
+        """Writes TensorBoard's `summaries` of `step`; see `detjax.tensorboard`."""
+        if self._events:
+            shown = (record(step=step, summary=x) for x in summaries)
+            append(self._events, b"".join(shown))
+
     def write(self) -> None:
         """Writes the means since the last line."""
         seconds = max(time.perf_counter() - self._since, 1e-9)
@@ -131,26 +143,43 @@ class Log:
         counts = sums.pop("counts")
         steps = sums.pop("steps")
         programs, self._programs = self._programs, compilation.count()
-        self.put(
-            {
-                "step": self._step,
-                **{name: value / steps for name, value in sums.items()},
-                "lr": float(self._rate(self._step - 1)),
-                "images/s": self._images / seconds,
-                **counts,
-                "compilations": self._programs - programs,
-            }
-        )
+        row = {
+            "step": self._step,
+            **{name: value / steps for name, value in sums.items()},
+            "lr": float(self._rate(self._step - 1)),
+            "images/s": self._images / seconds,
+            **counts,
+            "compilations": self._programs - programs,
+        }
+        self.put(row)
+        if self._in_lines:
+            self.say(
+                f"step {self._step}/{self._steps}: loss={row['loss']:.4g} "
+                f"lr={row['lr']:.3g} {self._pace(seconds, row['images/s'])}"
+            )
+        self._written = self._step
         for subject, sentence in self._warnings(counts).items():
             self._warn(subject, sentence)
         self.restart_clock()
+
+    def _pace(self, seconds: float, images: float) -> str:
+        """The speed of the last `seconds`, and the time that is left at it."""
+        each = seconds / max(self._step - self._written, 1)
+        minutes, rest = divmod(round(each * (self._steps - self._step)), 60)
+        return (
+            f"{images:.3g} images/s, {each:.3g} s/step, {minutes}:{rest:02} left, "
+            "evaluations apart"
+        )
+
+    def say(self, text: str) -> None:
+        """Prints a line to stderr, above the bar if there is one."""
+        self._bar.write(text, file=sys.stderr)
 
     def _warn(self, subject: str, sentence: str) -> None:
         """Prints warnings about the steps so far, once per subject."""
         if subject not in self._warned:
             self._warned.add(subject)
-            text = f"warning: up to step {self._step} {sentence}"
-            self._bar.write(text, file=sys.stderr)
+            self.say(f"warning: up to step {self._step} {sentence}")
 
 
 def append(file: IO, content: str | bytes) -> None:

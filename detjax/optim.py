@@ -15,22 +15,34 @@ def learning_rate(
     *,
     peak: NonNegative,
     steps: Whole,
-    decay: Literal["cosine", "steps", "constant"] = "cosine",
+    decay: Literal["cosine", "polynomial", "steps", "constant"] = "cosine",
     warmup_steps: Whole = 0,
     warmup_start: NonNegative = 0.0,
     boundaries: tuple[Count, ...] = (),
     factor: NonNegative = 0.1,
+    power: Positive = 0.9,
 ) -> optax.Schedule:
-    """Learning rate by step: linear warm-up from `warmup_start` to `peak`, `decay`.
+    """Learning rate by step: a linear warm-up, then a decay to the end of the run.
 
-    cosine     to zero at `steps`
-    steps      multiplied by `factor` at each of `boundaries`
-    constant   as it says
+    peak: the rate after the warm-up.
+    decay: "cosine", "polynomial", "steps" or "constant", as below.
+    warmup_steps, warmup_start: the length of the warm-up, and the rate it begins with.
+    boundaries: of "steps", the steps at which the rate falls.
+    factor: of "steps", what the rate is multiplied by.
+    power: of "polynomial", the exponent; 0.9 is DeepLab's (Chen et al. 2016, sec. 4.1),
+        1 is linear.
+
+    cosine      to zero at `steps`
+    polynomial  to zero at `steps`, as (1 - step / steps) ** `power`
+    steps       multiplied by `factor` at each of `boundaries`
+    constant    as it says
 
     Raises UserError for any other `decay`, and for "steps" without boundaries.
     """
     if decay == "cosine":
         main = optax.cosine_decay_schedule(peak, max(steps - warmup_steps, 1))
+    elif decay == "polynomial":
+        main = optax.polynomial_schedule(peak, 0.0, power, max(steps - warmup_steps, 1))
     elif decay == "steps":
         if not boundaries:
             raise UserError(
@@ -42,7 +54,9 @@ def learning_rate(
     elif decay == "constant":
         main = optax.constant_schedule(peak)
     else:
-        raise UserError(f"decay={decay!r} is not 'cosine', 'steps' or 'constant'")
+        raise UserError(
+            f"decay={decay!r} is not 'cosine', 'polynomial', 'steps' or 'constant'"
+        )
     if not warmup_steps:
         return main
     warmup = optax.linear_schedule(warmup_start, peak, warmup_steps)
@@ -72,6 +86,7 @@ def make(
     schedule: Mapping[str, Any],
     name: Literal["sgd", "adamw"] = "sgd",
     momentum: Fraction = 0.9,
+    nesterov: bool = False,
     b2: Fraction = 0.999,
     weight_decay: NonNegative = 0.0,
     no_decay: Pattern | tuple[Pattern, ...] | None = None,
@@ -82,14 +97,22 @@ def make(
 ) -> tuple[optax.GradientTransformation, optax.Schedule]:
     """SGD with momentum, or AdamW, and its learning rate by step.
 
-    `schedule` holds the keywords of `learning_rate` for a run of `steps`.
+    schedule: the keywords of `learning_rate`, for a run of `steps`.
+    name: of the algorithm.
+    momentum: of SGD; for AdamW the decay of the first moment.
+    nesterov: looks ahead along the momentum: for SGD as torch does it (Sutskever et al.
+        2013, in the form of Bengio et al. 2013), for AdamW after Dozat 2016.
+    b2: for AdamW the decay of the second moment.
+    weight_decay: L2 added to the gradient for SGD, as in the papers' own training;
+        decoupled for AdamW.
+    no_decay: parameters that are not decayed.
+    freeze: parameters that are not updated.
+    rates: factors of the learning rate for the parameters that they name, such as 10
+        for new heads, cumulatively.
+    clip_norm: a bound on the global norm of the gradient.
 
-    `weight_decay` is L2 added to the gradient for SGD, as in the papers' own training,
-    and decoupled for AdamW. `clip_norm` bounds the global norm of the gradient.
-    Parameters in `no_decay` are not decayed and those in `freeze` not updated; `rates`
-    multiply the learning rate of the parameters they name, cumulatively. Parameters are
-    named by the model's `groups` (`types.Spec`) or by regular expressions over dotted
-    names.
+    Parameters are named by the model's `groups` (`types.Spec`) or by regular
+    expressions over dotted names.
 
     Raises UserError for any other `name`.
     """
@@ -106,9 +129,9 @@ def make(
 
     decayed = optax.add_decayed_weights(weight_decay, decay_mask)
     if name == "sgd":
-        parts = [decayed, optax.trace(momentum)]
+        parts = [decayed, optax.trace(momentum, nesterov)]
     elif name == "adamw":
-        parts = [optax.scale_by_adam(b1=momentum, b2=b2), decayed]
+        parts = [optax.scale_by_adam(b1=momentum, b2=b2, nesterov=nesterov), decayed]
     else:
         raise UserError(f"optimizer.name={name!r} is not 'sgd' or 'adamw'")
     parts.append(optax.scale_by_learning_rate(rate))

@@ -5,10 +5,8 @@ Models and tasks do not know each other: here a model finds its task by name.
 
 import contextlib
 import dataclasses
-import functools
 import json
 import pathlib
-import re
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -26,19 +24,25 @@ from detjax import (
     files,
     models,
     optim,
+    priors,
     replay,
+    resume,
     sharding,
+    tables,
     tasks,
+    tensorboard,
 )
 from detjax import evaluate as evaluation
 from detjax import predict as prediction
 from detjax.checkpoint import Checkpoints, TrainState
-from detjax.data import dataset, plan
+from detjax.data import dataset
 from detjax.data.builder import Info
 from detjax.data.example import read
 from detjax.data.records import Unreadable
 from detjax.errors import UserError
 from detjax.experiment import Settings
+from detjax.progress import Progress
+from detjax.settings import nearest
 from detjax.train import fit, step_key
 from detjax.types import Model, Task
 
@@ -71,17 +75,25 @@ def train_locked(
     settings["model"].setdefault("num_classes", len(data.info.classes))
     model = models.make(**settings["model"])
     described = describe(settings, data.info)
-    cluster.primary_first(lambda: check(described, data.info, workdir))
+    cluster.primary_first(lambda: resume.check(described, data.info, workdir))
     steps = settings["train"]["steps"]
     check_names(model, data, settings["optimizer"])
     optimizer, rate = optim.make(
         **settings["optimizer"], steps=steps, groups=model.spec.groups
     )
     layout = sharding.make(**settings["sharding"])
+    if cluster.primary():
+        look_at_priors(model, settings, data, task)
+
+    progress = Progress(workdir, data, task)
+
+    check_best(task, data, settings)
 
     def score(state, **options):
-        weights = (state.params, state.state)
-        return measure(model, task, *weights, data, settings["eval"], layout, **options)
+        options |= settings["eval"] | {"kept": progress.kept}
+        return evaluation.measure(
+            model, task, state.params, state.state, data, layout=layout, **options
+        )
 
     state = fit(
         model,
@@ -93,6 +105,10 @@ def train_locked(
         layout=layout,
         warnings=task.warnings,
         begun=lambda: write_config(described, workdir),
+        opened=lambda log, step: log.show(
+            step, [tensorboard.text("config", tensorboard.config(described))]
+        ),
+        evaluated=progress.evaluated,
         profile=profile,
         **settings["train"],
     )
@@ -101,7 +117,8 @@ def train_locked(
     metrics, results = score(state)
     params, statistics = layout.on_host((state.params, state.state))
     if cluster.primary():
-        evaluation.write(workdir, metrics, results())
+        publish(workdir, metrics, results())
+        progress.finished(steps)
         trained = prediction.assemble(described, params, statistics, steps)
         show(workdir / "predictions.png", trained, data)
     return metrics
@@ -149,27 +166,27 @@ def replay_step(folder: str | pathlib.Path) -> str:
     return replay.describe(failed.step, found)
 
 
-def measure(
-    model: Model,
-    task: Task,
-    params: Any,
-    state: Any,
-    data: dataset.Data,
-    settings: Mapping[str, Any],
-    layout: sharding.Layout | None = None,
-    **options: Any,
-) -> tuple[dict[str, float], Callable[[], dict[str, Any]]]:
-    """Metrics on the evaluation split, and a function that makes the result files.
+def publish(
+    workdir: pathlib.Path | str,
+    metrics: dict[str, float],
+    found: evaluation.Results,
+    rows: int | None = tables.MOST_ROWS,
+) -> None:
+    """Writes an evaluation's files, and prints `rows` of its table of classes."""
+    evaluation.write(workdir, metrics, found)
+    print(tables.text(found.table, rows))
 
-    `settings` are the task's of the section eval, `options` those of
-    `evaluate.predict_all`.
-    """
-    meter = task.meter(data.truth, data.info, data.image_ids, data.skip, **settings)
-    parts = evaluation.predict_all(
-        model, task, params, state, data.evaluation(), meter, layout=layout, **options
+
+def look_at_priors(
+    model: Model, settings: Settings, data: dataset.Data, task: Task
+) -> None:
+    """Warns where the model's priors fit few of the training objects."""
+    least = settings["data"].get("min_size", 1.0)
+    said = priors.warning(
+        model, settings["model"], data.learnt, task, data.sizes, least
     )
-    # Evaluations on the way write no files.
-    return meter.result(parts), functools.partial(meter.files, parts)
+    if said:
+        print(f"warning: {said}", file=sys.stderr)
 
 
 def check_names(model: Model, data: dataset.Data, optimizer: Mapping[str, Any]) -> None:
@@ -181,23 +198,19 @@ def check_names(model: Model, data: dataset.Data, optimizer: Mapping[str, Any]) 
     optim.check_names(params, model.spec.groups, **optimizer)
 
 
-def check(described: Settings, info: Info, workdir: pathlib.Path) -> None:
-    """Raises UserError if the parts of an experiment are inconsistent.
-
-    That is the model and the data set, or this config and the run in `workdir`.
-    """
-    have, want = len(info.classes), described["model"]["num_classes"]
-    if have != want:
+def check_best(task: Task, data: dataset.Data, settings: Settings) -> None:
+    """Raises UserError if train.best names no metric of the evaluations."""
+    best = settings["train"].get("best")
+    if not best or not settings["train"].get("evaluate_every"):
+        return  # what is missing then is said by `fit`
+    known = evaluation.names(task, data, **settings["eval"])
+    if best.startswith(evaluation.VALIDATION) and not settings["eval"].get("loss"):
+        raise UserError(f"train.best={best!r} is of validation; set eval.loss=True too")
+    if best not in known and not best.startswith(evaluation.VALIDATION):
         raise UserError(
-            f"the data set {info.name!r} has {have} classes, the model {want}; "
-            f"leave model.num_classes out, or set --config.model.num_classes={have}"
+            f"train.best={best!r} is not a metric{nearest(best, known)}; choose one of "
+            f"{', '.join(known[:20])}{', ...' * (len(known) > 20)}"
         )
-    path = workdir / "config.json"
-    if path.exists():
-        before = prediction.read_config(path)
-        # A run without a checkpoint does not constrain the config.
-        if any((workdir / "checkpoints").glob("[0-9]*")):
-            compare(before, json.loads(json.dumps(described)), workdir)
 
 
 def write_config(described: Settings, workdir: pathlib.Path) -> None:
@@ -207,63 +220,38 @@ def write_config(described: Settings, workdir: pathlib.Path) -> None:
         files.write_text(workdir / "config.json", text)
 
 
-# Settings that a resumed run cannot change: its network, its data, the meaning of its
-# metrics, and what is read only at the first step.
-FIXED = re.compile(
-    rf"model\.|classes$|category_ids$|data\.({'|'.join(plan.KEYWORDS)})$"
-    r"|data\.seed$|train\.seed$"
-)
-
-
-def compare(before: Settings, now: Settings, workdir: pathlib.Path) -> None:
-    """Prints the settings that a resumed run changes.
-
-    Raises UserError for those that cannot change.
-    """
-    changed = experiment.changes(with_defaults(before, now), now)
-    bucketed = len(now["data"].get("buckets") or ()) > 1
-    for name, (was, wanted) in changed.items():
-        if FIXED.match(name) or (bucketed and name == "data.batch_size"):
-            raise UserError(
-                f"{workdir} holds a run with {name}={was}, the config says {wanted}; "
-                "set it back, or choose another --workdir"
-            )
-    if changed and cluster.primary():
-        listed = ", ".join(f"{k} {was} -> {now}" for k, (was, now) in changed.items())
-        print(f"{workdir} goes on with other settings: {listed}", file=sys.stderr)
-
-
-def with_defaults(before: Settings, now: Settings) -> Settings:
-    """An earlier config.json with defaults for settings added since."""
-    held = {
-        section: before[section] if isinstance(before.get(section), dict) else {}
-        for section in experiment.SECTIONS
-    }
-    named = {**held, "model": {**held["model"], "name": now["model"]["name"]}}
-    filled = json.loads(json.dumps(experiment.complete(named)))
-    filled["model"]["name"] = held["model"].get("name")
-    return {**before, **filled}
-
-
 def describe(settings: Settings, info: Info) -> dict[str, Any]:
     """The content of config.json: all settings, defaults included, and the classes."""
     return {
         **experiment.complete(settings),
         "classes": list(info.classes),
         "category_ids": list(info.category_ids),
+        "keypoints": list(info.keypoints),
         # Detects changed annotations.
         "made_from": dict(info.made_from),
     }
 
 
-def evaluate(workdir: str | pathlib.Path, best: bool = False) -> dict[str, float]:
+def evaluate(
+    workdir: str | pathlib.Path,
+    best: bool = False,
+    changes: Mapping[str, Any] | None = None,
+    out: str | pathlib.Path | None = None,
+    rows: int | None = tables.MOST_ROWS,
+) -> dict[str, float]:
     """Metrics of the newest checkpoint, or the `best`; writes eval.json and results.
 
-    The run may have been trained on more devices. Raises UserError if the data set's
-    classes are not those of the run.
+    `changes` are settings by section that are to be others than the run's. With any
+    the files are written to `workdir`/eval-<split>, with the changes in changes.json,
+    without to `workdir`, unless `out` names a folder. Prints the table of classes,
+    `rows` of it at most. The run may have been trained on more devices.
+
+    Raises UserError if the data set's classes are not those of the run, for settings
+    that no evaluation reads, and for weights that do not fit the changed model.
     """
+    workdir = pathlib.Path(workdir)
     loaded = prediction.load(workdir, best=best)
-    path = pathlib.Path(workdir) / "config.json"
+    path = workdir / "config.json"
     with files.reading(path, "put back the one that the run wrote"):
         settings = experiment.check(
             {
@@ -271,6 +259,12 @@ def evaluate(workdir: str | pathlib.Path, best: bool = False) -> dict[str, float
                 for section in experiment.SECTIONS
             }
         )
+    if changes:
+        settings = changed_for_evaluation(settings, changes)
+        model = models.make(**{**loaded.config["model"], **settings["model"]})
+        loaded = loaded._replace(model=model)
+        out = out or workdir / f"eval-{settings['data'].get('eval_split', 'val')}"
+    folder = cli.make_workdir(out or workdir)
     # A work directory is data: the data set it names is read, never prepared.
     task = loaded.task
     data = cluster.primary_first(
@@ -283,24 +277,48 @@ def evaluate(workdir: str | pathlib.Path, best: bool = False) -> dict[str, float
             f"the data set {data.info.name!r} has {', '.join(data.info.classes)}: make "
             "it again with those classes, in that order"
         )
-    weights = loaded.params, loaded.state
-    metrics, results = measure(
-        loaded.model, task, *weights, data, settings["eval"], layout
+    metrics, results = evaluation.measure(
+        loaded.model,
+        task,
+        loaded.params,
+        loaded.state,
+        data,
+        layout=layout,
+        **settings["eval"],
     )
     if cluster.primary():
-        evaluation.write(workdir, metrics, results())
+        found = results()
+        if changes:
+            held = {"changes.json": experiment.plain(changes)}
+            found = found._replace(files={**found.files, **held})
+        publish(folder, metrics, found, rows)
     return metrics
 
 
+def changed_for_evaluation(settings: Settings, changes: Mapping[str, Any]) -> Settings:
+    """`settings` of a run with `changes`, checked.
+
+    Raises UserError for changes of what an evaluation does not read.
+    """
+    for section in changes:
+        if section in ("optimizer", "train"):
+            raise UserError(
+                f"no evaluation reads the section {section!r}; set those of "
+                "model, data, eval and sharding"
+            )
+    config = experiment.config(settings)
+    config.update(changes)
+    return experiment.resolve(config)
+
+
 def show(
-    path: pathlib.Path, run: prediction.TrainedModel, data: dataset.Data, count: int = 9
+    path: pathlib.Path, run: prediction.TrainedModel, data: dataset.Data, count: int = 8
 ) -> None:
     """Draws some evaluation images into the file `path`, truth beside prediction."""
     predict = run.predictor()
     pictures = data.pictures
-    chosen = np.linspace(0, len(pictures) - 1, min(count, len(pictures))).astype(int)
     records, found = [], []
-    for i in chosen.tolist():
+    for i in draw.spread(len(pictures), count):
         with contextlib.suppress(Unreadable):  # already reported by the evaluation
             record = pictures[i]
             image = read(record)

@@ -5,14 +5,16 @@ import dataclasses
 import pathlib
 import sys
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 
-from detjax import files, replay, sharding
+from detjax import accumulate as accumulation
+from detjax import cluster, files, replay, sharding
+from detjax.best import comparison, keep_best
 from detjax.checkpoint import Checkpoints, TrainState
 from detjax.errors import UserError, mended_by
 from detjax.log import Log, NonFiniteLoss
@@ -48,30 +50,34 @@ def create(
 
 
 def make_step(
-    model: Model, optimizer: optax.GradientTransformation, layout: Layout
+    model: Model,
+    optimizer: optax.GradientTransformation,
+    layout: Layout,
+    accumulate: int = 1,
 ) -> Callable[[TrainState, Batch, Any], tuple[TrainState, dict[str, jax.Array]]]:
     """The train step, for the caller to jit: (run, batch, step) -> (run, metrics).
 
+    A batch is computed in `accumulate` parts, see `accumulate.value_and_grad`.
     A step whose loss, gradient or update is not finite changes nothing, nor does any
     later one: the run keeps the state and the step number before it.
     """
 
-    def step(train_state: TrainState, batch: Batch, number: Any):
-        def loss(params):
-            with layout.rows():
-                return model.loss(
-                    layout.gather(params),
-                    train_state.state,
-                    batch,
-                    step_key(train_state),
-                )
+    def loss(params, state, batch, key):
+        with layout.rows():
+            return model.loss(layout.gather(params), state, batch, key)
 
-        (value, (state, metrics)), gradients = jax.value_and_grad(loss, has_aux=True)(
-            train_state.params
+    value_and_grad = accumulation.value_and_grad(loss, accumulate, layout)
+
+    def step(train_state: TrainState, batch: Batch, number: Any):
+        (value, (state, metrics)), gradients = value_and_grad(
+            train_state.params, train_state.state, batch, step_key(train_state)
         )
         updates, opt_state = optimizer.update(
             gradients, train_state.opt_state, train_state.params
         )
+        params = optax.apply_updates(train_state.params, updates)
+        if model.updated is not None:
+            state = model.updated(params, state)
         norm = optax.tree.norm(gradients)
         # No later loss would reveal a non-finite last update of a run.
         moved = optax.tree.norm(updates)
@@ -88,7 +94,7 @@ def make_step(
         after = dataclasses.replace(
             train_state,
             step=train_state.step + 1,
-            params=optax.apply_updates(train_state.params, updates),
+            params=params,
             state=state,
             opt_state=opt_state,
         )
@@ -153,6 +159,7 @@ def fit(
     workdir: Location,
     steps: Whole,
     seed: Seed = 0,
+    accumulate: Count = 1,
     log_every: Count = 50,
     checkpoint_every: Count = 1000,
     keep: Count = 3,
@@ -162,26 +169,42 @@ def fit(
     evaluate: Callable[..., dict[str, float]] | None = None,
     evaluate_every: Whole = 0,
     best: str | None = None,
+    best_is: Literal["highest", "lowest"] | None = None,
     layout: Layout | None = None,
     warnings: Callable[[dict[str, float]], dict[str, str]] = lambda sums: {},
     begun: Callable[[], Any] = lambda: None,
+    opened: Callable[[Log, int], Any] = lambda log, step: None,
+    evaluated: Callable[[Log, int], Any] = lambda log, step: None,
     profile: int = 0,
     progress: bool = True,
 ) -> TrainState:
     """Trains up to `steps`, resuming from the newest checkpoint in `workdir` if any.
 
-    Writes `workdir`/metrics.jsonl and, for TensorBoard, `workdir`/tensorboard: every
-    `log_every` steps the losses (means over those steps), lr, images/s, the sums of the
-    batches' counts (with `warnings` about them) and compiled programs; and every
-    `evaluate_every` steps, if set, the metrics returned by `evaluate`, which is called
-    with the run and a function that tells whether to stop. Keeps the newest `keep`
-    checkpoints, and in `workdir`/best the one with the highest metric named `best`.
-    `begun` is called once the resumed state is known. The `profile`-th step from the
-    start is traced by jax.profiler into `workdir`/profile.
+    steps: updates of the parameters.
+    seed: of the initialisation and of what steps draw.
+    accumulate: the parts that a batch is computed in, one after the other, to save
+        memory; see `accumulate.value_and_grad`.
+    log_every: steps between lines of the log.
+    checkpoint_every: steps between checkpoints.
+    keep: the newest checkpoints that stay.
+    grace_seconds: after SIGTERM, the time in which the run has to be saved.
+    init_from: a folder of imported weights, or of a run, that a new run starts from.
+    init_allow: parameters that may stay at their initialisation then.
+    evaluate_every: steps between evaluations on the way; 0 is none.
+    best: the metric of these whose best checkpoint stays in `workdir`/best.
+    best_is: whether that is the highest or the lowest; None is the lowest of losses,
+        the highest of all others.
 
-    A new run starts from the weights in the folder `init_from`, if set; see
-    `weights.transfer.start` for it and `init_allow`. An interrupted run resumes
-    exactly, on any layout: same parameters, same batches, same log.
+    Writes `workdir`/metrics.jsonl and, for TensorBoard, `workdir`/tensorboard: the
+    losses (means over `log_every` steps), lr, images/s, the sums of the batches' counts
+    (with `warnings` about them) and compiled programs; and the metrics returned by
+    `evaluate`, which is called with the run and a function that tells whether to stop.
+    `begun` is called once the resumed state is known, `opened` with the log and the
+    step when that is open, `evaluated` with them after each evaluation. The
+    `profile`-th step from the start is traced by jax.profiler into `workdir`/profile.
+
+    An interrupted run resumes exactly, on any layout: same parameters, same batches,
+    same log. See `weights.transfer.start` for `init_from` and `init_allow`.
 
     Raises NonFiniteLoss, with the batch and the state before it in
     `workdir`/failed-<step> (see `replay`) and earlier checkpoints kept; and Preempted
@@ -193,6 +216,7 @@ def fit(
             f"train.best={best!r} is a metric of evaluations on the way; set "
             "train.evaluate_every too"
         )
+    better = comparison(best or "", best_is)
     layout = layout or sharding.make()
     workdir = pathlib.Path(workdir)
     stream = iter(loader)
@@ -209,7 +233,7 @@ def fit(
     )
     begun()
     step = jax.jit(
-        make_step(model, optimizer, layout),
+        make_step(model, optimizer, layout, accumulate),
         donate_argnums=0,
         out_shardings=(layout.of(train_state), layout.replicated()),
     )
@@ -242,9 +266,11 @@ def fit(
             row = evaluate(train_state, watch.now)
         except Interrupted:
             raise Preempted(watch.signal, i) from None
-        if best:
-            keep_best(workdir, best, i, row, train_state, position())
+        held = best and keep_best(workdir, best, row, train_state, position(), better)
         log.put({"step": i, **row})
+        if progress and cluster.primary():
+            log.say(f"step {i}: {headline(row)}{', the best so far' * bool(held)}")
+        evaluated(log, i)
         log.restart_clock()
 
     def due(i):
@@ -258,6 +284,7 @@ def fit(
         contextlib.closing(stream),
         Log(workdir, rate, first, steps, sums, progress, warnings) as log,
     ):
+        opened(log, first)
         if due(first) and not any(is_evaluation(row, first) for row in log.rows):
             evaluate_now(first)
         for i in range(first + 1, steps + 1):
@@ -302,39 +329,16 @@ def is_evaluation(row: dict[str, Any], step: int) -> bool:
     return row["step"] == step and "loss" not in row
 
 
-def keep_best(
-    workdir: pathlib.Path,
-    metric: str,
-    step: int,
-    row: dict[str, float],
-    train_state: TrainState,
-    position: dict[str, Any],
-) -> None:
-    """Saves `run` in `workdir`/best if its `metric` in `row` beats the saved one.
-
-    Raises UserError if `row` has no such metric.
-    """
-    if metric not in row:
-        raise UserError(
-            f"train.best={metric!r} is not a metric; choose one of {', '.join(row)}"
-        )
-    with contextlib.closing(Checkpoints(workdir, keep=None, folder="best")) as held:
-        values = {
-            before: held.position(before).get("metrics", {}).get(metric, -np.inf)
-            for before in held.steps()
-        }
-        if row[metric] > max(values.values(), default=-np.inf):
-            if step in values:
-                # From before this run fell back to an earlier step, which `checkpoints`
-                # has too.
-                held.delete(step)
-            held.save(step, train_state, {**position, "metrics": row})
-            held.wait()
-            values[step] = row[metric]
-        # Last, so that a kill at any moment leaves the best so far.
-        top = max(values, key=values.get, default=None)
-        for other in values.keys() - {top}:
-            held.delete(other)
+def headline(row: dict[str, float]) -> str:
+    """The first two metrics of each kind of an evaluation, in a line."""
+    kinds: dict[str, list[str]] = {}
+    for name in row:
+        kind = name.rpartition("/")[0]
+        # Those of single classes are called after a metric of all of them.
+        if kind not in row:
+            kinds.setdefault(kind, []).append(name)
+    first = [name for names in kinds.values() for name in names[:2]]
+    return ", ".join(f"{name} {row[name]:.4g}" for name in first)
 
 
 @contextlib.contextmanager

@@ -125,6 +125,26 @@ class Batch:
     skipped: Array | None = None
 
 
+class PriorLevel(NamedTuple):
+    """The priors of one level of a pyramid: the same boxes in every cell of a grid."""
+
+    boxes: np.ndarray  # [a 4] float64 about the origin, in pixels
+    shape: tuple[int, int]  # rows and columns of the grid
+    step: tuple[float, float]  # pixels between its cells, vertical and horizontal
+    offset: float  # where in its cell a prior is centred, in cells
+
+
+class Priors(NamedTuple):
+    """The priors of a model for inputs of one size, and which objects find them."""
+
+    levels: tuple[PriorLevel, ...]  # finest first
+    positive: float  # the IoU from which a prior learns an object
+    setting: str  # the name of that setting of the model: "match.positive"
+    # (boxes [n 4], xyxy pixels of the input) -> settings of the model by dotted name
+    # that make priors of the same number fit these objects
+    fitted: Callable[[np.ndarray], dict[str, Any]]
+
+
 class Spec(NamedTuple):
     """A model's task and inputs."""
 
@@ -149,6 +169,18 @@ class Model(NamedTuple):
     # (params, state, batches) -> params, once after gradient descent, for parameters
     # with a solver of their own; batches have every training image once
     solve: Callable[..., Params] | None = None
+    # (params, state) -> state, once after each update of the parameters
+    updated: Callable[[Params, State], State] | None = None
+    # (h, w) of the input -> its priors, of models that have some
+    priors: Callable[[tuple[int, int]], Priors] | None = None
+
+
+class Table(NamedTuple):
+    """Numbers by class, for reading; NaN is a number that is not defined."""
+
+    columns: tuple[str, ...]  # the first is that of the names
+    rows: list[tuple[Any, ...]]  # a name and its numbers each, whole or not
+    by: int  # the column that rows are sorted by
 
 
 class Task(NamedTuple):
@@ -168,23 +200,38 @@ class Task(NamedTuple):
     # (truth, number of classes) -> what is wrong with it, None where nothing is
     fault: Callable[..., str | None]
     facts: Callable[..., Any]  # (truth) -> `data.summary.Facts`
+    # (record) -> labels [n], boxes [n 4]: the parts of a picture that have a class, in
+    # its pixels; the whole picture where its truth has no boxes
+    regions: Callable[..., tuple[np.ndarray, np.ndarray]]
     # On the host: (info, **settings of the config's section data) -> an object with
     #   empty(count, size) -> target, counts: room for the images of a batch
-    #   read(record) -> the truth with its `boxes` [m 4], which crops keep; Unreadable
-    #   fill(target, truth, matrix, size) -> counts: the truth, moved by the matrix
+    #   read(record, outlines=False) -> the truth with its `boxes` [m 4], which crops
+    #     keep, and what tells the boxes of rotated objects; Unreadable
+    #   fill(target, seen, size) -> counts: the truths, each a `data.frames.Seen`
     #   evaluation() -> the same with no more than an evaluation reads
     targets: Callable[..., Any]
     # (sums of counts over some steps) -> {subject: sentence} for a run's log
     warnings: Callable[..., dict[str, str]]
     # On the device, jitted: (answers of a batch) -> what has to leave the device
     shrink: Callable[[Any], Any]
+    # On the device, of a batch's answers to the same pictures seen otherwise:
+    # (answers, (h, w) of the input, names of keypoints) -> as if it were mirrored
+    mirror: Callable[..., Any]
+    # (answers, (y, x) factors) -> as if the input were so many times as large
+    rescale: Callable[..., Any]
+    # (several answers, the IoU above which two detections are one) -> one
+    merge: Callable[..., Any]
     # Back: (answer, affine, size, network_size, min_score) -> found
     restore: Callable[..., Any]
+    confident: Callable[..., Any]  # (found, min_score) -> found: the rest left out
     # Evaluation: (records without images, info, image_ids, skip, **settings of the
     # section eval) -> an object with
     #   add(place, found), which adds to its `parts`: a list as JSON holds it
     #   result(parts of all processes) -> metrics by name
+    #   names() -> the names of these, before anything is read
     #   files(parts) -> what is written beside eval.json, by file name
+    #   plots(parts) -> functions that make a matplotlib Figure, by file name
+    #   table(parts) -> a `Table` of the classes
     meter: Callable[..., Any]
     # (found, image_id, category_ids) -> [dict]: entries of results.json
     entries: Callable[..., list[dict[str, Any]]]

@@ -21,6 +21,7 @@ from families import batch as tiny_batch
 from test_processes import free_port
 
 from detjax import (
+    best,
     checkpoint,
     cluster,
     files,
@@ -199,7 +200,8 @@ def best_of(workdir):
 
 def test_the_best_is_what_is_kept_and_not_what_was_said(tmp_path):
     def judged(step, metric="AP", **row):
-        train.keep_best(tmp_path, metric, step, row, run_at(step), {"loader": 0})
+        better = best.comparison(metric, None)
+        best.keep_best(tmp_path, metric, row, run_at(step), {"loader": 0}, better)
         return best_of(tmp_path)
 
     assert judged(4, AP=0.4, AP50=0.5) == [4]
@@ -211,6 +213,11 @@ def test_the_best_is_what_is_kept_and_not_what_was_said(tmp_path):
     assert judged(5, "AP50", AP=0.3, AP50=0.8) == [5]
     with checkpoints(tmp_path, folder="best", read_only=True) as held:
         assert held.position(5)["metrics"]["AP50"] == 0.8
+    # Of losses the lowest.
+    assert judged(7, "val/loss", **{"val/loss": 3.0, "AP50": 0.1}) == [7]
+    assert judged(9, "val/loss", **{"val/loss": 2.0}) == [9]
+    assert judged(10, "val/loss", **{"val/loss": 2.5}) == [9]
+    assert judged(5, "AP50", AP=0.3, AP50=0.8) == [5]
     # One that was killed before it had removed what is not the best any more.
     with checkpoints(tmp_path, 9, folder="best", keep=None):
         pass

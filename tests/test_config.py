@@ -1,7 +1,6 @@
 """What a config's file and flags set, and what a run makes of it."""
 
 import copy
-import json
 import warnings
 
 import pytest
@@ -10,7 +9,6 @@ from ml_collections import ConfigDict
 
 from configs import faster_rcnn_bccd, mask_rcnn_nuclei, ms_rcnn_nuclei, quickstart
 from detjax import cli, experiment, files, run
-from detjax.data.builder import Info
 from detjax.errors import UserError
 
 WHOLE = {
@@ -285,135 +283,12 @@ def test_a_file_that_returns_nothing_is_a_sentence():
         experiment.resolve(None)
 
 
-def info(**changes):
-    return Info(
-        **{
-            "name": "a",
-            "classes": ("b", "c"),
-            "splits": {"train": 3},
-            "has_masks": True,
-            "keypoints": (),
-            "category_ids": (1, 2),
-            "max_objects": 2,
-            "made_from": {},
-            "directory": None,
-            "max_proposals": 0,
-            **changes,
-        }
-    )
-
-
-def described(known=None, **changes):
-    known = known or info()
-    held = quickstart.get_config()
-    held.update_from_flattened_dict(changes)
-    settings = experiment.resolve(held)
-    settings["model"].setdefault("num_classes", len(known.classes))
-    return run.describe(settings, known)
-
-
-@pytest.fixture
-def under_way(tmp_path):
-    """A work directory with a run that came to a checkpoint."""
-    (tmp_path / "checkpoints" / "5").mkdir(parents=True)
-    run.write_config(described(), tmp_path)
-    return tmp_path
-
-
-def test_what_a_run_goes_on_with_otherwise_is_said(under_way, capsys):
-    changes = {"train.steps": 99, "data.batch_size": 4, "data.augment.mirror": True}
-    run.check(described(**changes), info(), under_way)
-    said = capsys.readouterr().err
-    assert "train.steps 1400 -> 99" in said
-    assert "data.batch_size 8 -> 4" in said
-    assert "data.augment.mirror None -> True" in said
-    assert "model" not in said
-    run.write_config(described(**changes), under_way)
-    run.check(described(**changes), info(), under_way)
-    assert not capsys.readouterr().err
-
-
-@pytest.mark.parametrize(
-    "changes, known, words",
-    [
-        ({"model.features": 16}, {}, r"model\.fpn\.features=32, the config says 16"),
-        ({"data.size": (64, 64)}, {}, r"data\.size="),
-        ({"data.seed": 4}, {}, r"data\.seed=0"),
-        ({"train.seed": 4}, {}, r"train\.seed=0"),
-        ({}, {"classes": ("c", "b")}, r"classes=\['b', 'c'\]"),
-        ({}, {"category_ids": (2, 1)}, r"category_ids="),
-    ],
-)
-def test_what_a_run_cannot_change_is_refused(under_way, changes, known, words):
-    before = (under_way / "config.json").read_text()
-    known = info(**known)
-    with pytest.raises(UserError, match=words + ".*choose another --workdir"):
-        run.check(described(known, **changes), known, under_way)
-    assert (under_way / "config.json").read_text() == before
-
-
-def test_a_setting_that_is_new_had_its_default(under_way, capsys):
-    """Runs of an earlier version go on."""
-    path = under_way / "config.json"
-    held = json.loads(path.read_text())
-    del held["data"]["mask_size"], held["model"]["detect"]["top_k"]
-    held["model"]["min_size"] = 4
-    path.write_text(json.dumps(held))
-    run.check(described(), info(), under_way)
-    assert not capsys.readouterr().err
-
-
-def test_a_run_of_before_there_were_stages_goes_on(under_way, capsys):
-    path = under_way / "config.json"
-    held = json.loads(path.read_text())
-    held["model"] = {
-        "name": "yolact",
-        "num_classes": 2,
-        "backbone": "resnet18",
-        "backbone_width": 32,
-        "deform_every": 0,
-        "levels": [2, 3, 4],
-        "extra_levels": 0,
-        "sizes": [[12, 17], [24, 34], [48, 68]],
-        "ratios": [1],
-        "square_anchors": False,
-        "features": 32,
-        "masks": True,
-        "num_prototypes": 16,
-        "rescoring": False,
-        "masks_to_train": 48,
-        "rescore_weight": 25.0,
-        "max_detections": 50,
-        "dtype": "float32",
-    }
-    path.write_text(json.dumps(held))
-    run.check(described(), info(), under_way)
-    assert not capsys.readouterr().err
-    with pytest.raises(UserError, match=r"model\.fpn\.features=32, the config says 16"):
-        run.check(described(**{"model.features": 16}), info(), under_way)
-
-
-def test_annotations_that_changed_are_said(under_way, capsys):
-    run.write_config(described(info(made_from={"splits": {"a": 1}})), under_way)
-    known = info(made_from={"splits": {"a": 2}})
-    run.check(described(known), known, under_way)
-    assert "made_from.splits.a 1 -> 2" in capsys.readouterr().err
-
-
 def test_training_takes_the_lock(tmp_path):
     with (
         files.lock(tmp_path / "run.lock", "training"),
         pytest.raises(UserError, match="in use: training by process"),
     ):
         run.train(quickstart.get_config(), tmp_path)
-
-
-def test_a_config_json_that_no_run_wrote_is_left_alone(tmp_path):
-    path = tmp_path / "config.json"
-    path.write_text('{"editor": "dark"}')
-    with pytest.raises(UserError, match=r"config\.json has no 'model'"):
-        run.check(described(), info(), tmp_path)
-    assert path.read_text() == '{"editor": "dark"}'
 
 
 def test_a_second_run_in_a_work_directory_is_told_of_the_first(tmp_path):

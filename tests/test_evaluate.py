@@ -2,11 +2,13 @@
 
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
+import pytest
 
 from detjax import compilation, evaluate, sharding
 from detjax.data.example import Prepare
-from detjax.tasks import detection
+from detjax.tasks import classification, detection
 from detjax.tasks.detection.targets import Targets
 from detjax.types import Detections, Model, Spec
 
@@ -16,6 +18,8 @@ class Info(NamedTuple):
 
     classes: tuple[str, ...] = ("a",)
     category_ids: tuple[int, ...] = (7,)
+    has_masks: bool = False
+    keypoints: tuple[str, ...] = ()
 
 
 def full_image(params, state, inputs):
@@ -60,3 +64,57 @@ def test_only_the_first_evaluation_compiles():
 
     assert detect(0.5) >= 2  # one a bucket
     assert detect(0.25) == 0
+
+
+def test_the_loss_of_a_split_is_the_mean_of_its_images():
+    """On four devices, with a last batch that is filled up."""
+
+    def loss(params, state, batch, key):
+        valid = batch.inputs.view.valid
+        each = jnp.float32(batch.index) * params
+        mean = jnp.sum(each * valid) / jnp.maximum(valid.sum(), 1)
+        return mean, (state, {"part": 2 * mean})
+
+    model = Model(Spec("detection", 1), None, loss, None, None)
+    batches = [filled((8, 8), 4), filled((8, 8), 3)]
+    batches[0].index[:], batches[1].index[:] = (1, 2, 3, 4), (5, 6, 70)
+    batches[1].inputs.view.valid[2] = False
+    for devices in (1, 4):
+        layout = sharding.make(devices=jax.devices()[:devices])
+        found = evaluate.losses(
+            model, jnp.float32(0.5), {}, batches, layout=layout, progress=False
+        )
+        mean = 0.5 * (1 + 2 + 3 + 4 + 5 + 6) / 6
+        assert found == pytest.approx({"val/loss": mean, "val/part": 2 * mean})
+
+
+def test_the_names_of_metrics_are_known_before_anything_is_read():
+    info = Info(("a", "b"), (7, 8), has_masks=True, keypoints=("nose",))
+    meter = detection.TASK.meter([], info, [], max_detections=(1, 50))
+    names = meter.names()
+    assert {"bbox/AP", "bbox/AR50", "segm/AP50", "keypoints/APm", "bbox/AP/b"} <= {
+        *names
+    }
+    assert "bbox/AR100" not in names
+    # Those of boxes are what an evaluation says, in its order.
+    assert [n for n in names if n.startswith("bbox")] == [
+        n for n in meter.result([]) if n.startswith("bbox")
+    ]
+    info = Info(("a", "b"), (7, 8))
+    scores = classification.TASK.meter([], info, [])
+    assert scores.names() == [*scores.result([])]
+
+
+def test_what_is_found_in_some_images_is_kept_and_all_is_measured():
+    class Counting:
+        parts = ()
+
+        def add(self, place, found):
+            self.parts += ((place, found),)
+
+    meter = Counting()
+    keeping = evaluate.Keeping(meter, {1: None, 5: None})
+    for place in range(4):
+        keeping.add(place, f"found {place}")
+    assert keeping.kept == {1: "found 1"}
+    assert keeping.parts == meter.parts and len(keeping.parts) == 4

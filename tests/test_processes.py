@@ -138,7 +138,7 @@ def main(arguments):
         cluster.gather([0])
         time.sleep(0.01 if first or what == "killed" else 1e6)
 
-cli.launch(main)
+cli.launch(main, "Two processes.")
 """
 
 

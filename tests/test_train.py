@@ -32,12 +32,13 @@ from detjax import (
     train,
 )
 from detjax import evaluate as evaluate_module
-from detjax.data import augment, loader, plan, shapes
+from detjax.data import frames, loader, plan
+from detjax.data.formats import shapes
 from detjax.errors import UserError
 from detjax.tasks import detection
 from detjax.tasks.detection.meter import truth_of
 from detjax.tasks.detection.targets import Targets
-from detjax.types import Detections, Model, Objects, Spec
+from detjax.types import Detections, Inputs, Model, Objects, Spec
 
 TASK = detection.TASK
 IDS = (1, 3, 4, 9)
@@ -234,6 +235,60 @@ def test_the_best_of_a_named_metric_is_kept(parts, records, tmp_path):
         fit(parts, records, tmp_path / "other", best="AP")
 
 
+def test_evaluations_and_progress_are_lines_where_stderr_is_a_file(
+    parts, records, tmp_path, capsys
+):
+    said = {3: (0.1, 4.0), 6: (0.25, 5.0)}
+
+    def evaluate(run, stop):
+        ap, loss = said[int(run.step)]
+        return {"AP": ap, "AP50": 0.5, "AR": 0.6, "AP/b": 0.1, "val/loss": loss}
+
+    options = {"evaluate": evaluate, "evaluate_every": 3, "progress": True}
+    fit(parts, records, tmp_path / "a", best="AP", **options)
+    lines = capsys.readouterr().err.splitlines()
+    assert any(
+        re.match(r"step 2/6: loss=\S+ lr=\S+ .* s/step, \d+:\d\d left", x)
+        for x in lines
+    )
+    first = "step 3: AP 0.1, AP50 0.5, val/loss 4, the best so far"
+    assert first in lines
+    assert "step 6: AP 0.25, AP50 0.5, val/loss 5, the best so far" in lines
+    fit(parts, records, tmp_path / "b", best="val/loss", **options)
+    lines = capsys.readouterr().err.splitlines()
+    assert first in lines
+    assert "step 6: AP 0.25, AP50 0.5, val/loss 5" in lines
+
+
+@pytest.mark.slow
+def test_a_run_with_an_average_and_in_parts_goes_on(parts, records, tmp_path):
+    """Of a model without statistics, whose part of the state is empty."""
+    settings = {**TINY["yolact-frozen-norm"], "num_classes": 4, "ema": 0.5}
+    made = models.make(**settings), *parts[1:]
+    options = {"checkpoint_every": 1, "accumulate": 2}
+    layout = sharding.make(devices=jax.devices()[:2])
+    straight = fit(made, records, tmp_path / "a", 3, layout=layout, **options)
+    fit(made, records, tmp_path / "b", 2, layout=layout, **options)
+    resumed = fit(made, records, tmp_path / "b", 3, layout=layout, **options)
+    jax.tree.map(np.testing.assert_array_equal, straight, resumed)
+    mean = straight.state["ema"]["params"]
+    apart = jax.tree.map(lambda a, b: np.abs(a - b).max(), straight.params, mean)
+    assert max(jax.tree.leaves(apart)) > 0
+    held = checkpoint.Checkpoints(tmp_path / "a", read_only=True)
+    _, params, state = held.restore_weights()
+    held.close()
+    inputs = Inputs(np.zeros((1, 64, 64, 3), np.uint8))
+    averaged, raw = (
+        jax.jit(made[0].predict)(params, held, inputs)
+        for held in (state, {**state, "ema": {**state["ema"], "params": params}})
+    )
+    assert np.abs(averaged.scores - raw.scores).max() > 0
+    # A run that starts from it starts from what it predicts with.
+    plain = models.make(**{**settings, "ema": None}), *parts[1:]
+    begun = fit(plain, records, tmp_path / "c", 0, init_from=tmp_path / "a")
+    jax.tree.map(np.testing.assert_array_equal, begun.params, mean)
+
+
 def test_another_layout_goes_on_from_a_checkpoint(parts, records, tmp_path, straight):
     """From eight devices to four that split parameters and rows."""
     fit(parts, records, tmp_path, steps=3)
@@ -313,11 +368,11 @@ def test_predictions_come_back_through_any_bucket(size, short_side, part):
     declared = {"buckets": buckets, "short_side": short_side, "letterbox": False}
     h, w = size
     fit = plan.resize_for(h, w, buckets=buckets, short_side=short_side)
-    whole = augment.Frame(np.eye(3), size)
-    matrix = augment.resize(whole, fit.size, True, fit.scale).matrix
+    whole = frames.Frame(np.eye(3), size)
+    matrix = frames.resize(whole, fit.size, True, fit.scale).matrix
     x, y = sorted(part[:2]), sorted(part[2:])
     box = np.array([[x[0] * w, y[0] * h, x[1] * w, y[1] * h]])
-    inside = augment.move_boxes(box, matrix).astype(np.float32)
+    inside = frames.move_boxes(box, matrix).astype(np.float32)
 
     def predict_(params, state, inputs):
         assert inputs.images.shape[1:3] == fit.size
@@ -556,7 +611,7 @@ def test_exif_rotation_is_applied(tmp_path):
 
 def test_files_that_are_no_images_are_named(tmp_path):
     (tmp_path / "text.png").write_text("no image")
-    with pytest.raises(ValueError, match=r"text\.png is not an image"):
+    with pytest.raises(ValueError, match=r"text\.png .*not an image"):
         predict.read_image(tmp_path / "text.png")
     with pytest.raises(ValueError, match=r"absent\.png does not exist"):
         predict.read_image(tmp_path / "absent.png")

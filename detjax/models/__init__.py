@@ -7,6 +7,7 @@ from typing import Any
 from detjax import settings
 from detjax.errors import UserError
 from detjax.models import classifier, earlier, rcnn, two_stage, yolact
+from detjax.models.ema import ema as averaged
 from detjax.types import Model
 
 TWO_STAGES: dict[str, Callable[..., Model]] = {
@@ -50,8 +51,20 @@ EARLIER: dict[str, earlier.Table] = {
 }
 
 
+def wrapped(model: Model, *, ema: settings.Fraction | None = None) -> Model:
+    """`model` with what every family can have.
+
+    ema  decay of a moving average of the weights, which predicts; see `models.ema`
+    """
+    return model if ema is None else averaged(model, ema)
+
+
+# The keywords that every model takes besides those of its constructor.
+SHARED = settings.keywords(wrapped)
+
+
 def make(name: str, **kwargs: Any) -> Model:
-    """The model called `name`; keywords are those of its constructor.
+    """The model called `name`; keywords are those of its constructor and `wrapped`.
 
     Stages may be given as dicts of settings and so on, see `settings.check`.
 
@@ -62,8 +75,10 @@ def make(name: str, **kwargs: Any) -> Model:
             f"model.name={name!r} is no model{settings.nearest(name, MODELS)}; choose "
             f"one of {', '.join(sorted(MODELS))}"
         )
+    shared = {key: kwargs.pop(key) for key in SHARED if key in kwargs}
     checked = settings.check_all("model", MODELS[name], kwargs)
-    return MODELS[name](**settings.build(MODELS[name], checked))
+    model = MODELS[name](**settings.build(MODELS[name], checked))
+    return wrapped(model, **settings.check_all("model", wrapped, shared))
 
 
 def current(name: str, given: Mapping[str, Any]) -> dict[str, Any]:

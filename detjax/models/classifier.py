@@ -25,14 +25,19 @@ from detjax.types import Array, Batch, Inputs, Label, Model, Scores, Spec
 class Backbone:
     """The classifier called `name`.
 
-    `width` is that of the first stage, None the published one. `dropout` is that of
-    AlexNet's and VGG's hidden layers, None the published one.
+    name: of the network.
+    width: channels of its first stage; the published ones if None.
+    norm: of all its layers.
+    dropout: of AlexNet's and VGG's hidden layers; the published one if None.
+    remat: trains in less memory and more time: the insides of blocks are computed again
+        for the gradient.
     """
 
     name: backbones.Name = "resnet50"
     width: Count | None = None
     norm: Norm = "batch"
     dropout: Fraction | None = None
+    remat: bool = False
 
     def module(self, num_classes: int, dtype: Any) -> linen.Module:
         """Normalised images [b h w 3] -> logits [b c]."""
@@ -41,6 +46,7 @@ class Backbone:
             width=self.width,
             dropout=self.dropout,
             norm=self.norm,
+            remat=self.remat,
             num_classes=num_classes,
             dtype=dtype,
         )
@@ -50,9 +56,10 @@ class Backbone:
 class Loss:
     """How logits are compared with the labels.
 
-    With `several` classes do not exclude each other, and each is a question of its own
-    (sigmoids); else they share a softmax. `smoothing` is the part of the weights that
-    is spread over all classes (Szegedy et al. 2016, section 7).
+    several: classes do not exclude each other, and each is a question of its own
+        (sigmoids); else they share a softmax.
+    smoothing: the part of the weights that is spread over all classes (Szegedy et al.
+        2016, section 7).
     """
 
     several: bool = False
@@ -95,6 +102,11 @@ def classifier(
     dtype: Dtype = "float32",
 ) -> Model:
     """An image classifier.
+
+    num_classes: the classes that are told apart; if not set those of the data set.
+    pixels: how images are normalised: by ImageNet's mean and deviation, in the way of
+        YOLACT's weights, to 0..1 ("unit"), or not, because float images are already.
+    dtype: of activations; parameters and losses are float32.
 
     Its answers are `Scores`. In training "correct" among the metrics is the share of
     images whose most probable class is one of theirs.

@@ -7,6 +7,7 @@ from flax import traverse_util
 
 from detjax.checkpoint import Checkpoints, TrainState
 from detjax.errors import UserError
+from detjax.models import ema
 from detjax.weights.convert import Report
 from detjax.weights.read import matches
 
@@ -26,7 +27,8 @@ def start(
 
     The folder is a run's, or one that scripts/import_weights.py wrote. Weights of a
     backbone are loaded into `backbone`, and into the region head if it consists of the
-    last layers, as in the first two-stage detectors; the rest stays as it is. Otherwise
+    last layers, as in the first two-stage detectors; the rest stays as it is. Of a run
+    with averaged weights (`models.ema`) these are taken. Otherwise
     all have to fit, except parameters that match `allow`, a regular expression over our
     dotted names, and keep their initialisation.
 
@@ -36,8 +38,8 @@ def start(
     checkpoints = Checkpoints(init_from, read_only=True)
     _, params, state = checkpoints.restore_weights()
     checkpoints.close()
-    ours = flat(run.params, run.state)
-    theirs = flat(params, state)
+    ours = flat(run.params, ema.own(run.state))
+    theirs = flat(*ema.weights(params, state))
     if not any(path[1] == "backbone" for path in theirs):
         homes = {path: _home(path, ours) for path in theirs}
         theirs = {homes[p]: value for p, value in theirs.items() if homes[p]}
@@ -67,6 +69,8 @@ def start(
             f"train.init_allow to a regular expression of what may differ:\n  {listed}"
         )
     params, state = unflat(filled)
+    # An average begins as a copy of the weights at the first update.
+    state |= {name: x for name, x in run.state.items() if name == ema.EMA}
     run = TrainState(run.step, params, state, run.opt_state, run.key)
     return run, Report(taken, left, unused)
 

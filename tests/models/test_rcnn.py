@@ -12,7 +12,8 @@ import pytest
 from families import CLASSES, SIDE, batch, with_inputs, with_target, with_view
 
 from detjax import models
-from detjax.data import loader, shapes
+from detjax.data import loader
+from detjax.data.formats import shapes
 from detjax.models.rcnn import Detect, Sample, Warp
 from detjax.models.rcnn.sample import candidates, overlaps
 from detjax.models.rcnn.warp import stacked

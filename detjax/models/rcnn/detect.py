@@ -15,8 +15,10 @@ from detjax.types import Array, Detections
 class Detect:
     """Settings of what is detected.
 
-    Boxes count that score `score_threshold` or more. Suppression at an IoU of
-    `nms_threshold` is greedy and class by class, among the `top_k` best of each.
+    score_threshold: boxes of a class that score less are dropped.
+    nms_threshold: the IoU of suppression, which is greedy and class by class.
+    top_k: the best boxes of each class that take part in suppression.
+    max_detections: detections of an image.
     """
 
     score_threshold: Fraction = 0.05

@@ -50,6 +50,11 @@ def rcnn(
 ) -> Model:
     """R-CNN on external proposals; the defaults are the paper's and its code's.
 
+    num_classes: the classes that are told apart; if not set those of the data set.
+    pixels: how images are normalised: by ImageNet's mean and deviation, in the way of
+        YOLACT's weights, to 0..1 ("unit"), or not, because float images are already.
+    dtype: of activations; parameters and losses are float32.
+
     A score is the sigmoid of the SVM's margin, so 0.5 is its boundary; before `solve`
     has fitted the SVMs it is the softmax's, and boxes are the proposals'. The
     parameters "svm" and "ridge" are 0 until then; they get no gradient and weight decay

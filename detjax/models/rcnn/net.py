@@ -19,15 +19,28 @@ from detjax.types import Array
 
 @dataclasses.dataclass(frozen=True)
 class Backbone:
-    """The classifier called `name`; `width` None is the published one."""
+    """The classifier whose features are classified.
+
+    name: of the network.
+    width: channels of its first stage; the published ones if None.
+    norm: of all its layers.
+    remat: trains in less memory and more time: the insides of blocks are computed again
+        for the gradient.
+    """
 
     name: backbones.Name = "alexnet"
     width: Count | None = None
     norm: Norm = "frozen"
+    remat: bool = False
 
     def module(self, dtype: Any, name: str) -> linen.Module:
         return backbones.make(
-            self.name, width=self.width, norm=self.norm, dtype=dtype, name=name
+            self.name,
+            width=self.width,
+            norm=self.norm,
+            remat=self.remat,
+            dtype=dtype,
+            name=name,
         )
 
 

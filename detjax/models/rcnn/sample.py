@@ -34,8 +34,8 @@ class Overlaps(NamedTuple):
 class Sample:
     """Settings of the fine-tuning samples.
 
-    A step learns from `num_positives` and `num_background` candidates of the batch:
-    those of an IoU from `positive` on, and below `negative`.
+    positive, negative: candidates are objects from that IoU up, background below.
+    num_positives, num_background: candidates of either kind in a batch.
     """
 
     positive: Fraction = 0.5

@@ -17,9 +17,15 @@ Level = Annotated[int, Range(2)]
 class Backbone:
     """The classifier called `name`, up to the coarsest of the `levels` that are read.
 
-    Level k has stride 2^k; levels follow one another, the finest first. `width` is that
-    of the first stage; None is the published one. `norm_eps` is added to the variance
-    in every norm of the detector, those of the pyramid and of the heads included.
+    name: of the network.
+    width: channels of its first stage; the published ones if None.
+    norm: of all its layers; "frozen" is what fine-tuning from a classifier wants.
+    norm_eps: added to the variance in every norm of the detector, those of the pyramid
+        and of the heads included.
+    levels: the numbers of the features that are read, the finest first; level k has
+        stride 2^k.
+    remat: trains in less memory and more time: the insides of blocks are computed again
+        for the gradient.
     """
 
     name: backbones.Name = "resnet50"
@@ -27,6 +33,7 @@ class Backbone:
     norm: Norm = "frozen"
     norm_eps: NonNegative = 1e-5
     levels: tuple[Level, ...] = (2, 3, 4, 5)
+    remat: bool = False
 
     def body(self, dtype: Any) -> linen.Module:
         """Normalised images [b h w 3] -> features, finest first, from stride 4 on."""
@@ -37,13 +44,17 @@ class Backbone:
             norm_eps=None if self.norm_eps == 1e-5 else self.norm_eps,
             stages=max(self.levels) - 1,
             norm=self.norm,
+            remat=self.remat,
             dtype=dtype,
         )
 
 
 @dataclasses.dataclass(frozen=True)
 class FPN:
-    """A feature pyramid with levels of `features` channels (Lin et al. 2017).
+    """A feature pyramid (Lin et al. 2017).
+
+    features: channels of its levels.
+    norm: after each of its convolutions; None is none.
 
     The region proposal network gets one more level, every second cell of the coarsest.
     """

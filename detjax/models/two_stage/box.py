@@ -27,10 +27,12 @@ from detjax.types import Array
 class Box:
     """Settings of the second stage's head on boxes.
 
-    head: "mlp", two layers of `hidden` units with `dropout` after each (VGG's);
-        "convs", four convolutions with a `norm` and one layer (torchvision's v2); or
-        "last_stage" of the backbone, a ResNet (C4).
+    head: "mlp", two fully connected layers (VGG's); "convs", four convolutions and one
+        layer (torchvision's v2); or "last_stage" of the backbone, a ResNet (C4).
     bins: along a region's side.
+    hidden: units of the fully connected layers.
+    dropout: after each layer of an "mlp".
+    norm: of the convolutions of "convs"; None is none.
     beta: where smooth L1 of the deltas turns straight; 1 in Fast R-CNN.
     """
 
@@ -52,7 +54,12 @@ class Box:
         elif self.head == "last_stage":
             spec, width = resnet.SPECS[backbone.name], backbone.width or 64
             stage = resnet.Stage(
-                spec, width, backbone.norm, norm_eps=backbone.norm_eps, dtype=dtype
+                spec,
+                width,
+                backbone.norm,
+                norm_eps=backbone.norm_eps,
+                remat=backbone.remat,
+                dtype=dtype,
             )
             head = LastStage(stage)
         else:

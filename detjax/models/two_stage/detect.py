@@ -21,9 +21,11 @@ MIN_SIDE = 1e-2  # pixels; smaller boxes are dropped
 class Detect:
     """Settings of what is detected.
 
-    Boxes count that score more than `score_threshold`; the `pre_nms_top_k` best of them
-    take part in suppression at an IoU of `nms_threshold`, class by class. The result is
-    exact where there are no more.
+    score_threshold: boxes of a class that score no more are dropped.
+    nms_threshold: the IoU of suppression, class by class.
+    pre_nms_top_k: the best boxes of an image, of all classes, that take part in
+        suppression; the result is exact where there are no more.
+    max_detections: detections of an image.
     """
 
     score_threshold: Fraction = 0.05

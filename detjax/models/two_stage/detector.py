@@ -29,9 +29,18 @@ from detjax.models.two_stage.net import Net, Outputs, Stages, make
 from detjax.models.two_stage.roi import Regions, RoI
 from detjax.models.two_stage.rpn import RPN
 from detjax.nn.images import Pixels, windows
-from detjax.ops import heatmaps
+from detjax.ops import anchors, heatmaps
 from detjax.settings import Count, Dtype
-from detjax.types import Array, Batch, Detections, Inputs, Model, Proposals, Spec
+from detjax.types import (
+    Array,
+    Batch,
+    Detections,
+    Inputs,
+    Model,
+    Priors,
+    Proposals,
+    Spec,
+)
 
 
 def two_stage(
@@ -51,8 +60,13 @@ def two_stage(
 ) -> Model:
     """A detector of two stages; the defaults are Faster R-CNN's with FPN.
 
-    Without `fpn` the backbone's one level is read as it is. Without `rpn` there is no
-    first stage, and batches bring their proposals.
+    num_classes: the classes that are told apart; if not set those of the data set.
+    pixels: how images are normalised: by ImageNet's mean and deviation, in the way of
+        YOLACT's weights, to 0..1 ("unit"), or not, because float images are already.
+    dtype: of activations; parameters and losses are float32.
+    fpn: the feature pyramid; without it the backbone's one level is read as it is.
+    rpn: the first stage; without it batches bring their proposals.
+    mask, mask_iou, keypoint: heads of the second stage, none where they are None.
 
     Raises UserError where the settings do not fit each other, and at the first loss
     where the batch lacks what is to be learnt.
@@ -85,9 +99,20 @@ def two_stage(
     def predict(params, state, inputs: Inputs):
         return linen.apply(detections, net)({"params": params, **state}, inputs)
 
+    def placed_priors(size):
+        strides = [*backbone.levels, *[max(backbone.levels) + 1] * (fpn is not None)]
+        levels = rpn.levels([anchors.halved(size, i) for i in strides], size)
+
+        def fitted(objects):
+            found = rpn.fitted(levels, objects)
+            return {f"rpn.{name}": value for name, value in found.items()}
+
+        return Priors(tuple(levels), rpn.positive, "rpn.positive", fitted)
+
     needs = () if rpn is not None else ("proposals",)
     spec = Spec("detection", num_classes, needs, stages.groups())
-    return Model(spec, init, loss, predict, net)
+    priors = None if rpn is None else placed_priors
+    return Model(spec, init, loss, predict, net, priors=priors)
 
 
 def losses(net: Net, batch: Batch, key: Array) -> tuple[dict[str, Array], Array]:

@@ -26,8 +26,8 @@ from detjax.types import Array, Objects
 class MaskIoU:
     """Settings of the head that scores masks.
 
-    `features` are the channels of its convolutions, `hidden` the units of its fully
-    connected layers; None is what the head on masks and the head on boxes have.
+    features: channels of its convolutions; None is what the head on masks has.
+    hidden: units of its fully connected layers; None is what the head on boxes has.
     """
 
     features: Count | None = None

@@ -40,8 +40,8 @@ class Regions(NamedTuple):
 class RoI:
     """Settings of the regions.
 
-    pooling: "align" (RoIAlign, of `sampling` x `sampling` samples a bin), or the older
-        "max" (RoIPool) of one level.
+    pooling: "align" (RoIAlign), or the older "max" (RoIPool) of one level.
+    sampling: samples of RoIAlign along each side of a bin.
     aligned: regions and masks are read and drawn at their exact place, and not half a
         pixel off as the originals' are; small objects need that.
     canonical_size, canonical_level: a region of that side in pixels is read from that

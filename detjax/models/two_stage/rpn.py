@@ -18,9 +18,9 @@ from jax import lax
 
 from detjax import losses
 from detjax.models.two_stage.match import match
-from detjax.ops import anchors, assign, boxes, nms
+from detjax.ops import anchors, assign, boxes, fitting, nms
 from detjax.settings import Count, Fraction, NonNegative, Positive
-from detjax.types import Array, Objects, Proposals
+from detjax.types import Array, Objects, PriorLevel, Proposals
 
 small = jax.nn.initializers.normal(0.01)
 
@@ -85,11 +85,26 @@ class RPN:
         self, shapes: Sequence[tuple[int, int]], size: tuple[int, int]
     ) -> Priors:
         """Those of levels of `shapes` (h, w) on an input of `size` (h, w) pixels."""
-        steps = strides(shapes, size)
         return Priors(
-            anchors.rcnn(shapes, steps, self.sizes, self.ratios),
+            anchors.placed(self.levels(shapes, size)),
             tuple(h * w * self.per_location for h, w in shapes),
         )
+
+    def levels(
+        self, shapes: Sequence[tuple[int, int]], size: tuple[int, int]
+    ) -> list[PriorLevel]:
+        """The levels that these are placed on."""
+        steps = strides(shapes, size)
+        return anchors.rcnn_levels(shapes, steps, self.sizes, self.ratios)
+
+    def fitted(self, levels: Sequence[PriorLevel], boxes: np.ndarray) -> dict[str, Any]:
+        """Settings of as many priors on `levels` that fit objects' boxes [n 4]."""
+        wide = [1 / ratio for ratio in self.ratios]
+        sizes, ratios = fitting.sizes_and_ratios(
+            boxes, levels, self.sizes, wide, self.positive
+        )
+        tall = sorted(round(1 / ratio, 2) for ratio in ratios)
+        return {"sizes": tuple(map(tuple, sizes)), "ratios": tuple(tall)}
 
     def propose(
         self, logits: Array, deltas: Array, priors: Priors, window: Array, train: bool

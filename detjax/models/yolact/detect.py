@@ -12,11 +12,17 @@ from detjax.types import Detections
 
 @dataclasses.dataclass(frozen=True)
 class Detect:
-    """Which detections an image has; see `nms.fast`."""
+    """Which detections an image has; see `nms.fast`.
+
+    score_threshold: priors whose best class scores less are dropped.
+    nms_threshold: the IoU of suppression, class by class.
+    top_k: detections of each class before suppression.
+    max_detections: detections of an image.
+    """
 
     score_threshold: Fraction = 0.05
     nms_threshold: Fraction = 0.5
-    top_k: Count = 200  # of each class, before NMS
+    top_k: Count = 200
     max_detections: Count = 100
 
     def __call__(self, outputs: Outputs, size: tuple[int, int]) -> Detections:

@@ -27,10 +27,16 @@ class MaskSample(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Mask:
-    """The mask branch: its `prototypes`, and how it learns."""
+    """The mask branch, and how it learns.
+
+    prototypes: channels of the prototype network, coefficients of a detection.
+    to_train: positives of an image whose masks a step learns.
+    weight: of the mask loss.
+    semantic_weight: of the loss of semantic segmentation, which only training has.
+    """
 
     prototypes: Count = 32
-    to_train: Count = 100  # positives of an image whose masks a step learns
+    to_train: Count = 100
     weight: NonNegative = 6.125
     semantic_weight: NonNegative = 1.0
 

@@ -26,14 +26,16 @@ class Targets(NamedTuple):
 class Match:
     """SSD's matching of priors to objects, and of hard negatives to positives.
 
-    A prior is positive from IoU `positive` up, negative below `negative`, and neutral
-    where a crowd covers more than `crowd_threshold` of it.
+    positive, negative: a prior is positive from that IoU up, negative below; those
+        between are not learnt. The best prior of each object is positive in any case.
+    crowd_threshold: priors of which a crowd covers more are not learnt.
+    negative_ratio: hard negatives for each positive.
     """
 
     positive: Fraction = 0.5
     negative: Fraction = 0.4
     crowd_threshold: Fraction = 0.7
-    negative_ratio: NonNegative = 3  # hard negatives for each positive
+    negative_ratio: NonNegative = 3
 
     def targets(self, objects: Objects, priors: Array, num_classes: int) -> Targets:
         """The `Targets` of the priors [p 4] of one image."""

@@ -14,9 +14,10 @@ from detjax.models.yolact.match import Match, box_loss
 from detjax.models.yolact.net import Backbone, Net, Outputs, Priors, Pyramid, by_image
 from detjax.models.yolact.rescore import Rescore, rescored
 from detjax.nn.images import Pixels, windows
-from detjax.ops import boxes
+from detjax.ops import anchors, boxes
 from detjax.settings import Count, Dtype, NonNegative
 from detjax.types import Batch, Inputs, Model, Objects, Spec
+from detjax.types import Priors as PlacedPriors
 
 # Parts of the network by the names of their parameters.
 GROUPS = {
@@ -47,9 +48,15 @@ def yolact(
 
     (All but the backbone's norm: the paper fine-tunes with "frozen".)
 
-    Without `mask` there is no mask branch, and data without masks can be learnt.
-    `rescore` and the backbone's `deform_every` are YOLACT++'s; `ORIGINALS` has the
-    authors' sets.
+    num_classes: the classes that are told apart; if not set those of the data set.
+    pixels: how images are normalised: by ImageNet's mean and deviation, in the way of
+        YOLACT's weights, to 0..1 ("unit"), or not, because float images are already.
+    dtype: of activations; parameters and losses are float32.
+    box_weight, class_weight: of those losses.
+    mask: the mask branch; without it data without masks can be learnt.
+    rescore: a network that predicts the IoU of masks (YOLACT++).
+
+    The backbone's `deform_every` is YOLACT++'s too; `ORIGINALS` has the authors' sets.
 
     Raises UserError where the stages do not fit each other, and at the first loss where
     masks are wanted of a batch without any.
@@ -136,11 +143,22 @@ def yolact(
             found = jax.vmap(rescored)(found, guesses)
         return found
 
+    def placed_priors(size):
+        top = max(backbone.levels) + 1
+        strides = [*backbone.levels, *range(top, top + fpn.extra_levels)]
+        levels = priors.levels([anchors.halved(size, i) for i in strides], size)
+
+        def fitted(objects):
+            found = priors.fitted(levels, objects, match.positive)
+            return {f"priors.{name}": value for name, value in found.items()}
+
+        return PlacedPriors(tuple(levels), match.positive, "match.positive", fitted)
+
     parts = ["backbone", "fpn", "box"]
     parts += ["mask"] * bool(mask) + ["rescore"] * bool(rescore)
     groups = {name: GROUPS[name] for name in parts}
     spec = Spec("detection", num_classes, groups=groups)
-    return Model(spec, init, loss, predict, net)
+    return Model(spec, init, loss, predict, net, priors=placed_priors)
 
 
 def _check(backbone, fpn, priors, mask, rescore) -> None:

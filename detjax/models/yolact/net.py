@@ -13,9 +13,9 @@ from detjax import backbones
 from detjax.nn.fpn import FPN
 from detjax.nn.images import normalize
 from detjax.nn.norm import Norm
-from detjax.ops import anchors, resize
+from detjax.ops import anchors, fitting, resize
 from detjax.settings import Count, NotEmpty, Positive, Range, Whole
-from detjax.types import Array
+from detjax.types import Array, PriorLevel
 
 xavier = jax.nn.initializers.xavier_uniform()
 
@@ -24,16 +24,21 @@ xavier = jax.nn.initializers.xavier_uniform()
 class Backbone:
     """The network below the pyramid, and which of its features that takes.
 
-    `levels` are their numbers, rising; 2 is stride 4. With `deform_every` n, every n-th
-    block has a deformable convolution (YOLACT++). The paper fine-tunes with the norm
-    "frozen", new runs want "batch".
+    name: of the network.
+    width: channels of its first stage; the published ones if None.
+    deform_every: every n-th block has a deformable convolution (YOLACT++); 0 is none.
+    levels: the numbers of the features that are read, rising; 2 is stride 4.
+    norm: of all its layers; the paper fine-tunes with "frozen", new runs want "batch".
+    remat: trains in less memory and more time: the insides of blocks are computed again
+        for the gradient.
     """
 
     name: backbones.Name = "resnet101"
-    width: Count | None = None  # channels of the first stage; the family's own if None
+    width: Count | None = None
     deform_every: Whole = 0
     levels: Annotated[tuple[Annotated[int, Range(2, 5)], ...], NotEmpty()] = (3, 4, 5)
     norm: Norm = "batch"
+    remat: bool = False
 
     def module(self, dtype: Any, name: str) -> linen.Module:
         """Images -> features from level 2 up to the last that is needed."""
@@ -43,6 +48,7 @@ class Backbone:
             deform_every=self.deform_every or None,
             stages=max(self.levels) - 1,
             norm=self.norm,
+            remat=self.remat,
             dtype=dtype,
             name=name,
         )
@@ -50,9 +56,13 @@ class Backbone:
 
 @dataclasses.dataclass(frozen=True)
 class Pyramid:
-    """The feature pyramid: one level for each of the backbone's, and coarser ones."""
+    """The feature pyramid: one level for each of the backbone's, and coarser ones.
 
-    features: Count = 256  # channels, of the pyramid and of the heads
+    features: channels of the pyramid and of the heads.
+    extra_levels: coarser levels, each half the one before.
+    """
+
+    features: Count = 256
     extra_levels: Whole = 2
 
     def module(self, dtype: Any, name: str) -> FPN:
@@ -71,9 +81,12 @@ Sides = Annotated[tuple[Positive, ...], NotEmpty()]
 
 @dataclasses.dataclass(frozen=True)
 class Priors:
-    """The priors of every location: `sizes` in pixels, a tuple a level, by `ratios`.
+    """The priors of every location: all sizes of its level by all ratios.
 
-    A ratio is w / h; `square` priors are those of the original, see `anchors.grid`.
+    sizes: sides in pixels of the input, a tuple for each level.
+    ratios: widths over heights.
+    square: all priors are squares as high as they are wide, as in the authors' code;
+        see `anchors.grid`.
     """
 
     sizes: tuple[Sides, ...] = ((24,), (48,), (96,), (192,), (384,))
@@ -88,9 +101,26 @@ class Priors:
         self, level_shapes: Sequence[tuple[int, int]], image_size: tuple[int, int]
     ) -> np.ndarray:
         """The priors [p 4] of all levels, whose (h, w) are `level_shapes`."""
-        return anchors.grid(
+        return anchors.placed(self.levels(level_shapes, image_size))
+
+    def levels(
+        self, level_shapes: Sequence[tuple[int, int]], image_size: tuple[int, int]
+    ) -> list[PriorLevel]:
+        """The levels that these are placed on."""
+        return anchors.grid_levels(
             level_shapes, image_size, self.sizes, self.ratios, square=self.square
         )
+
+    def fitted(
+        self, levels: Sequence[PriorLevel], boxes: np.ndarray, positive: float
+    ) -> dict[str, Any]:
+        """Settings of as many priors on `levels` that fit objects' boxes [n 4]."""
+        sizes, ratios = fitting.sizes_and_ratios(
+            boxes, levels, self.sizes, self.ratios, positive
+        )
+        found = {"sizes": tuple(map(tuple, sizes)), "ratios": tuple(ratios)}
+        # A square prior has no ratio to fit.
+        return found | ({"square": False} if self.square else {})
 
 
 class Outputs(NamedTuple):

@@ -46,10 +46,14 @@ class MaskIoU(linen.Module):
 
 @dataclasses.dataclass(frozen=True)
 class Rescore:
-    """A network that predicts the IoU of masks, and its loss."""
+    """A network that predicts the IoU of masks, and its loss.
+
+    weight: of the loss.
+    min_area: cells that the mask of a truth must have more than to be learnt.
+    """
 
     weight: NonNegative = 25.0
-    min_area: NonNegative = 25.0  # cells that a truth must have more than to be learnt
+    min_area: NonNegative = 25.0
 
     def init(self, key: Array, grid: tuple[int, int], num_classes: int) -> Params:
         """Its parameters, for masks on a `grid` of cells (h, w)."""
