@@ -1,4 +1,4 @@
-"""Shared by the scripts: flags, exit status and error messages."""
+"""Shared by the commands: flags, configs by name, exit status and error messages."""
 
 import contextlib
 import os
@@ -8,14 +8,14 @@ import signal
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NoReturn
 
 from absl import app, flags, logging
 from ml_collections import config_flags
 
 import detjax
-from detjax import cluster, compilation, files
+from detjax import cluster, compilation, config_files, files
 from detjax.errors import UserError, reason
 
 flags.DEFINE_bool("debug", False, "Show the stack trace of an error.")
@@ -27,16 +27,20 @@ flags.DEFINE_string(
 )
 
 
-def launch(main: Callable[[list[str]], Any]) -> None:
+def launch(main: Callable[[list[str]], Any], about: str) -> None:
     """Parses flags, calls `main(positional arguments)`, and exits with its status.
 
-    User errors are a one-line message on stderr and exit status 1; `--debug` adds the
-    stack trace. Bugs always show it. Ctrl-C is exit status 130.
+    `--help` prints `about` and the flags. User errors are a one-line message on stderr
+    and exit status 1; `--debug` adds the stack trace. Bugs always show it. Ctrl-C is
+    exit status 130.
     """
 
     def parse(argv):
+        if {"--help", "-help", "-h", "-?"} & {*argv[1:]}:
+            print(usage(about))
+            sys.exit(0)
         try:
-            return flags.FLAGS(argv)
+            return flags.FLAGS(with_paths(argv))
         except Exception as error:
             # Errors of the command line, or of the config file, which is code.
             fail(error, sentence(error))
@@ -58,9 +62,49 @@ def launch(main: Callable[[list[str]], Any]) -> None:
         sys.unraisablehook = in_main_thread(sys.unraisablehook)
     tolerate_odd_streams()
     compilation.enable_cache()
-    # A config may import its neighbours, as `configs.<name>`.
-    sys.path.insert(0, str(pathlib.Path(sys.argv[0]).resolve().parents[1]))
+    config_files.make_importable()
     app.run(guarded, flags_parser=parse)
+
+
+def usage(about: str) -> str:
+    """The text of --help: what a command does, and its flags."""
+    modules = flags.FLAGS.flags_by_module_dict()
+    held = {
+        flag.name: flag
+        for module, found in modules.items()
+        if module.startswith("detjax.")
+        for flag in found
+    }
+    held |= {name: flags.FLAGS[name] for name in ("config",) if name in flags.FLAGS}
+    lines = []
+    for name in sorted(held):
+        flag = held[name]
+        usual = "" if flag.default in (None, False, "") else f" [{flag.default}]"
+        lines.append(f"  --{name}: {flag.help}{usual}")
+    return f"{about.strip()}\n\nflags:\n" + "\n".join(lines)
+
+
+def with_paths(argv: list[str]) -> list[str]:
+    """`argv` with the path of a config where --config names one."""
+    found, expected = [], False
+    for argument in argv:
+        flag, sign, value = argument.partition("=")
+        if expected:
+            argument = config_files.find(argument)
+        elif flag in ("--config", "-config") and sign:
+            argument = f"{flag}={config_files.find(value)}"
+        expected = not expected and argument in ("--config", "-config")
+        found.append(argument)
+    return found
+
+
+def listed(metrics: Mapping[str, float]) -> str:
+    """Metrics by name, a line each, but for those of single classes."""
+    said = {k: v for k, v in metrics.items() if k.rpartition("/")[0] not in metrics}
+    lines = [f"{name:24} {value:.4f}" for name, value in said.items()]
+    if -1 in said.values():
+        lines.append("-1: the split has nothing that this metric counts")
+    return "\n".join(lines)
 
 
 @contextlib.contextmanager

@@ -6,14 +6,13 @@ import pathlib
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
-import cv2
 import jax
 import numpy as np
 from flax.errors import ScopeParamNotFoundError, ScopeParamShapeError
 
-from detjax import compilation, files, models, tasks
+from detjax import compilation, files, models, tasks, tta
 from detjax.checkpoint import Checkpoints
-from detjax.data import augment, example, images, pixels, plan
+from detjax.data import example, frames, images, plan, views
 from detjax.data import proposals as proposing
 from detjax.errors import MissingFileError, UserError, reason
 from detjax.types import Inputs, Model, Task, View
@@ -34,47 +33,71 @@ class TrainedModel(NamedTuple):
     params: Any
     state: Any
     step: int
+    keypoints: tuple[str, ...] = ()  # the names of the data set's
+
+    def __repr__(self) -> str:
+        names = ", ".join(self.classes[:5]) + ", ..." * (len(self.classes) > 5)
+        count = sum(x.size for x in jax.tree.leaves(self.params))
+        return (
+            f"TrainedModel({self.config['model']['name']}, step {self.step}, "
+            f"{count:,} parameters, {len(self.classes)} classes: {names})"
+        )
 
     def __call__(
         self,
-        image: np.ndarray,
+        image: Any,
         min_score: float = 0.0,
         proposals: np.ndarray | None = None,
     ) -> Any:
-        """The prediction for an image [h w 3] RGB or [h w] grey, uint8, of any size.
+        """The prediction for an image of any size, or a list of them for a list.
 
-        Returns the result of the task's `restore`, in pixels of the image. A model that
-        needs proposals takes them as [p 4], xyxy pixels of the image; without them they
-        are computed by the training data's method.
+        An image is an array [h w 3] RGB or [h w] grey, uint8, a PIL image, or a file's
+        path, which is read upright. Returns the result of the task's `restore`, in
+        pixels of the image. A model that needs proposals takes them as [p 4], xyxy
+        pixels of the image; without them they are computed by the training data's
+        method.
 
         Raises UserError for other arrays, and if that method is unknown.
         """
-        return self.predictor()(image, min_score, proposals)
+        predict = self.predictor()
+        if isinstance(image, list | tuple):
+            return [predict(one, min_score, proposals) for one in image]
+        return predict(image, min_score, proposals)
+
+    def draw(self, image: Any, found: Any, **options: Any) -> np.ndarray:
+        """A drawing [h w 3] uint8 of the prediction `found` for `image`.
+
+        Images are those of `__call__`, `options` those of the task's `draw`.
+        """
+        return self.task.draw(as_rgb(image), found, self.classes, **options)
 
     @property
     def task(self) -> Task:
         """The task of the model."""
         return tasks.TASKS[self.model.spec.task]
 
-    def predictor(self) -> Callable[..., Any]:
+    def predictor(self, **testing: Any) -> Callable[..., Any]:
         """The function behind `__call__`, compiled once per input size.
 
-        Create it once outside a loop.
+        Create it once outside a loop. `testing` are keywords of `tta.augmented`, in
+        place of those of the run's section eval.
         """
+        given = tta.divided(self.config.get("eval") or {})[0] | testing
+        model = tta.augmented(self.model, self.task, self.keypoints, **given)
         declared = {k: v for k, v in self.config["data"].items() if k in plan.KEYWORDS}
-        run = _jitted(self.model.predict, self.task.shrink)
+        run = _jitted(model.predict, self.task.shrink)
         method = self.proposal_method()
         limit = self.config["data"].get("max_proposals") or (method and method["limit"])
 
         def predict(
-            image: np.ndarray,
+            image: Any,
             min_score: float = 0.0,
             proposals: np.ndarray | None = None,
         ) -> Any:
             image = as_rgb(image)
-            frame = augment.Frame(np.eye(3), image.shape[:2])
+            frame = frames.Frame(np.eye(3), image.shape[:2])
             size, letterbox, scale = plan.resize_for(*image.shape[:2], **declared)
-            matrix = augment.resize(frame, size, letterbox, scale).matrix
+            matrix = frames.resize(frame, size, letterbox, scale).matrix
             view = View(
                 affine=matrix[None, :2].astype(np.float32),
                 sizes=np.array([image.shape[:2]], np.int32),
@@ -89,7 +112,7 @@ class TrainedModel(NamedTuple):
                 room = example.empty_proposals(1, most)
                 row = jax.tree.map(lambda x: x[0], room)
                 example.put_proposals(row, proposals, matrix, size)
-            moved = augment.move_pixels(image, matrix, size)[None]
+            moved = views.move_pixels(image, matrix, size)[None]
             with weights_checked():
                 answers = run(self.params, self.state, Inputs(moved, view, room))
             answer = jax.tree.map(lambda x: x[0], jax.device_get(answers))
@@ -162,6 +185,7 @@ def assemble(
     sections = dict(described)
     classes, category_ids = sections.pop("classes"), sections.pop("category_ids")
     sections.pop("made_from", None)
+    keypoints = tuple(sections.pop("keypoints", ()))
     model = models.make(**sections["model"])
     for held in (classes, category_ids):
         if len(held) != model.spec.outputs:
@@ -170,7 +194,14 @@ def assemble(
                 f"{model.spec.outputs}"
             )
     return TrainedModel(
-        sections, list(classes), list(category_ids), model, params, state, step
+        sections,
+        list(classes),
+        list(category_ids),
+        model,
+        params,
+        state,
+        step,
+        keypoints,
     )
 
 
@@ -206,16 +237,21 @@ def weights_checked() -> Iterator[None]:
         ) from error
 
 
-def as_rgb(image: np.ndarray) -> np.ndarray:
+def as_rgb(image: Any) -> np.ndarray:
     """`image` as uint8 RGB [h w 3]; grey is repeated, an alpha channel dropped.
 
+    It is an array, a PIL image of any mode, or the path of a file; see `read_image`.
     Raises UserError for anything but a uint8 image of at least one pixel.
     """
+    if isinstance(image, str | pathlib.Path):
+        return read_image(image)
+    if hasattr(image, "convert"):  # PIL's: palettes and bits are no arrays of colours
+        image = image.convert("RGB")
     image = np.asarray(image)
     if image.dtype != np.uint8 or image.ndim not in (2, 3) or 0 in image.shape:
         raise UserError(
             f"an image of shape {image.shape} and type {image.dtype} was given; give a "
-            "uint8 array [h w 3] in RGB, or [h w] in grey"
+            "uint8 array [h w 3] in RGB, or [h w] in grey, a PIL image, or a path"
         )
     if image.ndim == 2:
         image = image[..., None]
@@ -227,17 +263,11 @@ def as_rgb(image: np.ndarray) -> np.ndarray:
 def read_image(path: str | pathlib.Path) -> np.ndarray:
     """A file as uint8 RGB [h w 3], upright: EXIF rotation is applied.
 
-    Grey, palette and 16-bit files are converted, alpha is dropped. Raises UserError
-    that names a file that is missing or not an image.
+    Converted as in preparing data sets: see `data.pixels.rgb`. Raises UserError that
+    names a file that is missing or not an image.
     """
     data = files.read_bytes(path)
-    size = images.header(data).size
-    if size and size[0] * size[1] > images.MOST_PIXELS:
-        raise UserError(
-            f"{path} has more than {images.MOST_PIXELS:,} pixels, the most that is "
-            "read; cut it into parts"
-        )
     try:
-        return pixels.decode(data, cv2.IMREAD_COLOR_RGB)
-    except UserError:
-        raise UserError(f"{path} is not an image that can be decoded") from None
+        return images.read(data)
+    except UserError as error:
+        raise UserError(f"{path} {error}") from None

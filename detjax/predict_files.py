@@ -4,7 +4,8 @@ import contextlib
 import json
 import os
 import pathlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import cv2
@@ -12,11 +13,11 @@ import jax
 
 from detjax import draw, files
 from detjax import predict as prediction
+from detjax.data.pictures import SUFFIXES
 from detjax.errors import UserError, reason
 
 # The prediction, its image, and the name of its drawing.
 INDEX = "predictions.json"
-SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
 
 
 def predict(
@@ -26,24 +27,29 @@ def predict(
     *,
     min_score: float = 0.3,
     best: bool = False,
+    log: Callable[[str], Any] = lambda line: None,
 ) -> list[str]:
     """Writes drawings of the predictions for all images of `paths`; returns problems.
 
     Writes one PNG file per image to `out`, and predictions.json: COCO results with the
     names of the image and its drawing, in pixels of the upright original. Drawings in
     folders of `paths` are not treated as images. Images that are unreadable or too
-    large for the memory are skipped, with one returned message each.
+    large for the memory are skipped, with one returned message each. `log` gets a line
+    about the files of folders that were passed over, and one about what was written.
 
     Raises UserError, with nothing written, if there is no image, or if a file that was
     not written here would be replaced.
     """
     out = pathlib.Path(out)
-    pictures = pictures_of(paths)
+    pictures, others = pictures_of(paths)
     if not pictures:
+        held = f" ({passed_over(others)})" if others else ""
         raise UserError(
-            f"there is no image in {', '.join(map(str, paths))}; name files, or "
+            f"there is no image in {', '.join(map(str, paths))}{held}; name files, or "
             f"folders with files that end in {', '.join(SUFFIXES)}"
         )
+    if others:
+        log(f"passed over: {passed_over(others)}")
     drawings = drawing_names(pictures)
     check_free(out, pictures, drawings)
     run = prediction.load(workdir, best=best)
@@ -73,42 +79,64 @@ def predict(
             for row in run.task.entries(found, i, run.category_ids)
         ]
     files.write_text(out / INDEX, json.dumps(rows))
+    count = len(pictures) - len(complaints)
+    log(f"{count} of {len(pictures)} pictures are drawn in {out}, beside {INDEX}")
     return complaints
 
 
-def pictures_of(paths: Sequence[str | pathlib.Path]) -> list[pathlib.Path]:
-    """The images of `paths`; drawings only if they are named explicitly."""
+def pictures_of(
+    paths: Sequence[str | pathlib.Path],
+) -> tuple[list[pathlib.Path], Counter[str]]:
+    """The images of `paths`, drawings only if they are named explicitly.
+
+    Also counts what else folders hold, by suffix; earlier drawings as "drawing".
+    """
     named = {pathlib.Path(path) for path in paths}
-    return [
-        path
-        for path in image_files(paths)
-        if path in named or not draw.is_drawing(path)
-    ]
+    found, others = image_files(paths)
+    pictures = [path for path in found if path in named or not draw.is_drawing(path)]
+    if len(pictures) < len(found):
+        others["drawing"] = len(found) - len(pictures)
+    return pictures, others
 
 
-def image_files(paths: Iterable[str | pathlib.Path]) -> list[pathlib.Path]:
+def passed_over(others: Mapping[str, int]) -> str:
+    """What was passed over: "2 .txt, 1 without a suffix"."""
+    kinds = sorted(others.items(), key=lambda item: (-item[1], item[0]))
+    said = {"": "without a suffix", "drawing": "drawn by an earlier prediction"}
+    return ", ".join(f"{count} {said.get(kind, kind)}" for kind, count in kinds)
+
+
+def image_files(
+    paths: Iterable[str | pathlib.Path],
+) -> tuple[list[pathlib.Path], Counter[str]]:
     """Files as given, folders as the images in them, sorted; each once.
 
     Includes files that merely have an image's suffix, and unreadable folders: reading
-    them reports the problem.
+    them reports the problem. Also counts the other files of folders by suffix.
     """
     found: list[pathlib.Path] = []
+    others: Counter[str] = Counter()
     for path in map(pathlib.Path, paths):
-        found += sorted(_below(path)) if path.is_dir() else [path]
+        found += sorted(_below(path, others)) if path.is_dir() else [path]
     once = {os.path.abspath(path): path for path in reversed(found)}
-    return [path for path in found if once[os.path.abspath(path)] is path]
+    return [path for path in found if once[os.path.abspath(path)] is path], others
 
 
-def _below(folder: pathlib.Path) -> list[pathlib.Path]:
-    """The images in `folder` and its subfolders, without following links."""
+def _below(folder: pathlib.Path, others: Counter[str]) -> list[pathlib.Path]:
+    """The images in `folder` and its subfolders, without following links.
+
+    Adds the suffixes of its other files to `others`.
+    """
     found: list[pathlib.Path] = []
 
     def closed(error: OSError) -> None:
         found.append(pathlib.Path(error.filename))
 
     for at, folders, names in os.walk(folder, onerror=closed):
-        paths = (pathlib.Path(at, name) for name in (*names, *folders))
+        paths = [pathlib.Path(at, name) for name in (*names, *folders)]
         found += (p for p in paths if p.suffix.lower() in SUFFIXES)
+        suffixes = (pathlib.Path(name).suffix.lower() for name in names)
+        others.update(s for s in suffixes if s not in SUFFIXES)
     return found
 
 

@@ -1,45 +1,6 @@
-"""Import published weights, to predict with or to start a run from.
+"""Import weights: python scripts/import_weights.py --source=torchvision FILE ..."""
 
-    python scripts/import_weights.py --source=yolact yolact_resnet50.pth \\
-        --model=yolact_resnet50 --out=weights/yolact_r50
-    python scripts/import_weights.py --source=torchvision resnet50.pth \\
-        --model=resnet50 --out=weights/resnet50
-
-A folder with a detector's weights works as --workdir of scripts/predict.py; any of them
-as config.train.init_from.
-"""
-
-from absl import flags
-
-from detjax import cli, import_weights
-from detjax.errors import UserError
-
-SOURCE = flags.DEFINE_string("source", None, "Who wrote the file.", required=True)
-MODEL = flags.DEFINE_string("model", None, "The model or backbone.", required=True)
-OUT = flags.DEFINE_string("out", None, "The folder to write.", required=True)
-ALLOW = flags.DEFINE_string("allow", None, "Regex of names that need not fit.")
-CLASSES = flags.DEFINE_list("classes", None, "Names of classes, if not COCO's.")
-
-
-def main(paths):
-    if len(paths) != 1:
-        raise UserError(f"give one weight file; {len(paths)} were given")
-    report = import_weights.import_weights(
-        paths[0],
-        source=SOURCE.value,
-        model=MODEL.value,
-        out=OUT.value,
-        allow=ALLOW.value,
-        classes=CLASSES.value,
-    )
-    print(f"{len(report.loaded)} arrays imported into {OUT.value}")
-    for title, names in (
-        ("left at initialisation", report.left),
-        ("not used", report.unused),
-    ):
-        if names:
-            print(f"{title}:\n  " + "\n  ".join(names))
-
+from detjax.commands.import_weights import main
 
 if __name__ == "__main__":
-    cli.launch(main)
+    main()

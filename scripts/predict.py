@@ -1,27 +1,6 @@
 """Predict: python scripts/predict.py --workdir=DIR --out=DIR2 IMAGE_OR_FOLDER..."""
 
-import sys
-
-from absl import flags
-
-from detjax import cli, predict_files
-from detjax.errors import UserError
-
-WORKDIR, BEST = cli.workdir_flag(), cli.best_flag()
-OUT = flags.DEFINE_string("out", None, "Where pictures go.", required=True)
-MIN_SCORE = flags.DEFINE_float("min_score", 0.3, "Leave out detections below this.")
-
-
-def main(paths):
-    if not paths:
-        raise UserError("no images were given; name files or folders after the flags")
-    complaints = predict_files.predict(
-        WORKDIR.value, OUT.value, paths, min_score=MIN_SCORE.value, best=BEST.value
-    )
-    for complaint in complaints:
-        print(f"error: {complaint}", file=sys.stderr)
-    return 1 if complaints else 0
-
+from detjax.commands.predict import main
 
 if __name__ == "__main__":
-    cli.launch(main)
+    main()

@@ -211,7 +211,7 @@ CASES = {
     "best": (train("--config.train.best=AP"), "set train.evaluate_every too"),
     "metric": (
         train("--config.train.best=mAP", "--config.train.evaluate_every=1"),
-        r"best='mAP' is not a metric; choose .*bbox/AP",
+        r"best='mAP' is not a metric .did you mean 'segm/AP'.*choose .*bbox/AP",
     ),
     "no masks": (
         script(

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from detjax import experiment, models, optim, sharding, tasks, train
+from detjax.commands import make_dataset
 from detjax.data import proposals
 from detjax.data.builder import Info
 from detjax.data.example import Prepare
-from scripts import make_dataset
 
 ROOT = pathlib.Path(__file__).parents[1]
 NAMES = sorted(p.stem for p in (ROOT / "configs").glob("[!_]*.py"))

@@ -193,6 +193,25 @@ def test_images_below_a_folder_are_found(tmp_path):
     (tmp_path / "b").mkdir()
     for name in ("b/2.png", "1.JPG"):
         cv2.imwrite(str(tmp_path / name), np.zeros((4, 4, 3), np.uint8))
-    (tmp_path / "notes.txt").write_text("")
-    found = predict_files.image_files([tmp_path])
+    for name in ("notes.txt", "b/more.TXT", "README"):
+        (tmp_path / name).write_text("")
+    found, others = predict_files.image_files([tmp_path])
     assert [p.name for p in found] == ["1.JPG", "2.png"]
+    assert others == {".txt": 2, "": 1}
+
+
+def test_what_is_passed_over_is_counted(tmp_path):
+    picture(tmp_path / "in" / "a.jpg")
+    (tmp_path / "in" / "film.mp4").write_text("")
+    out, lines = tmp_path / "in" / "drawn", []
+    for _ in range(2):
+        predict_files.predict("run", out, [tmp_path / "in"], log=lines.append)
+    assert lines[0] == "passed over: 1 .mp4"
+    assert lines[1] == f"1 of 1 pictures are drawn in {out}, beside predictions.json"
+    # The second time what was drawn lies in the folder too.
+    assert lines[2] == (
+        "passed over: 1 .json, 1 .mp4, 1 drawn by an earlier prediction"
+    )
+    (tmp_path / "in" / "a.jpg").unlink()
+    with pytest.raises(UserError, match=r"no image in .* \(1 \.json, 1 \.mp4, 1 drawn"):
+        go(tmp_path / "other", tmp_path / "in")

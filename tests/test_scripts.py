@@ -4,11 +4,14 @@ import json
 import os
 import pathlib
 import re
+import shlex
 import subprocess
 import sys
+from collections import Counter
 
 import numpy as np
 import pytest
+from test_tensorboard import events
 
 ROOT = pathlib.Path(__file__).parents[1]
 
@@ -64,7 +67,10 @@ def test_training_leaves_what_the_readme_says(run):
     workdir = run[0] / "work"
     left = {path.name for path in workdir.iterdir()}
     assert {"config.json", "metrics.jsonl", "eval.json", "checkpoints"} <= left
-    assert {"results.json", "predictions.png"} <= left
+    assert {"results.json", "predictions.png", "curves.png"} <= left
+    assert {"classes.csv", "confusion.json", "confusion.png"} <= left
+    for kind in ("bbox", "segm"):
+        assert {f"precision_recall_{kind}.png", f"f1_{kind}.png"} <= left
     rows = (workdir / "metrics.jsonl").read_text().splitlines()
     rows = [json.loads(row) for row in rows]
     assert [row["step"] for row in rows] == [2, 4]
@@ -73,6 +79,53 @@ def test_training_leaves_what_the_readme_says(run):
     config = json.loads((workdir / "config.json").read_text())
     assert config["classes"] == ["circle", "rectangle", "triangle", "star"]
     assert config["data"]["letterbox"] is False  # defaults are written too
+
+
+def test_the_table_of_classes_is_printed_and_kept(run):
+    lines = run[1].stdout.splitlines()
+    head = next(i for i, line in enumerate(lines) if line.startswith("class  "))
+    assert "mask AP50" in lines[head]
+    names = {line.split()[0] for line in lines[head + 1 : head + 5]}
+    assert names == {"circle", "rectangle", "triangle", "star"}
+    kept = (run[0] / "work" / "classes.csv").read_text().splitlines()
+    assert kept[0].startswith("class,objects,box AP") and len(kept) == 5
+    matrix = np.array(
+        json.loads((run[0] / "work" / "confusion.json").read_text())["matrix"]
+    )
+    objects = [int(line.split(",")[1]) for line in kept[1:]]
+    assert matrix.shape == (5, 5) and matrix[:4].sum(axis=1).tolist() == objects
+
+
+def test_tensorboard_has_the_config_and_pictures(run):
+    shown = [e.summary.value for e in events(run[0] / "work" / "tensorboard")]
+    values = [value[0] for value in shown if value]
+    tags = [value.tag for value in values]
+    assert any(tag.startswith("config") for tag in tags)
+    pictures = [v for v in values if v.tag.startswith("evaluation/")]
+    assert len(pictures) == 6
+    # Truth and prediction beside one another.
+    assert all(p.image.width > 1.5 * p.image.height for p in pictures)
+
+
+def test_labels_are_drawn_before_training(run, tmp_path):
+    out = tmp_path / "look"
+    done = start("look", "shapes", f"--data_dir={run[0] / 'data'}", f"--out={out}")
+    assert done.returncode == 0, done.stderr
+    assert "24 pictures" in done.stdout and "4 classes" in done.stdout
+    assert {p.name for p in out.iterdir()} == {"grid.png", "classes.png", "sizes.png"}
+    assert start("look").returncode == 1
+
+
+def test_anchors_that_fit_are_printed_and_can_be_pasted(run, tmp_path):
+    flags = tiny(tmp_path, run[0] / "data")
+    flags = [flag for flag in flags if not flag.startswith("--workdir")]
+    done = start("anchors", *flags, f"--out={tmp_path}")
+    assert done.returncode == 0, done.stderr
+    assert "priors now" in done.stdout and (tmp_path / "anchors.png").exists()
+    line = next(x for x in done.stdout.splitlines() if "--config.model.priors" in x)
+    again = start("anchors", *flags, *shlex.split(line), f"--out={tmp_path}")
+    assert again.returncode == 0, again.stderr
+    assert "no need to change" in again.stdout
 
 
 def test_progress_shows_loss_speed_and_time_left(run):
@@ -96,6 +149,36 @@ def test_evaluation_again_says_the_same(run):
     assert after == pytest.approx(before, abs=1e-6)
 
 
+def test_another_split_and_other_settings_have_a_folder_of_their_own(run):
+    workdir = run[0] / "work"
+    before = (workdir / "eval.json").read_bytes()
+    flags = [
+        "--split=train",
+        "--config.eval.max_detections=(1, 7)",
+        "--config.eval.loss=True",
+        "--config.model.detect.max_detections=3",
+    ]
+    done = start("evaluate", f"--workdir={workdir}", *flags)
+    assert done.returncode == 0, done.stderr
+    assert (workdir / "eval.json").read_bytes() == before
+    out = workdir / "eval-train"
+    metrics = json.loads((out / "eval.json").read_text())
+    assert {"bbox/AR7", "val/loss", "val/box"} <= {*metrics}
+    rows = json.loads((out / "results.json").read_text())
+    assert max(Counter(row["image_id"] for row in rows).values()) <= 3
+    changes = json.loads((out / "changes.json").read_text())
+    assert changes["data"] == {"eval_split": "train"}
+    assert changes["model"] == {"detect": {"max_detections": 3}}
+    for flag, words in (
+        ("--config.train.steps=3", "no evaluation reads the section 'train'"),
+        ("--split=tset", "no split 'tset'"),
+        ("--config.model.fpn.features=16", "the weights do not fit the network"),
+    ):
+        done = start("evaluate", f"--workdir={workdir}", flag)
+        assert done.returncode == 1
+        assert words in done.stderr, done.stderr
+
+
 def test_results_are_cocos(run):
     """pycocotools reads results.json and finds the same box AP."""
     from pycocotools.coco import COCO
@@ -103,10 +186,10 @@ def test_results_are_cocos(run):
 
     from detjax.data import builder
     from detjax.tasks import detection
-    from detjax.tasks.detection import meter
+    from detjax.tasks.detection import compared
 
     records = builder.source("shapes", run[0] / "data", "val", detection.TASK)
-    truths = meter.truth_of(records).columns
+    truths = compared.truth_of(records).columns
     ids = sorted(r.id for r in records)  # by rank
     truth = COCO()
     truth.dataset = {
