@@ -3,9 +3,9 @@
     python scripts/train.py --config=configs/own_boxes.py --workdir=DIR \
         --config.data.name=mine
 
-Two CPU cores (AMD EPYC): 1.2 s a step, so half an hour, from random initialisation. With
-an accelerator take a larger network that starts from ImageNet's weights, a lower rate and
-larger pictures:
+Two CPU cores (AMD EPYC): 1.2 s a step, so half an hour, from random initialisation.
+With an accelerator take a larger network that starts from ImageNet's weights, a lower
+rate and larger pictures:
 
     python scripts/train.py --config=configs/own_boxes.py --workdir=DIR \
         --config.data.name=mine --config.train.init_from=weights/resnet50 \

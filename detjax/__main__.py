@@ -5,6 +5,7 @@ import sys
 
 import detjax
 from detjax import config_files
+from detjax.settings import nearest
 
 COMMANDS = {
     "make-dataset": "a data set from your own pictures and labels",
@@ -25,8 +26,9 @@ def main() -> None:
         print(f"detjax {detjax.__version__}")
     elif name in ("--help", "-h", "help"):
         print(usage())
-    elif name not in COMMANDS:
-        print(f"error: {name!r} is no command\n{usage()}", file=sys.stderr)
+    elif name.replace("_", "-") not in COMMANDS:
+        close = nearest(name, COMMANDS)
+        print(f"error: {name!r} is no command{close}\n\n{usage()}", file=sys.stderr)
         sys.exit(1)
     else:
         sys.argv = [f"detjax {name}", *sys.argv[2:]]

@@ -9,7 +9,7 @@ from ml_collections import ConfigDict
 
 import detjax
 from detjax import files
-from detjax.errors import UserError
+from detjax.errors import MissingFileError, UserError
 from detjax.settings import nearest
 
 # Inside an installed package, beside it in a clone.
@@ -29,21 +29,24 @@ def find(given: str) -> str:
     """The path of a config: `given`, or of the one that comes with detjax.
 
     `given` may be a name, "quickstart", or the path that it has in a clone. Raises
-    UserError for the name of none.
+    UserError where there is none.
     """
     known = {path.stem: path for path in paths()}
     path = pathlib.Path(given)
-    if path.exists():
+    # ml_collections hands what follows a colon to get_config.
+    if path.exists() or pathlib.Path(given.partition(":")[0]).exists():
         return given
     named = given in known or path == pathlib.Path("configs", path.name)
     if named and path.stem in known:
         return str(known[path.stem])
-    if not path.suffix:
-        raise UserError(
-            f"no config is called {given!r}{nearest(given, known)}; give a file, or "
-            f"one of {', '.join(known)}"
-        )
-    return given
+    if path.suffix:
+        beside = [p.name for p in path.parent.glob("*.py")] if path.name else []
+        close = nearest(path.name, [*beside, *(f"{name}.py" for name in known)])
+        raise MissingFileError(f"there is no config {given}{close}")
+    raise UserError(
+        f"no config is called {given!r}{nearest(given, known)}; give a file, or one of "
+        f"{', '.join(known)}"
+    )
 
 
 def load(given: str | pathlib.Path) -> ConfigDict:

@@ -71,6 +71,13 @@ def canvas_size(
     return h, w
 
 
+def middle_out(text: str, limit: int) -> str:
+    """`text` as `plain`, of a long one the two ends: both may tell files apart."""
+    half = limit // 2
+    whole = plain(text, len(text))
+    return whole if len(text) <= limit else f"{whole[:half]}…{whole[1 - half :]}"
+
+
 def plain(text: str, limit: int) -> str:
     """`text` in one line of at most `limit` characters, the last ones, that print."""
     text = "".join(c if c.isprintable() else "?" for c in text)
@@ -130,7 +137,7 @@ def pair(
     for i, panel in enumerate(panels):
         left = i * (side + MARGIN) + (side - panel.shape[1]) // 2
         sheet[TITLE : TITLE + panel.shape[0], left : left + panel.shape[1]] = panel
-    said = f"{plain(name, 40)}: truth" if name else "truth"
+    said = f"{middle_out(name, 40)}: truth" if name else "truth"
     places = ((2, 2), (side + MARGIN + 2, 2))
     return written(sheet, [said, "prediction"], places)
 

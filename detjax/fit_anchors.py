@@ -106,6 +106,13 @@ def advice(name: str, now: priors.Fit, better: priors.Fitted) -> list[str]:
     ]
     if better.fit.share + better.fit.mean <= now.share + now.mean + 0.02:
         lines += ["the present priors fit as well as fitted ones; no need to change"]
+    if better.fit.share < priors.MOST:
+        lines += [
+            "Unlike the clusters, priors lie at the places of a grid, and most objects "
+            "lie between them: a larger data.size, a finer level of the backbone "
+            "(model.backbone.levels), or a lower IoU "
+            f"(model.{held.setting}) reaches more than other sizes do."
+        ]
     flags = [f"--config.model.{k}={flag(v)}" for k, v in better.settings.items()]
     stages: dict[str, dict[str, Any]] = {}
     for path, value in better.settings.items():

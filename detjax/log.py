@@ -81,7 +81,7 @@ class Log:
             smoothing=0.1,
         )
         self._warned: set[str] = set()
-        self._step, self._written = first, first
+        self._step = first
         self._programs = compilation.count()
         self.restart_clock()
 
@@ -98,6 +98,7 @@ class Log:
     def restart_clock(self) -> None:
         """Excludes the time up to now from images/s."""
         self._images, self._since = 0, time.perf_counter()
+        self._timed = self._step
 
     def add(self, step: int, metrics: dict[str, Any], images: int) -> None:
         """Adds the metrics of one step; raises NonFiniteLoss.
@@ -157,14 +158,13 @@ class Log:
                 f"step {self._step}/{self._steps}: loss={row['loss']:.4g} "
                 f"lr={row['lr']:.3g} {self._pace(seconds, row['images/s'])}"
             )
-        self._written = self._step
         for subject, sentence in self._warnings(counts).items():
             self._warn(subject, sentence)
         self.restart_clock()
 
     def _pace(self, seconds: float, images: float) -> str:
         """The speed of the last `seconds`, and the time that is left at it."""
-        each = seconds / max(self._step - self._written, 1)
+        each = seconds / max(self._step - self._timed, 1)
         minutes, rest = divmod(round(each * (self._steps - self._step)), 60)
         return (
             f"{images:.3g} images/s, {each:.3g} s/step, {minutes}:{rest:02} left, "

@@ -15,6 +15,7 @@ from detjax import draw, files
 from detjax import predict as prediction
 from detjax.data.pictures import SUFFIXES
 from detjax.errors import UserError, reason
+from detjax.settings import nearest
 
 # The prediction, its image, and the name of its drawing.
 INDEX = "predictions.json"
@@ -55,10 +56,14 @@ def predict(
     run = prediction.load(workdir, best=best)
     call = run.predictor()
     names = dict(zip(run.category_ids, run.classes, strict=True))
+    gone = [path for path in pictures if not files_are_there(path)]
+    if len(gone) == len(pictures):
+        beside = [p.name for p in gone[0].absolute().parent.glob("*")]
+        raise UserError(f"{gone[0]} does not exist{nearest(gone[0].name, beside)}")
     with files.writing(out):
         out.mkdir(parents=True, exist_ok=True)
     rows: list[dict[str, Any]] = []
-    complaints = []
+    complaints, empty = [], 0
     for i, (path, name) in enumerate(zip(pictures, drawings, strict=True), start=1):
         try:
             with within_memory(path):
@@ -69,6 +74,8 @@ def predict(
             complaints.append(str(error))
             continue
         draw.save(out / name, drawn)
+        entries = run.task.entries(found, i, run.category_ids)
+        empty += not entries
         rows += [
             {
                 **row,
@@ -76,11 +83,17 @@ def predict(
                 "category": names[row["category_id"]],
                 "drawing": name,
             }
-            for row in run.task.entries(found, i, run.category_ids)
+            for row in entries
         ]
     files.write_text(out / INDEX, json.dumps(rows))
     count = len(pictures) - len(complaints)
     log(f"{count} of {len(pictures)} pictures are drawn in {out}, beside {INDEX}")
+    none = (
+        f"; nothing in {empty} pictures: a lower --min_score shows more"
+        if empty
+        else ""
+    )
+    log(f"{len(rows)} found with a score of {min_score:g} or more{none}")
     return complaints
 
 

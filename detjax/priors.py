@@ -166,7 +166,8 @@ def warning(
     if now.share >= MOST:
         return None
     better = fitted(objects, model, settings)
-    if max(better.fit.share - now.share, better.fit.mean - now.mean) < GAIN:
+    more, closer = better.fit.share - now.share, better.fit.mean - now.mean
+    if max(more, closer) < GAIN or more < 0:
         return None
     held = model.priors(objects.usual)
     return (

@@ -85,9 +85,12 @@ def train_locked(
     if cluster.primary():
         look_at_priors(model, settings, data, task)
 
+        print(introduction(settings, data), file=sys.stderr)
+
     progress = Progress(workdir, data, task)
 
     check_best(task, data, settings)
+    warn_of_warmup(settings)
 
     def score(state, **options):
         options |= settings["eval"] | {"kept": progress.kept}
@@ -198,6 +201,31 @@ def check_names(model: Model, data: dataset.Data, optimizer: Mapping[str, Any]) 
     optim.check_names(params, model.spec.groups, **optimizer)
 
 
+def introduction(settings: Settings, data: dataset.Data) -> str:
+    """What is trained on what, for how long."""
+    splits = data.info.splits
+    images = splits.get(settings["data"].get("train_split", "train"))
+    count, kind = len(jax.devices()), jax.default_backend()
+    return (
+        f"{settings['model']['name']} on {images} images of {data.info.name} "
+        f"({len(data.info.classes)} classes), {settings['data']['batch_size']} a step, "
+        f"up to step {settings['train']['steps']}, on {count} "
+        f"{kind} device{'s' * (count > 1)}; the first step compiles"
+    )
+
+
+def warn_of_warmup(settings: Settings) -> None:
+    """Warns where the learning rate never comes to its peak."""
+    steps = settings["train"]["steps"]
+    warmup = settings["optimizer"]["schedule"].get("warmup_steps", 0)
+    if 0 < steps <= warmup and cluster.primary():
+        print(
+            f"warning: optimizer.schedule.warmup_steps={warmup} are all of "
+            f"train.steps={steps}: the learning rate never comes to its peak",
+            file=sys.stderr,
+        )
+
+
 def check_best(task: Task, data: dataset.Data, settings: Settings) -> None:
     """Raises UserError if train.best names no metric of the evaluations."""
     best = settings["train"].get("best")
@@ -264,7 +292,6 @@ def evaluate(
         model = models.make(**{**loaded.config["model"], **settings["model"]})
         loaded = loaded._replace(model=model)
         out = out or workdir / f"eval-{settings['data'].get('eval_split', 'val')}"
-    folder = cli.make_workdir(out or workdir)
     # A work directory is data: the data set it names is read, never prepared.
     task = loaded.task
     data = cluster.primary_first(
@@ -287,11 +314,18 @@ def evaluate(
         **settings["eval"],
     )
     if cluster.primary():
+        folder = cli.make_workdir(out or workdir)
         found = results()
         if changes:
             held = {"changes.json": experiment.plain(changes)}
             found = found._replace(files={**found.files, **held})
         publish(folder, metrics, found, rows)
+        split = settings["data"].get("eval_split", "val")
+        print(
+            f"{len(data.truth)} images of {data.info.name}, split {split!r}, by the "
+            f"{'best' if best else 'newest'} checkpoint, of step {loaded.step}; "
+            f"written to {folder}"
+        )
     return metrics
 
 

@@ -285,6 +285,8 @@ def fit(
         Log(workdir, rate, first, steps, sums, progress, warnings) as log,
     ):
         opened(log, first)
+        if first and first < steps and progress and cluster.primary():
+            log.say(f"goes on from step {first}")
         if due(first) and not any(is_evaluation(row, first) for row in log.rows):
             evaluate_now(first)
         for i in range(first + 1, steps + 1):

@@ -31,10 +31,15 @@ def test_a_config_is_found_by_name_path_and_file(tmp_path, monkeypatch):
     assert config_files.find("mine.py") == "mine.py"
     assert config_files.load("mine.py").train.steps == 7
     assert config_files.load("quickstart").train.steps == 1400
-    assert config_files.find("other/none.py") == "other/none.py"  # whose reader says so
+    with pytest.raises(
+        UserError, match=r"no config configs/quickstrat\.py .did you mean"
+    ):
+        config_files.find("configs/quickstrat.py")
+    with pytest.raises(UserError, match=r"no config nine\.py .did you mean 'mine\.py'"):
+        config_files.find("nine.py")
     with pytest.raises(UserError, match=r"'quickstar' \(did you mean 'quickstart'\?\)"):
         config_files.find("quickstar")
-    with pytest.raises(UserError, match=r"none\.py does not exist"):
+    with pytest.raises(UserError, match=r"no config none\.py"):
         config_files.load("none.py")
 
 

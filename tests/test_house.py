@@ -11,7 +11,7 @@ PACKAGE = pathlib.Path(__file__).parents[1] / "detjax"
 # What each room, or file beside the rooms, may import of the others. Models know no
 # task, tasks no model; parity is used by nobody.
 KNOWS = {
-    "__main__": "config_files",
+    "__main__": "config_files settings",
     "accumulate": "errors sharding types",
     "backbones": "errors nn settings",
     "best": "checkpoint errors log",
@@ -40,7 +40,7 @@ KNOWS = {
     "parity": "backbones data errors files models nn ops types weights",
     "plots": "errors files",
     "predict": "checkpoint compilation data errors files models tasks tta types",
-    "predict_files": "data draw errors files predict",
+    "predict_files": "data draw errors files predict settings",
     "preemption": "cluster",
     "priors": "data models ops types",
     "progress": "cluster data draw log plots tensorboard types",

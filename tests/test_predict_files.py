@@ -200,6 +200,15 @@ def test_images_below_a_folder_are_found(tmp_path):
     assert others == {".txt": 2, "": 1}
 
 
+def test_a_path_that_is_not_there_changes_nothing(tmp_path):
+    picture(tmp_path / "new" / "a.jpg")
+    go(tmp_path / "out", tmp_path / "new")
+    before = contents(tmp_path / "out")
+    with pytest.raises(UserError, match=r"nwe does not exist \(did you mean 'new'\?\)"):
+        go(tmp_path / "out", tmp_path / "nwe")
+    assert contents(tmp_path / "out") == before
+
+
 def test_what_is_passed_over_is_counted(tmp_path):
     picture(tmp_path / "in" / "a.jpg")
     (tmp_path / "in" / "film.mp4").write_text("")
@@ -208,8 +217,9 @@ def test_what_is_passed_over_is_counted(tmp_path):
         predict_files.predict("run", out, [tmp_path / "in"], log=lines.append)
     assert lines[0] == "passed over: 1 .mp4"
     assert lines[1] == f"1 of 1 pictures are drawn in {out}, beside predictions.json"
+    assert lines[2] == "1 found with a score of 0.3 or more"
     # The second time what was drawn lies in the folder too.
-    assert lines[2] == (
+    assert lines[3] == (
         "passed over: 1 .json, 1 .mp4, 1 drawn by an earlier prediction"
     )
     (tmp_path / "in" / "a.jpg").unlink()

@@ -137,6 +137,12 @@ def _make(
     catalogues = FORMATS[asked["format"]].catalogues(**arguments)
     if asked["split_by"]:
         (pool,) = catalogues.values()
+        left = len(pool.entries) * (1 - sum(asked["split_by"].values()))
+        if left >= 1:
+            log(
+                f"warning: {left:.0f} of {len(pool.entries)} images are in no split: "
+                f"the parts of --split-by add up to {sum(asked['split_by'].values()):g}"
+            )
         catalogues = division.divided(pool, asked["split_by"], asked["split_seed"])
 
     def made_from(summaries: Mapping[str, Summary]) -> dict[str, Any]:
@@ -247,7 +253,10 @@ def _difference(made: builder.Info, asked: dict[str, Any], on_error: str) -> str
         if split not in was["splits"]:
             return f"it has no split {split!r}"
         if digest != was["splits"][split]:
-            return f"split {split!r} is of {was['splits'][split]}, not {digest}"
+            before = was["splits"][split]
+            if {text.partition(" ")[0] for text in (before, digest)} == {"annotations"}:
+                return f"the annotations of split {split!r} have changed since"
+            return f"split {split!r} is of {before}, not {digest}"
     # Absent in data sets of versions without proposals.
     if asked["proposals"] != was.get("proposals"):
         return f"its proposals are {was.get('proposals')}, not {asked['proposals']}"

@@ -109,6 +109,8 @@ def confusion(
     part = matrix[np.ix_(shown, shown)].astype(np.float64)
     share = part / np.maximum(matrix[shown].sum(axis=1, keepdims=True), 1)
     if extra:
+        # What is found in the background is no share of anything but what is found.
+        share[-1] = part[-1] / np.maximum(matrix[:, shown].sum(axis=0), 1)
         part[-1, -1] = share[-1, -1] = np.nan  # background that was not found
     n = len(shown)
     numbers = n <= MOST_NUMBERS + extra
@@ -134,7 +136,10 @@ def confusion(
             )
     bar = drawn.colorbar(image, ax=axis, shrink=0.7)
     bar.set_ticks([0, 0.01, 0.05, 0.1, 0.25, 0.5, 1])
-    bar.set_label("share of the row")
+    what = (
+        "share of the row (background: of the column)" if extra else "share of the row"
+    )
+    bar.set_label(what)
     bar.outline.set_visible(False)
     if cut:
         title += f"\nthe {n - extra} most confused of {len(matrix) - extra} classes"

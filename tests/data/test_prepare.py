@@ -58,7 +58,7 @@ def test_changed_annotations_are_an_error_and_lost_ones_are_not(tmp_path):
         prepare("c", tmp_path, detection.TASK, **arguments | {"splits": more})
     path = arguments["splits"]["train"]
     path.write_text(path.read_text() + " ")
-    with pytest.raises(ValueError, match="split 'train' is of annotations"):
+    with pytest.raises(ValueError, match="annotations of split 'train' have changed"):
         prepare("c", tmp_path, detection.TASK, **arguments)
     path.unlink()
     assert prepare("c", tmp_path, detection.TASK, **arguments) == target

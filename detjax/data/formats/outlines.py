@@ -13,6 +13,9 @@ from detjax.errors import UserError
 Polygon = list[float]  # x, y, x, y, ...
 # Corners of a polygon in place of a circle: 0.1 per cent of its area.
 _CORNERS = 96
+# Of polygons thinner than this, in pixels, the box is that of the pixels they cover: it
+# and the corners' would share less than half of their area.
+THIN = 4
 
 
 class Outline(NamedTuple):
@@ -44,8 +47,10 @@ def of_polygons(
     corners = np.concatenate([np.reshape(p, (-1, 2)) for p in polygons])
     if clip:
         corners = np.clip(corners, 0, (size[1], size[0]))
-    low, high = corners.min(axis=0).tolist(), corners.max(axis=0).tolist()
-    return Outline((*low, *high), found.area, found.rle)
+    low, high = corners.min(axis=0), corners.max(axis=0)
+    if (high - low).min() < THIN:
+        return Outline(found.box, found.area, found.rle)
+    return Outline((*low.tolist(), *high.tolist()), found.area, found.rle)
 
 
 def of_mask(

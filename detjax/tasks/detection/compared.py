@@ -1,6 +1,5 @@
 """What detections are compared with, and they themselves, as the metric wants both."""
 
-import sys
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -100,14 +99,7 @@ def masks_of(place: int, record: Record, skip: bool) -> list[bytes | None]:
 def complete(
     codes: Sequence[bytes | None], sizes: Sequence[tuple[int, int]], boxes: np.ndarray
 ) -> list[dict[str, Any]]:
-    """The masks of all objects, of `boxes` [m 4] xywh; warns if some are boxes."""
-    missing = sum(code is None for code in codes)
-    if missing:
-        print(
-            f"warning: {missing} of {len(codes)} annotations have no mask; detections "
-            "of these count neither way where masks are judged",
-            file=sys.stderr,
-        )
+    """The masks of all objects, of `boxes` [m 4] xywh, which some have instead."""
     found = []
     for code, size, (x, y, w, h) in zip(codes, sizes, boxes.tolist(), strict=True):
         if code is None:

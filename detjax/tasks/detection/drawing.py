@@ -20,8 +20,9 @@ PALETTE = (
     *("#F0E442", "#E73F74", "#80BA5A", "#4B4B8F", "#E68310", "#008695", "#CF1C90"),
     *("#F97B72", "#66C5CC", "#11A579", "#A5AA99", "#3969AC", "#B4771F"),
 )
-# The instances of a class in turn: turns of the hue, and how much lighter or darker.
-SHADES = ((0, 0), (0.02, 0.3), (-0.02, -0.25), (-0.03, 0.15), (0.03, -0.1), (0, 0.45))
+# The instances of a class in turn: how much lighter or darker, of one hue, since others
+# would be taken for classes.
+SHADES = (0, 0.35, -0.25, 0.55, -0.12, 0.2)
 # With more objects than this, those are named that are large enough for it.
 FEW_OBJECTS = 12
 # Above this many, spreading labels out takes long and there is no room for them.
@@ -111,11 +112,11 @@ def colours(labels: np.ndarray, num_classes: int) -> list[tuple[int, int, int]]:
 def _shade(colour: str, instance: int) -> tuple[int, int, int]:
     """Shade number `instance` of a colour '#RRGGBB'."""
     red, green, blue = (int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5))
-    turn, lighter = SHADES[instance % len(SHADES)]
-    if instance % len(SHADES):
+    lighter = SHADES[instance % len(SHADES)]
+    if lighter:
         hue, light, full = colorsys.rgb_to_hls(red, green, blue)
         light += lighter * (1 - light if lighter > 0 else light)
-        red, green, blue = colorsys.hls_to_rgb((hue + turn) % 1, light, full)
+        red, green, blue = colorsys.hls_to_rgb(hue, light, full)
     return round(255 * red), round(255 * green), round(255 * blue)
 
 
@@ -200,12 +201,15 @@ def truth(record: Record) -> Found:
     """The annotations of `record` as detections without a score."""
     some = [a for a in record.truth if not a.crowd]
     size = (record.height, record.width)
-    rles = [{"size": [*size], "counts": a.rle} for a in some if a.rle]
+    nothing = rle.from_runs([record.height * record.width], size)
+    masked = any(a.rle for a in some)
+    # An object without a mask in a set with masks is drawn as its box.
+    rles = [{"size": [*size], "counts": a.rle or nothing} for a in some]
     return Found(
         np.array([a.box for a in some], np.float32).reshape(-1, 4),
         np.full(len(some), np.nan),
         np.array([a.label for a in some], int),
-        rles if some and len(rles) == len(some) else None,
+        rles if masked else None,
         keypoints=points_of([a.keypoints for a in some]),
         size=size,
     )

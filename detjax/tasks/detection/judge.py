@@ -1,5 +1,6 @@
 """COCO's metrics of the detections in a split, by kind: boxes, masks, keypoints."""
 
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -15,6 +16,17 @@ class Judged(NamedTuple):
     curves: coco.Curves
     operating: operating.Operating
     limits: list[int]
+
+
+def warn_of_boxes(masked: np.ndarray) -> None:
+    """Warns of objects that are not `masked` [m], where masks are judged."""
+    missing = int((~masked).sum())
+    if missing:
+        print(
+            f"warning: {missing} of {len(masked)} annotations have no mask; detections "
+            "of these count neither way where masks are judged",
+            file=sys.stderr,
+        )
 
 
 def judge(
@@ -44,6 +56,7 @@ def judge(
     for kind in kinds:
         against = truths
         if kind == "segm":
+            warn_of_boxes(truth.masked)
             against = truths._replace(ignore=truths.ignore | ~truth.masked)
         options: dict[str, Any] = {"max_detections": tuple(max_detections)}
         if kind == "keypoints":
