@@ -88,8 +88,8 @@ def spread(shapes: np.ndarray) -> str:
     side = np.quantile(np.sqrt(shapes.prod(axis=1)), (0.05, 0.5, 0.95))
     slant = np.quantile(shapes[:, 0] / shapes[:, 1], (0.05, 0.95))
     return (
-        f"size {side[0]:.0f} to {side[2]:.0f} (median {side[1]:.0f}), width over "
-        f"height {slant[0]:.2f} to {slant[1]:.2f}"
+        f"nine in ten are {side[0]:.0f} to {side[2]:.0f} large (median {side[1]:.0f}), "
+        f"width over height {slant[0]:.2f} to {slant[1]:.2f}"
     )
 
 

@@ -142,7 +142,7 @@ def grid(
         sheet = np.full((picture.shape[0] + draw.TITLE, side, 3), 255, np.uint8)
         left = (side - picture.shape[1]) // 2
         sheet[draw.TITLE :, left : left + picture.shape[1]] = picture
-        title = draw.plain(record.file_name, 50)
+        title = draw.middle_out(record.file_name, 50)
         panels.append(draw.written(sheet, [title], [(2, 2)]))
     return panels
 
@@ -245,9 +245,9 @@ def summary(
         low, middle, high = np.quantile(side, (0.05, 0.5, 0.95))
         said.append(
             f"{len(side):,} objects, {each.mean():.1f} a picture ({each.max()} at "
-            f"most, {np.mean(each == 0):.0%} of the pictures have none); sizes "
-            f"{low:.0f} to {high:.0f} pixels, median {middle:.0f} (square root of the "
-            "area)"
+            f"most, {np.mean(each == 0):.0%} of the pictures have none); nine in "
+            f"ten are {low:.0f} to {high:.0f} pixels large, the median {middle:.0f} "
+            "(square root of the area)"
         )
     order = np.argsort(-counts, kind="stable").tolist()
     shown = order if len(order) <= 12 else [*order[:6], *order[-6:]]
