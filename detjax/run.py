@@ -78,19 +78,16 @@ def train_locked(
     cluster.primary_first(lambda: resume.check(described, data.info, workdir))
     steps = settings["train"]["steps"]
     check_names(model, data, settings["optimizer"])
+    check_best(task, data, settings)
     optimizer, rate = optim.make(
         **settings["optimizer"], steps=steps, groups=model.spec.groups
     )
     layout = sharding.make(**settings["sharding"])
     if cluster.primary():
-        look_at_priors(model, settings, data, task)
-
         print(introduction(settings, data), file=sys.stderr)
-
+        look_at_priors(model, settings, data, task)
+        warn_of_warmup(settings)
     progress = Progress(workdir, data, task)
-
-    check_best(task, data, settings)
-    warn_of_warmup(settings)
 
     def score(state, **options):
         options |= settings["eval"] | {"kept": progress.kept}
@@ -203,8 +200,9 @@ def check_names(model: Model, data: dataset.Data, optimizer: Mapping[str, Any]) 
 
 def introduction(settings: Settings, data: dataset.Data) -> str:
     """What is trained on what, for how long."""
-    splits = data.info.splits
-    images = splits.get(settings["data"].get("train_split", "train"))
+    split = settings["data"].get("train_split", "train")
+    # A part of a split has no number there: "train[:10%]".
+    images = data.info.splits.get(split) or len(data.learnt())
     count, kind = len(jax.devices()), jax.default_backend()
     return (
         f"{settings['model']['name']} on {images} images of {data.info.name} "
@@ -218,7 +216,7 @@ def warn_of_warmup(settings: Settings) -> None:
     """Warns where the learning rate never comes to its peak."""
     steps = settings["train"]["steps"]
     warmup = settings["optimizer"]["schedule"].get("warmup_steps", 0)
-    if 0 < steps <= warmup and cluster.primary():
+    if 0 < steps <= warmup:
         print(
             f"warning: optimizer.schedule.warmup_steps={warmup} are all of "
             f"train.steps={steps}: the learning rate never comes to its peak",
