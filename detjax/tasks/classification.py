@@ -209,12 +209,14 @@ class Meter:
     ):
         self.parts: list[list[Any]] = []
         self._records, self._info, self._image_ids = records, info, image_ids
-        self._labels: dict[int, tuple[int, ...]] = {}  # of records that were read
+        # Of the last parts: what was found in their images, and the truth.
+        self._last: tuple[Any, tuple[np.ndarray, np.ndarray]] | None = None
 
     def add(self, place: int, found: Found) -> None:
         """Collects the classes of the image at `place`."""
         scores = np.asarray(found.scores, np.float64)
         self.parts.append([place, found.labels.tolist(), scores.tolist()])
+        self._last = None
 
     def result(self, parts: Sequence[Sequence[Any]]) -> dict[str, float]:
         """Top-1 and top-5 accuracy, and top-1 of each class of more than one.
@@ -286,12 +288,18 @@ class Meter:
         )
 
     def _compared(self, parts) -> tuple[np.ndarray, np.ndarray]:
-        """The labels [n k] found, the most probable first, and the truth [n c]."""
+        """The labels [n k] found, the most probable first, and the truth [n c].
+
+        Metrics, files, plots and table share what is found once.
+        """
+        if self._last is None or self._last[0] is not parts:
+            self._last = parts, self._ranked(parts)
+        return self._last[1]
+
+    def _ranked(self, parts) -> tuple[np.ndarray, np.ndarray]:
         truth = np.zeros((len(parts), len(self._info.classes)), bool)
         for row, (place, *_) in zip(truth, parts, strict=True):
-            if place not in self._labels:
-                self._labels[place] = self._records[place].truth
-            row[list(self._labels[place])] = True
+            row[list(self._records[place].truth)] = True
         count = len(parts[0][1]) if parts else 1
         ranked = np.array([labels for _, labels, _ in parts], np.int64)
         return ranked.reshape(len(parts), count), truth

@@ -177,7 +177,7 @@ def test_the_table_by_hand_and_the_plot_of_single_labels():
 
 def test_several_labels_and_no_image_at_all_have_a_table_too():
     records = [record(0, 2), record(1, number=2)]
-    meter = TASK.meter(records, Info(), [1, 2])
+    meter = classification.TASK.meter(records, Info(), [1, 2])
     assert not np.nansum([row[2:] for row in meter.table([]).rows])
     for place, label in enumerate((2, 0)):
         meter.add(place, Found(np.array([label]), np.array([0.7])))
@@ -201,3 +201,19 @@ def test_pictures_of_pil_are_drawn_too():
     expected = TASK.draw(noise, found, ["a", "b"])
     got = TASK.draw(pil.fromarray(noise), found, ["a", "b"])
     np.testing.assert_array_equal(got, expected)
+
+
+def test_a_meter_that_goes_on_counts_what_was_added():
+    """What is found of its parts is kept, and found anew when there are more."""
+
+    class Info(NamedTuple):
+        classes: tuple[str, ...] = ("a", "b")
+        category_ids: tuple[int, ...] = (1, 2)
+
+    records = [Record(i, f"{i}.png", 4, 4, truth=(0,)) for i in range(2)]
+    meter = classification.TASK.meter(records, Info(), [1, 2])
+    meter.add(0, Found(np.array([0, 1]), np.array([0.9, 0.1])))
+    assert meter.result(meter.parts)["top1"] == 1
+    meter.add(1, Found(np.array([1, 0]), np.array([0.8, 0.2])))
+    assert meter.result(meter.parts)["top1"] == 0.5
+    assert meter.files(meter.parts)["confusion.json"]["matrix"] == [[1, 1], [0, 0]]

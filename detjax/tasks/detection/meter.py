@@ -43,6 +43,7 @@ class Meter:
         """Collects the detections of the image at `place`."""
         rows = entries(found, self._image_ids[place], self._info.category_ids)
         self.parts += [[place, row] for row in rows]
+        self._last = self._mixed = None
 
     def result(self, parts: Sequence[Sequence[Any]]) -> dict[str, float]:
         """The metrics of the parts of all processes."""
