@@ -110,7 +110,7 @@ def loss_of(loss: Callable[..., Any], layout: Layout) -> Callable[..., Any]:
     @functools.partial(jax.jit, out_shardings=layout.replicated())
     def call(params, state, batch, i):
         key = jax.random.fold_in(jax.random.key(0), i)
-        with layout.rows():
+        with layout.traced():
             value, (_, parts) = loss(layout.gather(params), state, batch, key)
         return batch.inputs.view.valid.sum(), {"loss": value, **parts}
 
@@ -176,7 +176,7 @@ def predictor(
 
     @functools.partial(jax.jit, out_shardings=layout.by_image())
     def call(params, state, inputs):
-        with layout.rows():
+        with layout.traced():
             return shrink(predict(layout.gather(params), state, inputs))
 
     return call

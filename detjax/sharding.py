@@ -11,6 +11,7 @@ import contextlib
 import dataclasses
 import math
 import re
+from collections.abc import Callable, Iterator
 from typing import Any, Literal, NamedTuple, get_args
 
 import jax
@@ -19,6 +20,7 @@ from flax import linen
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from detjax.errors import UserError
+from detjax.nn.batch import splitting
 from detjax.settings import Count
 from detjax.types import Batch, Inputs
 
@@ -116,11 +118,51 @@ class Layout(NamedTuple):
             return params
         return jax.lax.with_sharding_constraint(params, self.replicated())
 
-    def rows(self) -> contextlib.AbstractContextManager:
-        """Context in which traced networks split their maps' rows over `space`."""
-        if self.mesh.shape[SPACE] == 1:
-            return contextlib.nullcontext()
-        return linen.intercept_methods(self._split_rows)
+    @contextlib.contextmanager
+    def traced(self) -> Iterator[None]:
+        """Context in which models are traced, for the batch to be split as it should.
+
+        Convolutions split their maps' rows over `space`. What is done to each image by
+        itself is done by the devices that have it, without a word to the others: loops
+        in it would else ask all of them in every round whether to go on.
+        """
+        with contextlib.ExitStack() as held:
+            if self.mesh.size > 1:
+                held.enter_context(splitting(self._each_share))
+            if self.mesh.shape[SPACE] > 1:
+                held.enter_context(linen.intercept_methods(self._split_rows))
+            yield
+
+    def _each_share(
+        self, function: Callable[..., Any], in_axes: Any
+    ) -> Callable[..., Any]:
+        """`function` of a batch, which every device calls with its images."""
+
+        def call(*args, **keywords):
+            axes = in_axes if isinstance(in_axes, tuple) else (in_axes,) * len(args)
+            split = self._among(_count(axes, args))
+            if split is None or _by_itself():
+                return function(*args, **keywords)
+            rows, whole = PartitionSpec(split), PartitionSpec()
+            given = _mapped(lambda axis: whole if axis is None else rows, axes)
+            mapped = jax.shard_map(
+                lambda args, keywords: function(*args, **keywords),
+                mesh=self.mesh,
+                in_specs=(given, rows),
+                out_specs=rows,
+                # Else every initial value of a loop would have to say that it varies.
+                check_vma=False,
+            )
+            return mapped(args, keywords)
+
+        return call
+
+    def _among(self, count: int) -> tuple[str, ...] | None:
+        """The axes among which `count` images divide: the most devices, or none."""
+        for axes in ((DATA, SPACE), (DATA,)):
+            if count % math.prod(self.mesh.shape[axis] for axis in axes) == 0:
+                return axes
+        return None
 
     def _split_rows(self, call, args, kwargs, context):
         if isinstance(context.module, linen.Conv) and context.method_name == "__call__":
@@ -130,6 +172,8 @@ class Layout(NamedTuple):
 
     def _by_rows(self, x: jax.Array) -> jax.Array:
         """Maps [b h w c] split over `space` if they are high enough, else gathered."""
+        if _by_itself():
+            return x
         rows, space = x.shape[1], self.mesh.shape[SPACE]
         fits = rows % space == 0 and rows >= MIN_ROWS * space
         split = PartitionSpec(DATA, SPACE) if fits else PartitionSpec(DATA)
@@ -203,6 +247,29 @@ def nearest(*, params: Kept = "replicated", space: int = 1) -> Layout:
     For weights that were trained on others.
     """
     return make(params=params, space=math.gcd(space, jax.local_device_count()))
+
+
+def _by_itself() -> bool:
+    """Whether what is traced is a device's own share of a batch."""
+    return bool(jax.sharding.get_abstract_mesh().manual_axes)
+
+
+def _count(axes: tuple[Any, ...], args: tuple[Any, ...]) -> int:
+    """The images of the arguments whose axis is 0."""
+    found: list[Any] = []
+    _mapped(
+        lambda axis, part: (
+            None if axis is None else found.extend(jax.tree.leaves(part))
+        ),
+        axes,
+        args,
+    )
+    return found[0].shape[0]
+
+
+def _mapped(function: Callable[..., Any], axes: Any, *rest: Any) -> Any:
+    """`jax.tree.map` over `in_axes` of `jax.vmap`, None included."""
+    return jax.tree.map(function, axes, *rest, is_leaf=lambda axis: axis is None)
 
 
 def _off_device(x: Any) -> Any:

@@ -63,7 +63,7 @@ def make_step(
     """
 
     def loss(params, state, batch, key):
-        with layout.rows():
+        with layout.traced():
             return model.loss(layout.gather(params), state, batch, key)
 
     value_and_grad = accumulation.value_and_grad(loss, accumulate, layout)

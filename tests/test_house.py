@@ -36,7 +36,7 @@ KNOWS = {
     "models": "backbones errors losses nn ops settings types",
     "nn": "errors ops types",
     "ops": "types",
-    "optim": "errors settings",
+    "optim": "errors settings types",
     "parity": "backbones data errors files models nn ops types weights",
     "plots": "errors files",
     "predict": "checkpoint compilation data errors files models tasks tta types",
@@ -52,10 +52,10 @@ KNOWS = {
     "tensorboard train types",
     "sections": "models",
     "settings": "errors",
-    "sharding": "errors settings types",
+    "sharding": "errors nn settings types",
     "tables": "types",
-    "tasks": "data draw errors eval ops plots settings types",
-    "train": "accumulate best checkpoint cluster errors files log preemption replay "
+    "tasks": "data draw errors eval nn ops plots settings types",
+    "train": "accumulate best checkpoint cluster errors files log optim preemption replay "
     "settings sharding types weights",
     "tta": "errors ops settings types",
     "weights": "backbones checkpoint errors files models",

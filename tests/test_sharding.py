@@ -47,7 +47,7 @@ def test_a_layout_gives_the_loss_and_gradients_of_one_device(options, alone):
     @jax.jit
     def both(params, state, data):
         def loss(params):
-            with layout.rows():
+            with layout.traced():
                 whole = layout.gather(params)
                 return model("yolact").loss(whole, state, data, key())[0]
 

@@ -43,6 +43,7 @@ def greedy(
     threshold: ArrayLike,
     valid: Bool[Array, "n"] | None = None,
     labels: Int[Array, "n"] | None = None,
+    most: int | None = None,
 ) -> Bool[Array, "n"]:
     """Which boxes survive, [n] bool in the order given.
 
@@ -50,6 +51,9 @@ def greedy(
     with a box kept before it, and of the same label where labels are given, is greater
     than `threshold`. Invalid boxes, and those with a number that is not finite, are not
     kept and suppress nothing. Carries no gradient.
+
+    most: only the first so many of those that survive are returned. Nothing behind
+        them is looked at.
 
     Exact: a tile of boxes is first compared with all boxes kept so far, then solved
     by iterating keep[j] = not any(keep[i] and overlap[i, j], i < j). The first t boxes
@@ -74,7 +78,8 @@ def greedy(
     label = None if labels is None else ranked(labels)
     x1, y1, x2, y2 = map(ranked, boxes.T)
     columns = _Columns(x1, y1, x2, y2, ranked(box_ops.area(boxes)), label)
-    keep = _greedy_sorted(columns, ranked(valid), threshold, tile)
+    most = n if most is None else min(most, n)
+    keep = _greedy_sorted(columns, ranked(valid), threshold, tile, most)
     return jnp.zeros((n,), bool).at[order].set(keep[:n], unique_indices=True)
 
 
@@ -150,7 +155,7 @@ def _overlapping(a: _Columns, b: _Columns, threshold: ArrayLike) -> jax.Array:
 
 
 def _greedy_sorted(
-    columns: _Columns, valid: jax.Array, threshold: ArrayLike, tile: int
+    columns: _Columns, valid: jax.Array, threshold: ArrayLike, tile: int, most: int
 ) -> jax.Array:
     """`greedy` for boxes by falling score whose number is a multiple of `tile`."""
     rank = jnp.arange(tile)
@@ -159,20 +164,20 @@ def _greedy_sorted(
     def part(x, start):
         return jax.tree.map(lambda v: lax.dynamic_slice_in_dim(v, start, tile), x)
 
-    def solve_tile(t, carry):
-        keep, kept, count = carry
-        tile_columns = part(columns, t * tile)
+    def solve_tile(carry):
+        start, keep, kept, count = carry
+        tile_columns = part(columns, start)
 
         def survivors(state):
-            start, alive = state
-            hit = _overlapping(part(kept, start), tile_columns, threshold)
-            hit &= (start + rank < count)[:, None]
-            return start + tile, alive & ~jnp.any(hit, 0)
+            first, alive = state
+            hit = _overlapping(part(kept, first), tile_columns, threshold)
+            hit &= (first + rank < count)[:, None]
+            return first + tile, alive & ~jnp.any(hit, 0)
 
         _, alive = lax.while_loop(
             lambda state: (state[0] < count) & jnp.any(state[1]),
             survivors,
-            (jnp.int32(0), part(valid, t * tile)),
+            (jnp.int32(0), part(valid, start)),
         )
         hit = _overlapping(tile_columns, tile_columns, threshold) & earlier
 
@@ -185,6 +190,7 @@ def _greedy_sorted(
             again,
             again((alive, alive)),
         )
+        now &= count + jnp.cumsum(now) <= most
         # The kept boxes of all tiles lie one after the other: what a tile writes
         # behind its kept boxes, the next tile overwrites.
         first = jnp.argsort(~now, stable=True)
@@ -195,12 +201,15 @@ def _greedy_sorted(
             kept,
             tile_columns,
         )
-        keep = lax.dynamic_update_slice_in_dim(keep, now, t * tile, 0)
-        return keep, kept, count + now.sum(dtype=jnp.int32)
+        keep = lax.dynamic_update_slice_in_dim(keep, now, start, 0)
+        return start + tile, keep, kept, count + now.sum(dtype=jnp.int32)
 
+    end = jnp.max(jnp.where(valid, jnp.arange(valid.size) + 1, 0))
     kept = jax.tree.map(lambda x: jnp.zeros(x.size, x.dtype), columns)
-    carry = jnp.zeros_like(valid), kept, jnp.int32(0)
-    return lax.fori_loop(0, valid.size // tile, solve_tile, carry)[0]
+    carry = jnp.int32(0), jnp.zeros_like(valid), kept, jnp.int32(0)
+    return lax.while_loop(
+        lambda carry: (carry[0] < end) & (carry[3] < most), solve_tile, carry
+    )[1]
 
 
 def _top_k(

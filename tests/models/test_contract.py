@@ -236,7 +236,7 @@ def test_eight_devices_give_the_loss_of_one(name, options):
     @jax.jit
     def both(params, state, data):
         def loss(params):
-            with layout.rows():
+            with layout.traced():
                 whole = layout.gather(params)
                 return model(name).loss(whole, state, data, key())[0]
 

@@ -1,6 +1,7 @@
 """From class scores and a box for each class to detections."""
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -39,9 +40,10 @@ class Detect:
         )
         found = boxes.clip(found, window)
         chosen = jnp.take_along_axis(found.swapaxes(0, 1), place[..., None], axis=1)
-        keep = jax.vmap(
-            lambda b, s: nms.greedy(b, s, self.nms_threshold, s > -jnp.inf)
-        )(chosen, best)
+        of_class = functools.partial(
+            nms.greedy, threshold=self.nms_threshold, most=self.max_detections
+        )
+        keep = jax.vmap(of_class)(chosen, best, valid=best > -jnp.inf)
         ranking = jnp.where(keep, best, -jnp.inf).ravel()
         missing = max(self.max_detections - ranking.size, 0)
         ranking = jnp.pad(ranking, (0, missing), constant_values=-jnp.inf)

@@ -23,6 +23,7 @@ from detjax.models.rcnn.sample import Sample, candidates, overlaps
 from detjax.models.rcnn.solve import gathered, solve
 from detjax.models.rcnn.svm import SVM
 from detjax.models.rcnn.warp import Warp, stacked
+from detjax.nn.batch import each_image, each_share
 from detjax.nn.images import Pixels, normalize, windows
 from detjax.ops import boxes
 from detjax.settings import Count, Dtype
@@ -73,25 +74,30 @@ def rcnn(
 
     def by_box(params, state, inputs: Inputs, found: Proposals, head):
         """`head` of the outputs for boxes found [b q], a tree of [b q ...]."""
-        b, q = found.valid.shape
-        stack = stacked(
-            normalize(inputs.images, pixels),
-            found.boxes.reshape(-1, 4),
-            windows(inputs),
-            jnp.repeat(jnp.arange(b), q),
-        )
-        outputs = warp.by_chunks(
-            lambda crops: head(net.apply({"params": params, **state}, crops)),
-            stack,
-            found.valid.ravel(),
-        )
-        return jax.tree.map(lambda x: x.reshape(b, q, *x.shape[1:]), outputs)
+
+        def of_chunk(crops):
+            return head(net.apply({"params": params, **state}, crops))
+
+        # A chunk of boxes of all images would want all images on every device.
+        @each_share
+        def of_share(inputs, found):
+            b, q = found.valid.shape
+            stack = stacked(
+                normalize(inputs.images, pixels),
+                found.boxes.reshape(-1, 4),
+                windows(inputs),
+                jnp.repeat(jnp.arange(b), q),
+            )
+            outputs = warp.by_chunks(of_chunk, stack, found.valid.ravel())
+            return jax.tree.map(lambda x: x.reshape(b, q, *x.shape[1:]), outputs)
+
+        return of_share(inputs, found)
 
     def loss(params, state, batch: Batch, key):
         draw, drop = jax.random.split(key)
-        found = jax.vmap(candidates)(given(batch.inputs), batch.target)
+        found = each_image(candidates)(given(batch.inputs), batch.target)
         label = functools.partial(sample.label, num_classes=num_classes)
-        labels, usable = jax.vmap(label)(found, batch.target)
+        labels, usable = each_image(label)(found, batch.target)
         usable &= batch.inputs.view.valid[:, None]
         places, chosen = sample.draw(draw, labels, usable, background=num_classes)
         stack = stacked(
@@ -117,15 +123,15 @@ def rcnn(
         found = given(inputs)
         head = functools.partial(scores_and_deltas, params)
         scores, deltas = by_box(params, state, inputs, found, head)
-        move = jax.vmap(jax.vmap(boxes.decode_rcnn, in_axes=(1, None), out_axes=1))
-        return jax.vmap(detect.detections)(
+        move = each_image(jax.vmap(boxes.decode_rcnn, in_axes=(1, None), out_axes=1))
+        return each_image(detect.detections)(
             scores, move(deltas, found.boxes), found.valid, windows(inputs)
         )
 
     @jax.jit
     def extract(params, state, batch: Batch):
-        found = jax.vmap(candidates)(given(batch.inputs), batch.target)
-        known = jax.vmap(functools.partial(overlaps, num_classes=num_classes))(
+        found = each_image(candidates)(given(batch.inputs), batch.target)
+        known = each_image(functools.partial(overlaps, num_classes=num_classes))(
             found, batch.target
         )
         inputs = full(batch.inputs)

@@ -55,7 +55,12 @@ class Detect:
         )
         labels = index % count
         keep = nms.greedy(
-            decoded[index], best, self.nms_threshold, valid=best >= 0, labels=labels
+            decoded[index],
+            best,
+            self.nms_threshold,
+            valid=best >= 0,
+            labels=labels,
+            most=self.max_detections,
         )
         ranking = jnp.pad(
             jnp.where(keep, best, -1.0),

@@ -28,6 +28,7 @@ from detjax.models.two_stage.mask_iou import MaskIoU
 from detjax.models.two_stage.net import Net, Outputs, Stages, make
 from detjax.models.two_stage.roi import Regions, RoI
 from detjax.models.two_stage.rpn import RPN
+from detjax.nn.batch import each_image
 from detjax.nn.images import Pixels, windows
 from detjax.ops import anchors, heatmaps
 from detjax.settings import Count, Dtype
@@ -125,7 +126,7 @@ def losses(net: Net, batch: Batch, key: Array) -> tuple[dict[str, Array], Array]
     parts: dict[str, Array] = {}
     if stages.rpn is not None:
         parts |= rpn_losses(net, outputs, batch, first)
-    regions = jax.vmap(
+    regions = each_image(
         functools.partial(stages.roi.sample, num_classes=net.num_classes)
     )(proposals(net, outputs, inputs, train=True), batch.target, second)
     # Images that fill up a batch are no part of batch statistics either.
@@ -135,7 +136,7 @@ def losses(net: Net, batch: Batch, key: Array) -> tuple[dict[str, Array], Array]
     )
     found = read(net, outputs, regions.boxes, stages.box.bins)
     logits, deltas = net.boxes(found, True, regions.chosen)
-    entropy, distance, drawn = jax.vmap(stages.box.losses)(logits, deltas, regions)
+    entropy, distance, drawn = each_image(stages.box.losses)(logits, deltas, regions)
     parts["class"] = ratio(entropy, drawn, real)
     parts["box"] = ratio(distance, drawn, real)
     if stages.mask is not None:
@@ -152,7 +153,7 @@ def rpn_losses(net: Net, outputs: Outputs, batch: Batch, keys) -> dict[str, Arra
         crowd_threshold=net.stages.roi.crowd_threshold,
     )
     inside = windows(batch.inputs)
-    sums = jax.vmap(one)(outputs.logits, outputs.deltas, batch.target, inside, keys)
+    sums = each_image(one)(outputs.logits, outputs.deltas, batch.target, inside, keys)
     real = batch.inputs.view.valid
     return {
         "rpn_class": ratio(sums.objectness, sums.count, real),
@@ -166,10 +167,10 @@ def mask_losses(net: Net, outputs: Outputs, regions: Regions, batch: Batch):
     size = batch.inputs.images.shape[1:3]
     regions = positives(regions, stages.mask.samples or stages.roi.positives)
     found = read(net, outputs, regions.boxes, stages.mask.bins)
-    logits = jax.vmap(of_class)(
+    logits = each_image(of_class)(
         net.masks(found, True, regions.positive), regions.labels
     )
-    truth = jax.vmap(
+    truth = each_image(
         functools.partial(
             masks.targets,
             cells=logits.shape[-1],
@@ -177,14 +178,14 @@ def mask_losses(net: Net, outputs: Outputs, regions: Regions, batch: Batch):
             aligned=stages.roi.aligned,
         )
     )(regions, objects)
-    loss = jax.vmap(masks.loss)(logits, truth, regions)
+    loss = each_image(masks.loss)(logits, truth, regions)
     parts = {"mask": ratio(*loss, real)}
     if stages.mask_iou is not None:
         probs = jax.nn.sigmoid(logits)
-        fits = jax.vmap(functools.partial(mask_ious.targets, size=size))(
+        fits = each_image(functools.partial(mask_ious.targets, size=size))(
             probs, truth, regions, objects
         )
-        loss = jax.vmap(mask_ious.loss)(net.mask_iou(found, probs), fits, regions)
+        loss = each_image(mask_ious.loss)(net.mask_iou(found, probs), fits, regions)
         parts["mask_iou"] = ratio(*loss, real)
     return parts
 
@@ -193,7 +194,7 @@ def keypoint_losses(net: Net, outputs: Outputs, regions: Regions, batch: Batch):
     stage = net.stages.keypoint
     regions = positives(regions, stage.samples or net.stages.roi.positives)
     maps = net.keypoints(read(net, outputs, regions.boxes, stage.bins))
-    loss = jax.vmap(keypoints.loss)(maps, regions, batch.target)
+    loss = each_image(keypoints.loss)(maps, regions, batch.target)
     return {"keypoint": ratio(*loss, batch.inputs.view.valid)}
 
 
@@ -203,12 +204,12 @@ def detections(net: Net, inputs: Inputs) -> Detections:
     outputs = net(inputs.images)
     proposed = proposals(net, outputs, inputs, train=False)
     logits, deltas = net.boxes(read(net, outputs, proposed.boxes, stages.box.bins))
-    found = jax.vmap(stages.detect.detections)(
+    found = each_image(stages.detect.detections)(
         logits, deltas, proposed, windows(inputs)
     )
     if stages.mask is not None:
         regions = read(net, outputs, found.boxes, stages.mask.bins)
-        probs = jax.nn.sigmoid(jax.vmap(of_class)(net.masks(regions), found.labels))
+        probs = jax.nn.sigmoid(each_image(of_class)(net.masks(regions), found.labels))
         found = dataclasses.replace(found, box_masks=probs, aligned=stages.roi.aligned)
     if stages.mask_iou is not None:
         fits = net.mask_iou(regions, probs)
@@ -218,7 +219,7 @@ def detections(net: Net, inputs: Inputs) -> Detections:
     if stages.keypoint is not None:
         regions = read(net, outputs, found.boxes, stages.keypoint.bins)
         decode = functools.partial(heatmaps.decode, limit=inputs.images.shape[1:3])
-        placed = jax.vmap(decode)(net.keypoints(regions), found.boxes)
+        placed = each_image(decode)(net.keypoints(regions), found.boxes)
         found = dataclasses.replace(found, keypoints=placed)
     return found
 
@@ -231,7 +232,7 @@ def proposals(net: Net, outputs: Outputs, inputs: Inputs, *, train: bool) -> Pro
     stage = net.stages.rpn
     if stage is not None:
         one = functools.partial(stage.propose, priors=outputs.priors, train=train)
-        return jax.vmap(one)(outputs.logits, outputs.deltas, window=windows(inputs))
+        return each_image(one)(outputs.logits, outputs.deltas, window=windows(inputs))
     if inputs.proposals is None:
         raise UserError(
             "this detector makes no proposals and was given none; give batches "
@@ -245,12 +246,12 @@ def read(net: Net, outputs: Outputs, boxes: Array, bins: int) -> Array:
     stages = net.stages
     finest = min(stages.backbone.levels)
     one = functools.partial(stages.roi.read, finest=finest, bins=bins)
-    return jax.vmap(one)(outputs.levels, boxes)
+    return each_image(one)(outputs.levels, boxes)
 
 
 def positives(regions: Regions, count: int) -> Regions:
     """The first `count` regions of each image, among which the positives lie first."""
-    return jax.vmap(lambda r: r.first(count))(regions)
+    return each_image(lambda r: r.first(count))(regions)
 
 
 def ratio(sums: Array, counts: Array, real: Array) -> Array:

@@ -7,6 +7,7 @@ Ren et al. 2015 (Faster R-CNN), section 3.1; Lin et al. 2017 (FPN), section 4.1.
 """
 
 import dataclasses
+import functools
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -115,30 +116,22 @@ class RPN:
         suppressed by others of their level; `post_nms` of what is left are proposed.
         """
         logits, deltas = lax.stop_gradient((logits, deltas))
-        counts, pre_nms = priors.counts, self.pre_nms[not train]
-        post_nms = self.post_nms[not train]
-        starts = np.cumsum([0, *counts[:-1]])
-        best = jnp.concatenate(
-            [
-                start + lax.top_k(logits[start : start + n], min(pre_nms, n))[1]
-                for start, n in zip(starts.tolist(), counts, strict=True)
-            ]
-        )
-        level = np.repeat(np.arange(len(counts)), np.minimum(counts, pre_nms))
-        decoded = boxes.decode_rcnn(deltas[best], jnp.asarray(priors.boxes)[best])
-        decoded = boxes.clip(decoded, window)
-        sides = decoded[:, 2:] - decoded[:, :2]
+        pre_nms, post_nms = self.pre_nms[not train], self.post_nms[not train]
+        best, real = _best(logits, priors.counts, pre_nms)
         # Ranked by probability and not by logit: where that saturates, ties are ties.
         scores = jax.nn.sigmoid(logits[best])
-        keep = nms.greedy(
-            decoded,
-            scores,
-            self.nms_threshold,
-            valid=(sides >= self.min_size).all(axis=-1),
-            labels=jnp.asarray(level),
+        places = best.ravel()
+        decoded = boxes.decode_rcnn(deltas[places], jnp.asarray(priors.boxes)[places])
+        decoded = boxes.clip(decoded, window)
+        sides = decoded[:, 2:] - decoded[:, :2]
+        some = real & (sides >= self.min_size).all(axis=-1).reshape(real.shape)
+        # Of a level no more than these can be among the best of all levels.
+        level = functools.partial(
+            nms.greedy, threshold=self.nms_threshold, most=post_nms
         )
-        ranking = jnp.where(keep, scores, -1.0)
-        missing = max(post_nms - len(level), 0)
+        keep = jax.vmap(level)(decoded.reshape(*best.shape, 4), scores, valid=some)
+        ranking = jnp.where(keep, scores, -1.0).ravel()
+        missing = max(post_nms - ranking.size, 0)
         ranking = jnp.pad(ranking, (0, missing), constant_values=-1.0)
         score, index = lax.top_k(ranking, post_nms)
         valid = score >= 0
@@ -192,6 +185,21 @@ class RPN:
             jnp.sum(jnp.where(drawn.positive, distance.sum(axis=-1), 0.0)),
             jnp.sum(drawn.chosen),
         )
+
+
+def _best(logits: Array, counts: Sequence[int], top_k: int) -> tuple[Array, np.ndarray]:
+    """The priors [l k] of the highest logits of each of l levels, and which are real.
+
+    Levels with fewer than k are padded: they are suppressed side by side, each by
+    itself, in as many steps as the longest takes.
+    """
+    k = min(top_k, max(counts))
+    starts = np.cumsum([0, *counts[:-1]])
+    rows = []
+    for start, n in zip(starts.tolist(), counts, strict=True):
+        index = start + lax.top_k(logits[start : start + n], min(k, n))[1]
+        rows.append(jnp.pad(index, (0, k - len(index))))
+    return jnp.stack(rows), np.arange(k) < np.array(counts)[:, None]
 
 
 class Head(linen.Module):

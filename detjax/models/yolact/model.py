@@ -13,6 +13,7 @@ from detjax.models.yolact.mask import Mask, mask_loss, semantic_loss
 from detjax.models.yolact.match import Match, box_loss
 from detjax.models.yolact.net import Backbone, Net, Outputs, Priors, Pyramid, by_image
 from detjax.models.yolact.rescore import Rescore, rescored
+from detjax.nn.batch import each_image
 from detjax.nn.images import Pixels, windows
 from detjax.ops import anchors, boxes
 from detjax.settings import Count, Dtype, NonNegative
@@ -107,7 +108,7 @@ def yolact(
             {"params": params, **state}, images, train=True, mutable=[*state]
         )
         real = batch.target.valid & valid[:, None]
-        each, positives, sample = jax.vmap(
+        each, positives, sample = each_image(
             functools.partial(image_losses, size=images.shape[1:3]),
             in_axes=(by_image(outputs), 0, 0),
         )(
@@ -118,7 +119,7 @@ def yolact(
         if rescore:
             probs = jnp.where(sample.window, jax.nn.sigmoid(sample.logits), 0.0)
             guesses = rescore.guess(params["maskiou_net"], probs, num_classes)
-            each["rescore"] = rescore.weight * jax.vmap(rescore.loss)(sample, guesses)
+            each["rescore"] = rescore.weight * each_image(rescore.loss)(sample, guesses)
         # The original divides all but the semantic loss by the batch's positives.
         per = {"semantic": jnp.sum(valid)}
         parts = {
@@ -137,10 +138,12 @@ def yolact(
             found = detect(outputs, images.shape[1:3])
             return dataclasses.replace(found, boxes=boxes.clip(found.boxes, window))
 
-        found = jax.vmap(one, in_axes=(by_image(outputs), 0))(outputs, windows(inputs))
+        found = each_image(one, in_axes=(by_image(outputs), 0))(
+            outputs, windows(inputs)
+        )
         if rescore:
             guesses = rescore.guess(params["maskiou_net"], found.masks, num_classes)
-            found = jax.vmap(rescored)(found, guesses)
+            found = each_image(rescored)(found, guesses)
         return found
 
     def placed_priors(size):

@@ -14,6 +14,7 @@ from jax import lax
 
 from detjax.data.frames import opposites
 from detjax.errors import UserError
+from detjax.nn.batch import each_image
 from detjax.ops import boxes, nms, resize
 from detjax.types import Array, Detections
 
@@ -73,7 +74,7 @@ def merge(answers: Sequence[Detections], iou: float) -> Detections:
         answers = [dataclasses.replace(a, masks=_on(a.masks, (h, w))) for a in answers]
     joined = jax.tree.map(lambda *x: jnp.concatenate(x, axis=1), *answers)
     one = functools.partial(_merged, iou=iou, lists=len(answers), count=count)
-    return jax.vmap(one)(joined)
+    return each_image(one)(joined)
 
 
 def _merged(found: Detections, *, iou: float, lists: int, count: int) -> Detections:
