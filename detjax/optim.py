@@ -2,13 +2,22 @@
 
 import re
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import jax
 import optax
 
 from detjax.errors import UserError
 from detjax.settings import Count, Fraction, NonNegative, Pattern, Positive, Whole
+
+
+class Optimizer(NamedTuple):
+    """An optax transformation, and which parameters it leaves as they are."""
+
+    init: optax.TransformInitFn
+    update: optax.TransformUpdateExtraArgsFn
+    # (params) -> True for every leaf that never moves
+    frozen: Callable[[Any], Any]
 
 
 def learning_rate(
@@ -94,7 +103,7 @@ def make(
     rates: Mapping[str, NonNegative] | None = None,
     clip_norm: Positive | None = None,
     groups: Mapping[str, str] | None = None,
-) -> tuple[optax.GradientTransformation, optax.Schedule]:
+) -> tuple[Optimizer, optax.Schedule]:
     """SGD with momentum, or AdamW, and its learning rate by step.
 
     schedule: the keywords of `learning_rate`, for a run of `steps`.
@@ -106,7 +115,7 @@ def make(
     weight_decay: L2 added to the gradient for SGD, as in the papers' own training;
         decoupled for AdamW.
     no_decay: parameters that are not decayed.
-    freeze: parameters that are not updated.
+    freeze: parameters that are not updated; a step computes no gradient of them.
     rates: factors of the learning rate for the parameters that they name, such as 10
         for new heads, cumulatively.
     clip_norm: a bound on the global norm of the gradient.
@@ -144,7 +153,28 @@ def make(
         # does not move frozen weights.
         zero = optax.masked(optax.set_to_zero(), named(freeze))
         parts = [zero, *parts, zero]
-    return optax.chain(*parts), rate
+    return Optimizer(*optax.chain(*parts), frozen=named(freeze or ())), rate
+
+
+def divided(optimizer: Any, params: Any) -> tuple[Any, Any]:
+    """`params` that the optimizer moves, and those it does not; None for the others.
+
+    One of optax's own moves all.
+    """
+    if not isinstance(optimizer, Optimizer):
+        return params, jax.tree.map(lambda x: None, params)
+    still = optimizer.frozen(params)
+    return (
+        jax.tree.map(lambda x, frozen: None if frozen else x, params, still),
+        jax.tree.map(lambda x, frozen: x if frozen else None, params, still),
+    )
+
+
+def joined(one: Any, other: Any) -> Any:
+    """The whole of two trees that `divided` has made."""
+    return jax.tree.map(
+        lambda a, b: b if a is None else a, one, other, is_leaf=lambda x: x is None
+    )
 
 
 def patterns(said: str | Iterable[str], groups: Mapping[str, str]) -> dict[str, str]:

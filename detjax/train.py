@@ -13,7 +13,7 @@ import numpy as np
 import optax
 
 from detjax import accumulate as accumulation
-from detjax import cluster, files, replay, sharding
+from detjax import cluster, files, optim, replay, sharding
 from detjax.best import comparison, keep_best
 from detjax.checkpoint import Checkpoints, TrainState
 from detjax.errors import UserError, mended_by
@@ -57,28 +57,32 @@ def make_step(
 ) -> Callable[[TrainState, Batch, Any], tuple[TrainState, dict[str, jax.Array]]]:
     """The train step, for the caller to jit: (run, batch, step) -> (run, metrics).
 
-    A batch is computed in `accumulate` parts, see `accumulate.value_and_grad`.
+    A batch is computed in `accumulate` parts, see `accumulate.value_and_grad`. There is
+    no gradient of what the optimizer has frozen, and none of it in "grad_norm".
     A step whose loss, gradient or update is not finite changes nothing, nor does any
     later one: the run keeps the state and the step number before it.
     """
 
-    def loss(params, state, batch, key):
-        with layout.traced():
-            return model.loss(layout.gather(params), state, batch, key)
-
-    value_and_grad = accumulation.value_and_grad(loss, accumulate, layout)
-
     def step(train_state: TrainState, batch: Batch, number: Any):
+        learnt, still = optim.divided(optimizer, train_state.params)
+
+        def loss(learnt, state, batch, key):
+            with layout.traced():
+                params = layout.gather(optim.joined(learnt, still))
+                return model.loss(params, state, batch, key)
+
+        value_and_grad = accumulation.value_and_grad(loss, accumulate, layout)
         (value, (state, metrics)), gradients = value_and_grad(
-            train_state.params, train_state.state, batch, step_key(train_state)
+            learnt, train_state.state, batch, step_key(train_state)
         )
+        norm = optax.tree.norm(gradients)
+        gradients = optim.joined(gradients, jax.tree.map(jnp.zeros_like, still))
         updates, opt_state = optimizer.update(
             gradients, train_state.opt_state, train_state.params
         )
         params = optax.apply_updates(train_state.params, updates)
         if model.updated is not None:
             state = model.updated(params, state)
-        norm = optax.tree.norm(gradients)
         # No later loss would reveal a non-finite last update of a run.
         moved = optax.tree.norm(updates)
         # Nor are the last batch statistics part of any loss.
