@@ -49,8 +49,8 @@ def value_and_grad(loss: Loss, parts: int, layout: Layout) -> Callable[..., Any]
         shapes = jax.eval_shape(loss, params, state, first, key)
         sums = shapes[0], shapes[1][1]
         nothing = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), (params, sums))
-        # In a loop on a CPU convolutions have one thread and are ten times slower: there
-        # the parts are written out.
+        # In a loop on a CPU convolutions have one thread and take ten times as long:
+        # there the parts are written out.
         (state, *totals), _ = jax.lax.scan(
             step, (state, *nothing), (jnp.arange(parts), split), unroll=on_cpu
         )
