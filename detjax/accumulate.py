@@ -1,10 +1,12 @@
 """Gradients of a batch in several parts, one after the other, to save memory."""
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import optax
 
 from detjax.errors import UserError
 from detjax.sharding import Layout
@@ -25,6 +27,7 @@ def value_and_grad(loss: Loss, parts: int, layout: Layout) -> Callable[..., Any]
     Raises UserError, when traced, for a batch that does not divide.
     """
     whole = jax.value_and_grad(loss, has_aux=True)
+    on_cpu = jax.default_backend() == "cpu"
     if parts == 1:
         return whole
 
@@ -32,6 +35,8 @@ def value_and_grad(loss: Loss, parts: int, layout: Layout) -> Callable[..., Any]
         def step(carry, one):
             state, total, sums = carry
             i, part = one
+            if on_cpu:
+                part = _after(part, total)
             (value, (state, metrics)), gradients = whole(
                 params, state, part, jax.random.fold_in(key, i)
             )
@@ -44,13 +49,30 @@ def value_and_grad(loss: Loss, parts: int, layout: Layout) -> Callable[..., Any]
         shapes = jax.eval_shape(loss, params, state, first, key)
         sums = shapes[0], shapes[1][1]
         nothing = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), (params, sums))
+        # In a loop on a CPU convolutions have one thread and take ten times as long:
+        # there the parts are written out.
         (state, *totals), _ = jax.lax.scan(
-            step, (state, *nothing), (jnp.arange(parts), split)
+            step, (state, *nothing), (jnp.arange(parts), split), unroll=on_cpu
         )
         gradients, (value, metrics) = jax.tree.map(lambda x: x / parts, totals)
         return (value, (state, metrics)), gradients
 
     return call
+
+
+def _after(batch: Batch, gradients: Any) -> Batch:
+    """`batch`, whose images can be read only when `gradients` are computed.
+
+    XLA would else compute parts that are written out side by side, and hold the
+    activations of all. Where a gradient is not finite the images are wrong, and the
+    step is given up in any case.
+    """
+    wrong = ~jnp.isfinite(optax.tree.norm(gradients))
+    images = batch.inputs.images
+    inputs = dataclasses.replace(
+        batch.inputs, images=images + wrong.astype(images.dtype)
+    )
+    return dataclasses.replace(batch, inputs=inputs)
 
 
 def divided(batch: Batch, parts: int, shares: int) -> Batch:

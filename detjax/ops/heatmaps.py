@@ -14,7 +14,8 @@ from jaxtyping import Bool, Float, Int
 
 from detjax.types import Array
 
-_ROWS = 32  # of a resized heatmap, processed together
+_TILE = 64  # pixels along a side
+_TOGETHER = 16  # tiles
 _A = -0.75  # of the cubic kernel, as in torch and OpenCV
 
 
@@ -45,51 +46,68 @@ def decode(
     """The place (x, y) of each heatmap's maximum in its box, and the value there.
 
     The maximum is that of the heatmap resized, bicubically, to the box's whole pixels;
-    boxes are at most `limit` (h, w) pixels.
+    boxes are at most `limit` (h, w) pixels. Among equal values the first row counts,
+    and in it the first column.
 
-    He et al. 2017 (Mask R-CNN), section 5, with the rounding of its code. One box at a
-    time, by strips of rows: the maps of all boxes at an image's size would not fit.
+    He et al. 2017 (Mask R-CNN), section 5, with the rounding of its code. By tiles of
+    the resized maps, `_TOGETHER` at once, of whichever boxes: work and memory are those
+    of the boxes' pixels, where all maps at an image's size would not fit.
     """
+    n, *_, k = heatmaps.shape
     low = boxes[:, :2]
-    side = jnp.maximum(boxes[:, 2:] - low, 1)
-    whole = jnp.ceil(side)
-    most = (limit[0] + 1, limit[1] + 1)
+    sides = jnp.maximum(boxes[:, 2:] - low, 1)
+    whole = jnp.minimum(jnp.ceil(sides), jnp.array(limit[::-1]) + 1)
+    heatmaps = heatmaps.astype(jnp.float32)
+    across, down = jnp.ceil(whole / _TILE).astype(jnp.int32).T
+    ends = jnp.cumsum(across * down)
+    behind = (limit[0] + 1) * (limit[1] + 1)
 
-    def one(arguments):
-        heatmap, (w, h) = arguments
-        columns = _cubic(jnp.arange(most[1]), w, heatmap.shape[1])
-        across = jnp.einsum(
-            "hwk,xw->khx", heatmap, columns, precision=lax.Precision.HIGHEST
+    def look(state):
+        start, best, place = state
+        number = start + jnp.arange(_TOGETHER)
+        box = jnp.minimum(jnp.searchsorted(ends, number, side="right"), n - 1)
+        number -= (ends - across * down)[box]
+        row, column = number // across[box], number % across[box]
+        value, cell = jax.vmap(_tile_maximum)(heatmaps[box], whole[box], row, column)
+        # Beyond the last tile there is nothing.
+        value = jnp.where(
+            (start + jnp.arange(_TOGETHER) < ends[-1])[:, None], value, -jnp.inf
         )
-        outside = jnp.arange(most[1]) >= w
+        higher = best.at[box].max(value)
+        place = jnp.where(higher > best, behind, place)
+        tied = jnp.where(
+            value == higher[box], cell[..., 1] * (limit[1] + 1) + cell[..., 0], behind
+        )
+        return start + _TOGETHER, higher, place.at[box].min(tied)
 
-        def look(strip, best):
-            rows = strip * _ROWS + jnp.arange(_ROWS)
-            values = jnp.einsum(
-                "khx,yh->kyx",
-                across,
-                _cubic(rows, h, heatmap.shape[0]),
-                precision=lax.Precision.HIGHEST,
-            )
-            hidden = outside | (rows >= h)[:, None]
-            values = jnp.where(hidden, -jnp.inf, values).reshape(len(values), -1)
-            highest, place = values.max(axis=1), jnp.argmax(values, axis=1)
-            y, x = strip * _ROWS + place // most[1], place % most[1]
-            better = highest > best[0]
-            return tuple(
-                jnp.where(better, new, old)
-                for new, old in zip((highest, x, y), best, strict=True)
-            )
+    start = jnp.int32(0), jnp.full((n, k), -jnp.inf), jnp.full((n, k), behind)
+    _, value, place = lax.while_loop(lambda state: state[0] < ends[-1], look, start)
+    cell = jnp.stack([place % (limit[1] + 1), place // (limit[1] + 1)], axis=-1) + 0.5
+    at = low[:, None] + cell * (sides / whole)[:, None]
+    return jnp.concatenate([at, value[..., None]], axis=-1)
 
-        nothing = jnp.zeros(heatmap.shape[-1], jnp.int32)
-        start = jnp.full(nothing.shape, -jnp.inf), nothing, nothing
-        strips = jnp.ceil(h / _ROWS).astype(jnp.int32)
-        return lax.fori_loop(0, strips, look, start)
 
-    value, x, y = lax.map(one, (heatmaps.astype(jnp.float32), whole))
-    cell = jnp.stack([x, y], axis=-1) + 0.5
-    place = low[:, None] + cell * (side / whole)[:, None]
-    return jnp.concatenate([place, value[..., None]], axis=-1)
+def _tile_maximum(
+    heatmap: jax.Array, whole: jax.Array, row: jax.Array, column: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """The maxima [k] of a tile of a map [s s k] resized to `whole` (w, h) pixels.
+
+    And where they lie, [k 2] x, y.
+    """
+    w, h = whole
+    exact = lax.Precision.HIGHEST
+    xs, ys = (i * _TILE + jnp.arange(_TILE) for i in (column, row))
+    wide = jnp.einsum(
+        "hwk,xw->khx", heatmap, _cubic(xs, w, heatmap.shape[1]), precision=exact
+    )
+    values = jnp.einsum(
+        "khx,yh->kyx", wide, _cubic(ys, h, heatmap.shape[0]), precision=exact
+    )
+    hidden = (xs >= w) | (ys >= h)[:, None]
+    values = jnp.where(hidden, -jnp.inf, values).reshape(len(values), -1)
+    place = jnp.argmax(values, axis=1)
+    cell = jnp.stack([xs[place % _TILE], ys[place // _TILE]], axis=-1)
+    return values.max(axis=1), cell
 
 
 def _cubic(at: jax.Array, size: jax.Array, cells: int) -> jax.Array:

@@ -18,9 +18,11 @@ def bilinear(
     """The map at `size` (oh, ow), interpolated between the four nearest pixels.
 
     Shrinking samples and does not average: `antialias=False`, `align_corners=False` in
-    the terms of torch. Computed in float32 and returned in the type of `x`.
+    the terms of torch. In the type of `x`, with weights and sums in float32: what is
+    stored of a bfloat16 map between its two axes is bfloat16 too.
     """
-    y = jnp.asarray(x, jnp.promote_types(x.dtype, jnp.float32))
+    x = jnp.asarray(x)
+    y = x if jnp.issubdtype(x.dtype, jnp.floating) else x.astype(jnp.float32)
     return _along(_along(y, 0, size[0]), 1, size[1]).astype(x.dtype)
 
 
@@ -67,12 +69,15 @@ def _along(x: jax.Array, axis: int, out: int) -> jax.Array:
     @jax.custom_jvp
     def resized(x):
         first, second = (jnp.take(x, i, axis, mode="clip") for i in (low, high))
-        return first * (1 - weight) + second * weight
+        return (first * (1 - weight) + second * weight).astype(x.dtype)
 
     @resized.defjvp
     def _(primals, tangents):
+        # Of float32 an exact product, of bfloat16 one of its own with exact sums.
         exact = jax.lax.Precision.HIGHEST
-        tangent = jnp.tensordot(matrix, tangents[0], (1, axis), precision=exact)
+        tangent = jnp.tensordot(
+            jnp.asarray(matrix, x.dtype), tangents[0], (1, axis), precision=exact
+        )
         return resized(*primals), jnp.moveaxis(tangent, 0, axis)
 
     return resized(x)
