@@ -36,7 +36,7 @@ KNOWS = {
     "models": "backbones errors losses nn ops settings types",
     "nn": "errors ops types",
     "ops": "types",
-    "optim": "errors settings types",
+    "optim": "errors settings",
     "parity": "backbones data errors files models nn ops types weights",
     "plots": "errors files",
     "predict": "checkpoint compilation data errors files models tasks tta types",
@@ -55,8 +55,8 @@ KNOWS = {
     "sharding": "errors nn settings types",
     "tables": "types",
     "tasks": "data draw errors eval nn ops plots settings types",
-    "train": "accumulate best checkpoint cluster errors files log optim preemption replay "
-    "settings sharding types weights",
+    "train": "accumulate best checkpoint cluster errors files log optim preemption "
+    "replay settings sharding types weights",
     "tta": "errors ops settings types",
     "weights": "backbones checkpoint errors files models",
     # Nothing but the standard library and what is installed.

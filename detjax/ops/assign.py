@@ -5,9 +5,15 @@ Shape legend:
     m        objects of one image, padded; `valid` tells which are real
     p        priors (anchors) or proposals
     k        crowd regions, padded
+    r        rows of one block
+
+All pairs of objects and priors are too many to be held: those of 100 objects and of a
+pyramid's 270,000 priors take 107 MB an image. So overlaps are functions of the rows
+that are looked at, `Rows`, a block of real objects after the other.
 """
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -16,6 +22,10 @@ from jax.typing import ArrayLike
 from jaxtyping import Bool, Float, Int
 
 from detjax.types import Array, Objects
+
+# (indices [r] of objects or regions) -> their overlaps with all priors, [r p]
+Rows = Callable[[Array], Array]
+_BLOCK = 16  # rows; of 1 ... 100 the fastest on a CPU
 
 
 class Match(NamedTuple):
@@ -32,26 +42,76 @@ def learnable(objects: Objects) -> Bool[Array, "n"]:
     return objects.valid & ~objects.crowd & (sides > 0).all(axis=-1)
 
 
+class Nearest(NamedTuple):
+    """What is known of the overlaps of m objects with p priors."""
+
+    overlap: Array  # [p] the highest of the prior with an object; -1 without objects
+    index: Array  # [p] int32: the first object of which it is
+    prior: Array  # [m] int32: the first free prior that the object overlaps most
+    tied: Array  # [p] bool: a prior that some object overlaps, and none of them more
+
+
+def nearest(
+    rows: Rows, valid: Bool[Array, "m"], free: Bool[Array, "p"] | None = None
+) -> Nearest:
+    """`Nearest` of the valid objects; of no others `prior` means anything.
+
+    Where only some priors are `free`, objects see no others: `prior` and `tied`.
+    """
+
+    def look(found: Nearest, index: Array, real: Array) -> Nearest:
+        iou = jnp.where(real[:, None], rows(index), -1.0)
+        seen = iou if free is None else jnp.where(free, iou, -jnp.inf)
+        most, prior = _first_max(seen, 1)
+        overlap, first, tied = found.overlap, found.index, found.tied
+        # Written out it is one loop over the priors.
+        for i in range(len(index)):
+            first = jnp.where(iou[i] > overlap, index[i], first)
+            overlap = jnp.maximum(overlap, iou[i])
+            # Of an object that overlaps nothing every prior would be the best.
+            tied |= (seen[i] == most[i]) & (most[i] > 0)
+        place = jnp.where(real, index, len(valid))
+        return Nearest(overlap, first, found.prior.at[place].set(prior), tied)
+
+    p = _width(rows)
+    start = Nearest(
+        jnp.full((p,), -1.0),
+        jnp.zeros((p,), jnp.int32),
+        jnp.zeros(valid.shape, jnp.int32),
+        jnp.zeros((p,), bool),
+    )
+    return _by_blocks(look, start, valid)
+
+
+def largest(rows: Rows, valid: Bool[Array, "k"]) -> Float[Array, "p"]:
+    """The highest overlap of each prior with a valid region; 0 without any."""
+
+    def look(most, index, real):
+        return jnp.maximum(most, jnp.where(real[:, None], rows(index), 0).max(0))
+
+    return _by_blocks(look, jnp.zeros((_width(rows),)), valid)
+
+
 def match(
-    iou: Float[Array, "m p"],
+    rows: Rows,
     valid: Bool[Array, "m"],
     positive: ArrayLike,
     negative: ArrayLike,
     force: bool = True,
-    crowd_iou: Float[Array, "k p"] | None = None,
+    crowd_rows: Rows | None = None,
     crowd_valid: Bool[Array, "k"] | None = None,
     crowd_threshold: ArrayLike = 0.7,
     low_quality: bool = False,
     background: ArrayLike = 0.0,
 ) -> Match:
-    """The `Match` of one image from the IoU of its objects with its priors.
+    """The `Match` of one image from the IoU of its objects with its priors, `rows`.
 
     A prior belongs to the object it overlaps most (ties: lower index). It is positive
     from IoU `positive` up, negative below `negative`, and neutral between. A prior that
-    is not positive is neutral as well where it overlaps a crowd region by more than
-    `crowd_threshold` (`crowd_iou` is the share of the prior that the crowd covers), and
-    below IoU `background` (0.1 in Fast R-CNN, whose negatives are all near an object).
-    Without valid objects no prior is positive.
+    is not positive is neutral as well where it overlaps a valid crowd region by more
+    than `crowd_threshold` (`crowd_rows` are the shares of priors that crowds cover),
+    and below IoU `background` (0.1 in Fast R-CNN, whose negatives are all near an
+    object). Without valid objects no prior is positive.
 
     force: each valid object also gets a prior of its own, by `bipartite`, whatever
         their IoU (SSD, YOLACT).
@@ -59,33 +119,29 @@ def match(
         stay with the object that they themselves overlap most (Faster R-CNN). An object
         that no prior overlaps has none.
 
+    Memory grows with the priors alone, time with the valid objects. Carries no
+    gradient.
+
     Liu et al. 2016 (SSD), section 2.2; Ren et al. 2015 (Faster R-CNN), section 3.1.2;
     the crowd rule and the one-to-one forcing are those of YOLACT's code.
     """
-    m, p = iou.shape
-    if m == 0:
-        iou, valid = jnp.zeros((1, p)), jnp.zeros((1,), bool)
-    iou = jnp.where(valid[:, None], iou, -1.0)
-    best, index = _first_max(iou, 0)
+    found = nearest(rows, valid)
+    best, index = found.overlap, found.index
     is_positive = (best >= positive) & (best >= 0)
     is_negative = (best < negative) & (jnp.maximum(best, 0) >= background)
     if low_quality:
-        of_object = iou.max(1, keepdims=True)
-        # Of an object that overlaps nothing every prior would be the best.
-        touched = valid[:, None] & (of_object > 0)
-        is_positive |= jnp.any((iou == of_object) & touched, 0)
+        is_positive |= found.tied
     if force:
-        prior, matched = bipartite(iou, valid)
+        (p,) = best.shape
+        prior, matched = bipartite(rows, valid, found)
         owner = jnp.full((p,), -1, jnp.int32)
         objects = jnp.arange(len(prior), dtype=jnp.int32)
         owner = owner.at[jnp.where(matched, prior, p)].set(objects, mode="drop")
         index = jnp.where(owner >= 0, owner, index)
         is_positive |= owner >= 0
     is_negative &= ~is_positive
-    if crowd_iou is not None and crowd_iou.shape[0]:
-        if crowd_valid is not None:
-            crowd_iou = jnp.where(crowd_valid[:, None], crowd_iou, 0)
-        is_negative &= crowd_iou.max(0) <= crowd_threshold
+    if crowd_rows is not None:
+        is_negative &= largest(crowd_rows, crowd_valid) <= crowd_threshold
     return Match(index, is_positive, is_negative)
 
 
@@ -127,38 +183,39 @@ def sample(
 
 
 def bipartite(
-    iou: Float[Array, "m p"], valid: Bool[Array, "m"]
+    rows: Rows, valid: Bool[Array, "m"], found: Nearest | None = None
 ) -> tuple[Int[Array, "m"], Bool[Array, "m"]]:
     """A prior of its own for each valid object, (prior [m] int32, matched [m] bool).
 
     The result of taking the highest IoU of all remaining objects and priors (ties:
     lower object, then lower prior), removing both, and going on. Objects that are not
-    valid or for which no prior is left are not matched; their index is 0.
+    valid or for which no prior is left are not matched; their index is 0. `found` is
+    what `nearest` makes of all objects and priors, where that is known.
 
     A round fixes all pairs that are each other's best at once. No pair outside can
     come before such a pair and share an end with it, so the order does not matter. A
     few rounds usually do, where one pair at a time takes m.
     """
-    m, p = iou.shape
-    if m == 0 or p == 0:
-        return jnp.zeros((m,), jnp.int32), jnp.zeros((m,), bool)
-    iou = lax.stop_gradient(jnp.where(valid[:, None], iou, 0))
-    objects = jnp.arange(m, dtype=jnp.int32)
+    p, valid = _width(rows), jnp.asarray(valid)
+    objects = jnp.arange(len(valid), dtype=jnp.int32)
 
     def unfinished(state):
         _, waiting, free = state
         return jnp.any(waiting) & jnp.any(free)
 
-    def fix_pairs(state):
+    def fix_pairs(state, found):
         prior, waiting, free = state
-        _, favourite = _first_max(jnp.where(free, iou, -jnp.inf), 1)
-        rivals = jnp.where(waiting[:, None], iou[:, favourite], -jnp.inf)
-        mutual = waiting & (_first_max(rivals, 0)[1] == objects)
-        free = free.at[jnp.where(mutual, favourite, p)].set(False, mode="drop")
-        return jnp.where(mutual, favourite, prior), waiting & ~mutual, free
+        mutual = waiting & (found.index[found.prior] == objects)
+        free = free.at[jnp.where(mutual, found.prior, p)].set(False, mode="drop")
+        return jnp.where(mutual, found.prior, prior), waiting & ~mutual, free
 
-    start = jnp.zeros((m,), jnp.int32), jnp.asarray(valid), jnp.ones((p,), bool)
-    prior, waiting, _ = lax.while_loop(unfinished, fix_pairs, start)
+    state = jnp.zeros_like(objects), valid, jnp.ones((p,), bool)
+    if p == 0:
+        return state[0], ~valid & valid
+    state = fix_pairs(state, nearest(rows, valid) if found is None else found)
+    prior, waiting, _ = lax.while_loop(
+        unfinished, lambda state: fix_pairs(state, nearest(rows, *state[1:])), state
+    )
     return prior, valid & ~waiting
 
 
@@ -189,6 +246,37 @@ def hard_negatives(
     left = count - above.sum()
     picked = above | (equal & (jnp.cumsum(equal) <= left))
     return picked & negative
+
+
+def _by_blocks(
+    look: Callable[[Any, Array, Array], Any], start: Any, valid: Array
+) -> Any:
+    """`look` at the valid rows, a block after the other: (result, index, real).
+
+    Blocks have whichever rows are valid, in their order, and are filled up with others.
+    """
+    if not len(valid):
+        return start
+    count, block = jnp.sum(valid), min(_BLOCK, len(valid))
+    order = jnp.argsort(~jnp.asarray(valid), stable=True).astype(jnp.int32)
+    order = jnp.pad(order, (0, -len(valid) % block))
+
+    def step(state):
+        first, found = state
+        index = lax.dynamic_slice_in_dim(order, first, block)
+        real = first + jnp.arange(block) < count
+        return first + block, look(found, index, real)
+
+    return lax.stop_gradient(
+        lax.while_loop(
+            lambda state: state[0] < count, step, (jnp.zeros_like(count), start)
+        )[1]
+    )
+
+
+def _width(rows: Rows) -> int:
+    """The number of priors."""
+    return jax.eval_shape(rows, jnp.zeros((0,), jnp.int32)).shape[1]
 
 
 def _first_max(x: jax.Array, axis: int) -> tuple[jax.Array, jax.Array]:

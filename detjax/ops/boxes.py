@@ -11,7 +11,8 @@ boxes without area too.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -46,6 +47,63 @@ def iou_crowd(
     a, crowd = _pairs(a, crowd)
     inter, _ = _overlap(a, crowd)
     return _ratio(inter, jnp.broadcast_to(_area(a), inter.shape))
+
+
+def iou_rows(
+    a: Float[Array, "n 4"], b: Float[Array, "m 4"]
+) -> Callable[[Int[Array, "r"]], Float[Array, "r m"]]:
+    """`iou` a few rows at a time: a function of the indices of some boxes of `a`.
+
+    For lists that are too long for all pairs. What does not depend on the pair is
+    computed once.
+    """
+    a, b = columns(a), columns(b)
+
+    def rows(index):
+        return _ratio(*inter_union(_picked(a, index), b))
+
+    return rows
+
+
+def iou_crowd_rows(
+    a: Float[Array, "n 4"], crowd: Float[Array, "m 4"]
+) -> Callable[[Int[Array, "r"]], Float[Array, "r n"]]:
+    """`iou_crowd`, transposed, of the crowd regions of some indices."""
+    a, crowd = columns(a), columns(crowd)
+
+    def rows(index):
+        inter, _ = inter_union(_picked(crowd, index), a)
+        return _ratio(inter, jnp.broadcast_to(a.area, inter.shape))
+
+    return rows
+
+
+class Columns(NamedTuple):
+    """Boxes as vectors of equal length: XLA turns these into simple loops.
+
+    Areas that are finished arrays keep a compiler that fuses multiply and add from
+    rounding a union differently from the textbook's.
+    """
+
+    x1: Array
+    y1: Array
+    x2: Array
+    y2: Array
+    area: Array
+
+
+def columns(boxes: Float[Array, "n 4"]) -> Columns:
+    """The boxes as `Columns`."""
+    boxes = jnp.asarray(boxes)
+    return Columns(*boxes.T, area(boxes))
+
+
+def inter_union(a: Columns, b: Columns) -> tuple[Array, Array]:
+    """Intersection and union of columns whose shapes match or broadcast."""
+    w = jnp.maximum(jnp.minimum(a.x2, b.x2) - jnp.maximum(a.x1, b.x1), 0)
+    h = jnp.maximum(jnp.minimum(a.y2, b.y2) - jnp.maximum(a.y1, b.y1), 0)
+    inter = w * h
+    return inter, a.area + b.area - inter
 
 
 def giou(a: Float[Array, "n 4"], b: Float[Array, "m 4"]) -> Float[Array, "n m"]:
@@ -218,6 +276,11 @@ def decode_rcnn(
 
 def _pairs(a: Array, b: Array) -> tuple[jax.Array, jax.Array]:
     return jnp.asarray(a)[:, None], jnp.asarray(b)[None]
+
+
+def _picked(boxes: Columns, index: Array) -> Columns:
+    """The boxes of some indices, with an axis more for those of the other list."""
+    return Columns(*(x[index][:, None] for x in boxes))
 
 
 def _area(boxes: jax.Array) -> jax.Array:

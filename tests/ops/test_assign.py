@@ -1,5 +1,7 @@
 """Matching and mining against loops."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,8 +12,26 @@ from hypothesis import strategies as st
 from detjax.ops import assign
 from tests import reference
 
-match = jax.jit(assign.match, static_argnames=("force", "low_quality"))
-bipartite = jax.jit(assign.bipartite)
+
+def rows_of(overlaps):
+    return lambda index: jnp.asarray(overlaps)[index]
+
+
+@functools.partial(jax.jit, static_argnames=("force", "low_quality"))
+def match(iou, valid, *limits, crowd_iou=None, crowd_valid=None, **options):
+    """The match of overlaps that are all given at once."""
+    if crowd_iou is not None:
+        options["crowd_rows"] = rows_of(crowd_iou)
+        whole = jnp.ones(len(crowd_iou), bool)
+        options["crowd_valid"] = whole if crowd_valid is None else crowd_valid
+    return assign.match(rows_of(iou), jnp.asarray(valid), *limits, **options)
+
+
+@jax.jit
+def bipartite(iou, valid):
+    return assign.bipartite(rows_of(iou), valid)
+
+
 hard_negatives = jax.jit(assign.hard_negatives)
 
 
@@ -49,8 +69,8 @@ def test_bipartite_where_all_want_the_same_prior():
 
 def test_bipartite_of_nothing():
     none = np.zeros((0, 5), np.float32), np.zeros(0, bool)
-    assert assign.bipartite(*none)[1].shape == (0,)
-    assert not assign.bipartite(np.zeros((3, 0), np.float32), np.ones(3, bool))[1].any()
+    assert bipartite(*none)[1].shape == (0,)
+    assert not bipartite(np.zeros((3, 0), np.float32), np.ones(3, bool))[1].any()
 
 
 @pytest.mark.parametrize("tied", [False, True])
@@ -114,8 +134,12 @@ def test_order_of_objects_is_irrelevant():
 def test_match_under_vmap_and_eagerly():
     iou = np.stack([random_iou(6, 30, seed) for seed in range(3)])
     valid = np.array([[True] * 6, [True] * 2 + [False] * 4, [False] * 6])
-    batched = jax.vmap(lambda i, v: assign.match(i, v, 0.5, 0.4))(iou, valid)
-    alone = [assign.match(*pair, 0.5, 0.4) for pair in zip(iou, valid, strict=True)]
+
+    def one(iou, valid):
+        return assign.match(rows_of(iou), valid, 0.5, 0.4)
+
+    batched = jax.vmap(one)(iou, valid)
+    alone = [one(*pair) for pair in zip(iou, valid, strict=True)]
     looped = jax.tree.map(lambda *x: np.stack(x), *alone)
     jax.tree.map(np.testing.assert_array_equal, batched, looped)
 

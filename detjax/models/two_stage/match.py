@@ -24,14 +24,14 @@ def match(
     `usable` [p]; the other settings are those of `assign.match`.
     """
     truth = jnp.where(real[:, None], objects.boxes, 0.0)
-    iou = boxes.iou(truth, priors)
+    iou = boxes.iou_rows(truth, priors)
     found = assign.match(
-        iou if usable is None else jnp.where(usable, iou, -1.0),
+        iou if usable is None else lambda i: jnp.where(usable, iou(i), -1.0),
         real,
         positive,
         negative,
         force=False,
-        crowd_iou=boxes.iou_crowd(priors, objects.boxes).T,
+        crowd_rows=boxes.iou_crowd_rows(priors, objects.boxes),
         crowd_valid=objects.valid & objects.crowd,
         crowd_threshold=crowd_threshold,
         low_quality=low_quality,

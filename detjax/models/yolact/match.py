@@ -42,11 +42,11 @@ class Match:
         real = assign.learnable(objects)
         truth = jnp.where(real[:, None], objects.boxes, priors[:1])
         match = assign.match(
-            boxes.iou(truth, priors),
+            boxes.iou_rows(truth, priors),
             real,
             self.positive,
             self.negative,
-            crowd_iou=boxes.iou_crowd(priors, objects.boxes).T,
+            crowd_rows=boxes.iou_crowd_rows(priors, objects.boxes),
             crowd_valid=objects.valid & objects.crowd,
             crowd_threshold=self.crowd_threshold,
         )
