@@ -1,7 +1,9 @@
 """Schedules at their corners; decay and freezing by name."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from detjax import optim
@@ -48,6 +50,28 @@ def test_frozen_parameters_do_not_move_and_do_not_count_for_clipping():
     assert moved["scale"] == 0
     # Only the kernel's two elements share the norm of 0.1; decay comes after.
     assert moved["kernel"] == pytest.approx(-0.1 * (0.1 / np.sqrt(2) + 0.2), rel=1e-5)
+
+
+def test_parameters_are_divided_by_what_is_frozen():
+    rate = {"steps": 10, "schedule": {"peak": 0.1}}
+    some, _ = optim.make(freeze="norm", groups={"norm": r"^bn1\."}, **rate)
+    learnt, still = optim.divided(some, PARAMS)
+    assert learnt == {"bn1": {"scale": None}, "conv": PARAMS["conv"]}
+    assert still == {"bn1": PARAMS["bn1"], "conv": {"kernel": None}}
+    assert optim.joined(learnt, still) == PARAMS
+    for whole in (optim.make(**rate)[0], optax.sgd(0.1)):
+        learnt, still = optim.divided(whole, PARAMS)
+        assert learnt == optim.joined(learnt, still) == PARAMS
+        assert not jax.tree.leaves(still)
+
+
+def test_an_optimizer_is_one_of_optaxs():
+    own, _ = optim.make(steps=10, schedule={"peak": 0.1}, freeze="scale")
+    chained = optax.chain(own, optax.scale(2.0))
+    g = jax.tree.map(jnp.ones_like, PARAMS)
+    once, _ = own.update(g, own.init(PARAMS), PARAMS)
+    twice, _ = chained.update(g, chained.init(PARAMS), PARAMS)
+    assert twice["conv"]["kernel"][0] == 2 * once["conv"]["kernel"][0] != 0
 
 
 def test_rates_multiply_what_they_name():

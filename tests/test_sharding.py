@@ -1,10 +1,13 @@
 """Every layout of the mesh computes what one device does."""
 
+import itertools
+
 import jax
 import numpy as np
 import optax
 import pytest
 from families import (
+    TINY,
     batch,
     key,
     loss_and_gradient,
@@ -13,6 +16,7 @@ from families import (
     with_inputs,
     with_target,
 )
+from hlo import collectives, in_loops, loops
 
 from detjax import sharding
 
@@ -99,3 +103,44 @@ def test_images_come_back_in_their_order():
     rows = np.arange(16, dtype=np.float32).reshape(8, 2)
     kept = jax.device_put(rows, layout.by_image())
     np.testing.assert_array_equal(layout.local(kept), rows)
+
+
+# The others' programs take minutes to compile, and have the same kinds of loops.
+QUICK = [(name, "data") for name in ("yolact-frozen-norm", "mask_rcnn-v2", "rcnn")]
+LAYOUTS = {"data": {}, "fsdp and rows": {"params": "fsdp", "space": 2}}
+
+
+@pytest.mark.parametrize(
+    "name, kind",
+    [
+        pytest.param(*both, marks=[] if both in QUICK else [pytest.mark.slow])
+        for both in itertools.product(TINY, LAYOUTS)
+    ],
+)
+def test_no_device_asks_another_in_a_loop(name, kind):
+    """Suppression, matching and the like go on until the last image is done.
+
+    Where that is asked of all devices it takes a message in every round.
+    """
+    layout = sharding.make(devices=jax.devices()[:4], **LAYOUTS[kind])
+    params, state = layout.keep(variables(name))
+    data = layout.put(batch(count=4))
+
+    def loss(params, state, data):
+        def total(params):
+            with layout.traced():
+                return model(name).loss(layout.gather(params), state, data, key())[0]
+
+        return jax.value_and_grad(total)(params)
+
+    def predict(params, state, inputs):
+        with layout.traced():
+            return model(name).predict(layout.gather(params), state, inputs)
+
+    learn = jax.jit(loss).lower(params, state, data).compile().as_text()
+    found = jax.jit(predict, out_shardings=layout.by_image())
+    find = found.lower(params, state, data.inputs).compile().as_text()
+    assert loops(learn)
+    for text in (learn, find):
+        assert collectives(in_loops(text)) == []
+    assert collectives(learn.splitlines())

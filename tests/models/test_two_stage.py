@@ -24,6 +24,7 @@ from detjax.models.two_stage import RPN, Box, Detect, RoI, mask, mask_iou
 from detjax.models.two_stage.roi import Regions
 from detjax.models.two_stage.rpn import Priors, strides
 from detjax.types import Inputs, Proposals
+from tests import reference
 
 WINDOW = np.float32([0, 0, 64, 64])
 
@@ -82,6 +83,38 @@ def test_proposals_are_suppressed_within_their_level_only():
     ]
     assert propose([1, 3, 2, 9], still, priors, (4,), pre_nms=1) == [[40, 40, 64, 60]]
     assert propose([1, 3, 2, 9], still, priors, (4,), min_size=22) == []
+
+
+@pytest.mark.parametrize("tied", [False, True])
+@pytest.mark.parametrize("post_nms", [5, 40, 200])
+def test_proposals_are_the_best_that_suppression_leaves_of_all_levels(post_nms, tied):
+    """Levels are suppressed side by side and not beyond what can be proposed."""
+    rng, counts, pre_nms = np.random.default_rng(post_nms), (70, 40, 12, 1), 50
+    low = rng.integers(0, 50, (sum(counts), 2))
+    priors = np.concatenate([low, low + rng.integers(0, 14, low.shape)], 1)
+    priors = priors.astype(np.float32)
+    logits = rng.normal(0, 9, len(priors)).astype(np.float32)
+    if tied:  # also where the probability is 1, which different logits are
+        logits = np.float32(rng.integers(-2, 3, len(priors)) * 20 + rng.random())
+    deltas = np.zeros((len(priors), 4), np.float32)
+    stage = RPN(pre_nms=(pre_nms, 1), post_nms=(post_nms, 1), nms_threshold=0.3)
+    placed = Priors(priors, counts)
+    found = jax.jit(lambda x: stage.propose(x, deltas, placed, WINDOW, True))(logits)
+    ends = np.cumsum(counts)
+    best = np.concatenate(
+        [
+            start + np.argsort(-logits[start:end], kind="stable")[:pre_nms]
+            for start, end in zip(ends - counts, ends, strict=True)
+        ]
+    )
+    scores = np.asarray(jax.nn.sigmoid(logits[best]))
+    level = np.searchsorted(ends, best, side="right")
+    sound = (priors[best, 2:] - priors[best, :2] >= stage.min_size).all(axis=1)
+    keep = reference.greedy_nms(priors[best], scores, 0.3, sound, level)
+    order = sorted(np.flatnonzero(keep), key=lambda i: (-scores[i], i))[:post_nms]
+    assert found.valid.tolist() == [i < len(order) for i in range(post_nms)]
+    np.testing.assert_array_equal(found.boxes[: len(order)], priors[best[order]])
+    assert not np.any(found.boxes[len(order) :])
 
 
 def test_training_and_prediction_have_their_own_numbers_of_proposals():

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from detjax.ops import assign
+from detjax.ops import assign, boxes
 from tests import reference
 
 
@@ -87,6 +87,42 @@ def test_match_is_the_loops(force, low_quality, tied):
         index, state = reference.match(*arguments, **extra, **options)
         np.testing.assert_array_equal(states(found), state)
         np.testing.assert_array_equal(found.index[state == 1], index[state == 1])
+
+
+def test_many_objects_are_matched_by_blocks():
+    """More than a block has of them, valid ones among others."""
+    for seed, options in enumerate([{}, {"force": False, "low_quality": True}] * 2):
+        rng = np.random.default_rng(seed)
+        iou, crowd = random_iou(90, 60, seed, seed > 1), random_iou(40, 60, 9, seed > 1)
+        valid, crowd_valid = rng.random(90) < 0.5, rng.random(40) < 0.6
+        extra = {"crowd_iou": crowd, "crowd_valid": crowd_valid, "crowd_threshold": 0.8}
+        found = match(iou, valid, 0.9, 0.8, **extra, **options)
+        index, state = reference.match(iou, valid, 0.9, 0.8, **extra, **options)
+        np.testing.assert_array_equal(states(found), state)
+        np.testing.assert_array_equal(found.index[state == 1], index[state == 1])
+
+
+@pytest.mark.parametrize("options", [{}, {"force": False, "low_quality": True}])
+def test_memory_of_a_match_does_not_grow_with_the_objects(options):
+    def temporary(objects, priors=20_000):
+        def call(truth, valid, priors):
+            return assign.match(
+                boxes.iou_rows(truth, priors),
+                valid,
+                0.5,
+                0.4,
+                crowd_rows=boxes.iou_crowd_rows(priors, truth),
+                crowd_valid=valid,
+                **options,
+            )
+
+        shapes = [((objects, 4), "f4"), ((objects,), "?"), ((priors, 4), "f4")]
+        lowered = jax.jit(call).lower(*(jax.ShapeDtypeStruct(*s) for s in shapes))
+        return lowered.compile().memory_analysis().temp_size_in_bytes
+
+    few, many = temporary(16), temporary(400)
+    assert many < 1.1 * few
+    assert many < 0.2 * 400 * 20_000 * 4
 
 
 def test_match_boundaries():

@@ -13,6 +13,7 @@ from tests import reference
 THRESHOLDS = [round(0.05 * i, 2) for i in range(1, 20)]
 
 greedy = jax.jit(nms.greedy)
+enough = jax.jit(nms.greedy, static_argnames="most")
 fast = jax.jit(nms.fast, static_argnums=(3, 4))
 
 
@@ -48,6 +49,39 @@ def test_greedy_is_exact_off_the_grid():
         scores = random_scores(700, seed)
         expected = reference.greedy_nms(boxes, scores, threshold)
         np.testing.assert_array_equal(greedy(boxes, scores, threshold), expected)
+
+
+def first(keep, scores, most):
+    """The first `most` that are kept, by falling score and then by index."""
+    order = sorted(np.flatnonzero(keep), key=lambda i: (-scores[i], i))
+    return np.isin(np.arange(len(keep)), order[:most])
+
+
+@pytest.mark.parametrize("tied", [False, True])
+@pytest.mark.parametrize("most", [0, 1, 17, 128, 150, 700])
+def test_greedy_stops_when_enough_are_kept(most, tied):
+    rng = np.random.default_rng(most)
+    for seed, threshold in enumerate(THRESHOLDS[::6]):
+        boxes, scores = dense_boxes(700, seed), random_scores(700, seed, tied)
+        valid, labels = rng.random(700) < 0.8, rng.integers(0, 3, 700)
+        boxes[rng.integers(0, 700, 20)] = np.nan
+        sound = valid & np.isfinite(boxes).all(axis=1)
+        boxes[~sound] = np.nan_to_num(boxes[~sound])
+        keep = reference.greedy_nms(boxes, scores, threshold, sound, labels)
+        boxes[valid & ~sound] = np.nan
+        got = enough(boxes, scores, threshold, valid, labels, most=most)
+        np.testing.assert_array_equal(got, first(keep, scores, most))
+
+
+def test_greedy_stops_under_vmap_at_each_lists_own_place():
+    boxes = np.stack([dense_boxes(400, seed, span=9 + 99 * seed) for seed in range(3)])
+    scores, valid = random_scores((3, 400)), random_scores((3, 400), 5) < 0.8
+    valid[1, 40:] = False
+    call = functools.partial(nms.greedy, most=60)
+    batched = jax.vmap(call, (0, 0, None, 0))(boxes, scores, 0.4, valid)
+    for b, s, v, got in zip(boxes, scores, valid, batched, strict=True):
+        keep = reference.greedy_nms(b, s, 0.4, v)
+        np.testing.assert_array_equal(got, first(keep, s, 60))
 
 
 def test_greedy_at_the_threshold():

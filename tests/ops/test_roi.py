@@ -113,6 +113,27 @@ def test_gradient_of_pool_goes_to_the_maxima():
     np.testing.assert_allclose(got, expected, atol=1e-4)
 
 
+def test_memory_of_pool_is_not_that_of_all_windows():
+    """Of 256 channels, with the gradient; all their windows are 30 maps of them."""
+    made, shape = boxes(20), jax.ShapeDtypeStruct((H, W, 256), jnp.float32)
+
+    def total(x):
+        return jnp.sum(roi.pool(x, made, bins=4, scale=SCALE) ** 2)
+
+    compiled = jax.jit(jax.grad(total)).lower(shape).compile()
+    read = 20 * 4 * 4 * 256 * 4
+    held = compiled.memory_analysis().temp_size_in_bytes - 4 * read
+    assert held < 16 * H * W * 256 * 4
+
+
+def test_pool_takes_any_number_of_channels():
+    made = boxes(12)
+    x = np.random.default_rng(0).standard_normal((H, W, 75)).astype("f")
+    got = jax.jit(lambda x: roi.pool(x, made, bins=4, scale=SCALE))(x)
+    expected, _ = reference.pool(x, made, 4, SCALE)
+    np.testing.assert_allclose(got, expected, rtol=1e-6)
+
+
 @pytest.mark.parametrize("aligned", [False, True])
 def test_masks_are_sampled_as_densely_as_they_are(aligned):
     rng = np.random.default_rng(0)
