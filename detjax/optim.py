@@ -153,7 +153,8 @@ def make(
         # does not move frozen weights.
         zero = optax.masked(optax.set_to_zero(), named(freeze))
         parts = [zero, *parts, zero]
-    return Optimizer(*optax.chain(*parts), frozen=named(freeze or ())), rate
+    chain = optax.chain(*parts)
+    return Optimizer(chain.init, chain.update, named(freeze or ())), rate
 
 
 def divided(optimizer: Any, params: Any) -> tuple[Any, Any]:

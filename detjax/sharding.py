@@ -140,7 +140,7 @@ class Layout(NamedTuple):
 
         def call(*args, **keywords):
             axes = in_axes if isinstance(in_axes, tuple) else (in_axes,) * len(args)
-            split = self._among(_count(axes, args))
+            split = self._among(_count((*axes, 0), (*args, keywords)))
             if split is None or _by_itself():
                 return function(*args, **keywords)
             rows, whole = PartitionSpec(split), PartitionSpec()

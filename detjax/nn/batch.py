@@ -9,10 +9,11 @@ devices may have each do its own images: see `sharding.Layout.traced`.
 import contextlib
 import contextvars
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import jax
 
+F = TypeVar("F", bound=Callable[..., Any])
 # (function, in_axes) -> the same function of a whole batch
 Split = Callable[[Callable[..., Any], Any], Callable[..., Any]]
 
@@ -21,7 +22,7 @@ _split: contextvars.ContextVar[Split] = contextvars.ContextVar(
 )
 
 
-def each_image(function: Callable[..., Any], in_axes: Any = 0) -> Callable[..., Any]:
+def each_image(function: F, in_axes: Any = 0) -> F:
     """`function` of one image as one of a batch: `jax.vmap`, on every device by itself.
 
     in_axes: as `jax.vmap` has them, of 0 and None alone. Keywords are of all images.
@@ -29,7 +30,7 @@ def each_image(function: Callable[..., Any], in_axes: Any = 0) -> Callable[..., 
     return each_share(jax.vmap(function, in_axes), in_axes)
 
 
-def each_share(function: Callable[..., Any], in_axes: Any = 0) -> Callable[..., Any]:
+def each_share(function: F, in_axes: Any = 0) -> F:
     """`function` of a batch, called with the share of it that a device has.
 
     It must do the same whatever images are beside an image, and answer with the images
@@ -40,7 +41,7 @@ def each_share(function: Callable[..., Any], in_axes: Any = 0) -> Callable[..., 
     def call(*args: Any, **keywords: Any) -> Any:
         return _split.get()(function, in_axes)(*args, **keywords)
 
-    return call
+    return cast(F, call)
 
 
 @contextlib.contextmanager

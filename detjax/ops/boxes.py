@@ -11,8 +11,7 @@ boxes without area too.
 """
 
 import math
-from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
@@ -32,7 +31,7 @@ def area(boxes: Float[Array, "n 4"]) -> Float[Array, "n"]:
 def iou(a: Float[Array, "n 4"], b: Float[Array, "m 4"]) -> Float[Array, "n m"]:
     """Intersection over union of every pair, in [0, 1]; 0 where the union is empty."""
     inter, union = _overlap(*_pairs(a, b))
-    return _ratio(inter, union)
+    return ratio(inter, union)
 
 
 def iou_crowd(
@@ -46,64 +45,13 @@ def iou_crowd(
     """
     a, crowd = _pairs(a, crowd)
     inter, _ = _overlap(a, crowd)
-    return _ratio(inter, jnp.broadcast_to(_area(a), inter.shape))
+    return ratio(inter, jnp.broadcast_to(_area(a), inter.shape))
 
 
-def iou_rows(
-    a: Float[Array, "n 4"], b: Float[Array, "m 4"]
-) -> Callable[[Int[Array, "r"]], Float[Array, "r m"]]:
-    """`iou` a few rows at a time: a function of the indices of some boxes of `a`.
-
-    For lists that are too long for all pairs. What does not depend on the pair is
-    computed once.
-    """
-    a, b = columns(a), columns(b)
-
-    def rows(index):
-        return _ratio(*inter_union(_picked(a, index), b))
-
-    return rows
-
-
-def iou_crowd_rows(
-    a: Float[Array, "n 4"], crowd: Float[Array, "m 4"]
-) -> Callable[[Int[Array, "r"]], Float[Array, "r n"]]:
-    """`iou_crowd`, transposed, of the crowd regions of some indices."""
-    a, crowd = columns(a), columns(crowd)
-
-    def rows(index):
-        inter, _ = inter_union(_picked(crowd, index), a)
-        return _ratio(inter, jnp.broadcast_to(a.area, inter.shape))
-
-    return rows
-
-
-class Columns(NamedTuple):
-    """Boxes as vectors of equal length: XLA turns these into simple loops.
-
-    Areas that are finished arrays keep a compiler that fuses multiply and add from
-    rounding a union differently from the textbook's.
-    """
-
-    x1: Array
-    y1: Array
-    x2: Array
-    y2: Array
-    area: Array
-
-
-def columns(boxes: Float[Array, "n 4"]) -> Columns:
-    """The boxes as `Columns`."""
-    boxes = jnp.asarray(boxes)
-    return Columns(*boxes.T, area(boxes))
-
-
-def inter_union(a: Columns, b: Columns) -> tuple[Array, Array]:
-    """Intersection and union of columns whose shapes match or broadcast."""
-    w = jnp.maximum(jnp.minimum(a.x2, b.x2) - jnp.maximum(a.x1, b.x1), 0)
-    h = jnp.maximum(jnp.minimum(a.y2, b.y2) - jnp.maximum(a.y1, b.y1), 0)
-    inter = w * h
-    return inter, a.area + b.area - inter
+def ratio(over: jax.Array, under: jax.Array) -> jax.Array:
+    """over / under, and 0, without a gradient, where `under` is not positive."""
+    some = under > 0
+    return jnp.where(some, over / jnp.where(some, under, 1), 0)
 
 
 def giou(a: Float[Array, "n 4"], b: Float[Array, "m 4"]) -> Float[Array, "n m"]:
@@ -116,7 +64,7 @@ def giou(a: Float[Array, "n 4"], b: Float[Array, "m 4"]) -> Float[Array, "n m"]:
     a, b = _pairs(a, b)
     inter, union = _overlap(a, b)
     hull = _area(_hull(a, b))
-    return _ratio(inter, union) - _ratio(hull - union, hull)
+    return ratio(inter, union) - ratio(hull - union, hull)
 
 
 def diou(a: Float[Array, "n 4"], b: Float[Array, "m 4"]) -> Float[Array, "n m"]:
@@ -129,7 +77,7 @@ def diou(a: Float[Array, "n 4"], b: Float[Array, "m 4"]) -> Float[Array, "n m"]:
     """
     a, b = _pairs(a, b)
     inter, union = _overlap(a, b)
-    return _ratio(inter, union) - _distance(a, b)
+    return ratio(inter, union) - _distance(a, b)
 
 
 def ciou(a: Float[Array, "n 4"], b: Float[Array, "m 4"]) -> Float[Array, "n m"]:
@@ -141,9 +89,9 @@ def ciou(a: Float[Array, "n 4"], b: Float[Array, "m 4"]) -> Float[Array, "n m"]:
     """
     a, b = _pairs(a, b)
     inter, union = _overlap(a, b)
-    overlap = _ratio(inter, union)
+    overlap = ratio(inter, union)
     aspect = (4 / math.pi**2) * (_angle(a) - _angle(b)) ** 2
-    alpha = jax.lax.stop_gradient(_ratio(aspect, 1 - overlap + aspect))
+    alpha = jax.lax.stop_gradient(ratio(aspect, 1 - overlap + aspect))
     return overlap - _distance(a, b) - alpha * aspect
 
 
@@ -278,11 +226,6 @@ def _pairs(a: Array, b: Array) -> tuple[jax.Array, jax.Array]:
     return jnp.asarray(a)[:, None], jnp.asarray(b)[None]
 
 
-def _picked(boxes: Columns, index: Array) -> Columns:
-    """The boxes of some indices, with an axis more for those of the other list."""
-    return Columns(*(x[index][:, None] for x in boxes))
-
-
 def _area(boxes: jax.Array) -> jax.Array:
     size = jnp.maximum(boxes[..., 2:] - boxes[..., :2], 0)
     return size[..., 0] * size[..., 1]
@@ -301,16 +244,11 @@ def _hull(a: jax.Array, b: jax.Array) -> jax.Array:
     return jnp.concatenate([low, high], -1)
 
 
-def _ratio(over: jax.Array, under: jax.Array) -> jax.Array:
-    some = under > 0
-    return jnp.where(some, over / jnp.where(some, under, 1), 0)
-
-
 def _distance(a: jax.Array, b: jax.Array) -> jax.Array:
     hull = _hull(a, b)
     apart = (a[..., :2] + a[..., 2:] - b[..., :2] - b[..., 2:]) / 2
     diagonal = hull[..., 2:] - hull[..., :2]
-    return _ratio((apart**2).sum(-1), (diagonal**2).sum(-1))
+    return ratio((apart**2).sum(-1), (diagonal**2).sum(-1))
 
 
 def _angle(boxes: jax.Array) -> jax.Array:

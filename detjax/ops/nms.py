@@ -16,7 +16,7 @@ from jax import lax
 from jax.typing import ArrayLike
 from jaxtyping import Bool, Float, Int
 
-from detjax.ops import boxes as box_ops
+from detjax.ops.columns import Columns, columns_of, inter_union
 from detjax.types import Array
 
 _TILE = 128  # of 64 ... 512, on a CPU at 1,000 and at 5,000 boxes
@@ -25,7 +25,7 @@ _TILE = 128  # of 64 ... 512, on a CPU at 1,000 and at 5,000 boxes
 class _Labelled(NamedTuple):
     """Boxes ready for slicing, and their labels where there are some."""
 
-    boxes: box_ops.Columns
+    boxes: Columns
     label: jax.Array | None
 
 
@@ -67,7 +67,7 @@ def greedy(
     def ranked(x: Array) -> jax.Array:
         return jnp.pad(jnp.asarray(x)[order], (0, padding))
 
-    columns = jax.tree.map(ranked, _Labelled(box_ops.columns(boxes), labels))
+    columns = jax.tree.map(ranked, _Labelled(columns_of(boxes), labels))
     most = n if most is None else min(most, n)
     keep = _greedy_sorted(columns, ranked(valid), threshold, tile, most)
     return jnp.zeros((n,), bool).at[order].set(keep[:n], unique_indices=True)
@@ -108,7 +108,7 @@ def fast(
     label = jnp.arange(num_classes)[:, None]
     best = jnp.where(taken, scores[label, index], -jnp.inf)
 
-    whole = _Labelled(box_ops.columns(lax.stop_gradient(boxes)), None)
+    whole = _Labelled(columns_of(lax.stop_gradient(boxes)), None)
     columns = jax.tree.map(lambda x: x[index], whole)
     earlier = jnp.tri(index.shape[1], k=-1, dtype=bool).T
     hit = jax.vmap(_overlapping, (0, 0, None))(columns, columns, threshold)
@@ -136,7 +136,7 @@ def _sound(boxes: Array, scores: Array) -> jax.Array:
 def _overlapping(a: _Labelled, b: _Labelled, threshold: ArrayLike) -> jax.Array:
     """IoU > threshold and labels equal, [n m]; an empty union overlaps nothing."""
     a = jax.tree.map(lambda x: x[:, None], a)
-    inter, union = box_ops.inter_union(a.boxes, b.boxes)
+    inter, union = inter_union(a.boxes, b.boxes)
     hit = inter / jnp.where(union > 0, union, 1) > threshold
     return hit if a.label is None else hit & (a.label == b.label)
 

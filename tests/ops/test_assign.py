@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from detjax.ops import assign, boxes
+from detjax.ops import assign, columns
 from tests import reference
 
 
@@ -107,11 +107,11 @@ def test_memory_of_a_match_does_not_grow_with_the_objects(options):
     def temporary(objects, priors=20_000):
         def call(truth, valid, priors):
             return assign.match(
-                boxes.iou_rows(truth, priors),
+                columns.iou_rows(truth, priors),
                 valid,
                 0.5,
                 0.4,
-                crowd_rows=boxes.iou_crowd_rows(priors, truth),
+                crowd_rows=columns.iou_crowd_rows(priors, truth),
                 crowd_valid=valid,
                 **options,
             )

@@ -193,22 +193,6 @@ def test_decoded_boxes_are_finite_whatever_the_deltas():
         np.testing.assert_allclose(found[2:] - found[:2], [625, 1250], rtol=1e-5)
 
 
-def test_rows_of_overlaps_are_those_of_all_pairs():
-    a, b = random_boxes(9, 0), random_boxes(30, 1)
-    index = np.array([3, 0, 8, 3])
-    found = jax.jit(lambda i: boxes.iou_rows(a, b)(i))(index)
-    np.testing.assert_allclose(found, boxes.iou(a, b)[index], rtol=1e-6)
-    found = jax.jit(lambda i: boxes.iou_crowd_rows(b, a)(i))(index)
-    np.testing.assert_allclose(found, boxes.iou_crowd(b, a).T[index], rtol=1e-6)
-    empty = np.zeros((2, 4), np.float32)
-    assert not boxes.iou_rows(empty, empty)(np.arange(2)).any()
-
-
-def test_columns_are_the_boxes():
-    a, b = random_boxes(9, 0), random_boxes(9, 1)
-    columns = boxes.columns(a)
-    np.testing.assert_array_equal(np.stack(columns[:4], axis=1), a)
-    np.testing.assert_array_equal(columns.area, boxes.area(a))
-    inter, union = boxes.inter_union(columns, boxes.columns(b))
-    expected = np.diag(boxes.iou(a, b))
-    np.testing.assert_allclose(inter / union, expected, rtol=1e-6)
+def test_ratios_of_nothing_are_nothing():
+    found = boxes.ratio(jnp.array([3.0, 3, 0]), jnp.array([2.0, 0, 0]))
+    assert found.tolist() == [1.5, 0, 0]

@@ -2,7 +2,7 @@
 
 import jax.numpy as jnp
 
-from detjax.ops import assign, boxes
+from detjax.ops import assign, columns
 from detjax.types import Array, Objects
 
 
@@ -24,14 +24,14 @@ def match(
     `usable` [p]; the other settings are those of `assign.match`.
     """
     truth = jnp.where(real[:, None], objects.boxes, 0.0)
-    iou = boxes.iou_rows(truth, priors)
+    iou = columns.iou_rows(truth, priors)
     found = assign.match(
         iou if usable is None else lambda i: jnp.where(usable, iou(i), -1.0),
         real,
         positive,
         negative,
         force=False,
-        crowd_rows=boxes.iou_crowd_rows(priors, objects.boxes),
+        crowd_rows=columns.iou_crowd_rows(priors, objects.boxes),
         crowd_valid=objects.valid & objects.crowd,
         crowd_threshold=crowd_threshold,
         low_quality=low_quality,

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from detjax import losses
-from detjax.ops import assign, boxes
+from detjax.ops import assign, boxes, columns
 from detjax.settings import Fraction, NonNegative
 from detjax.types import Array, Objects
 
@@ -42,11 +42,11 @@ class Match:
         real = assign.learnable(objects)
         truth = jnp.where(real[:, None], objects.boxes, priors[:1])
         match = assign.match(
-            boxes.iou_rows(truth, priors),
+            columns.iou_rows(truth, priors),
             real,
             self.positive,
             self.negative,
-            crowd_rows=boxes.iou_crowd_rows(priors, objects.boxes),
+            crowd_rows=columns.iou_crowd_rows(priors, objects.boxes),
             crowd_valid=objects.valid & objects.crowd,
             crowd_threshold=self.crowd_threshold,
         )
