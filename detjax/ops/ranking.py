@@ -34,5 +34,6 @@ def top_k(
 def _top_k():
     unstable = "is_stable" in inspect.signature(lax.top_k).parameters
     if unstable and jax.default_backend() == "gpu":
-        return functools.partial(lax.top_k, is_stable=False)
+        # Versions before 0.11 do not have it.
+        return functools.partial(lax.top_k, is_stable=False)  # type: ignore[call-arg]
     return lax.top_k
