@@ -11,6 +11,7 @@ from families import (
     SIDE,
     TINY,
     batch,
+    equations,
     forget,
     has_masks,
     key,
@@ -24,7 +25,6 @@ from families import (
     with_view,
 )
 from flax import traverse_util
-from jax.extend import core
 
 from detjax import models, sharding
 from detjax.types import Model, Proposals
@@ -137,14 +137,6 @@ def test_bfloat16_is_close_to_float32(name):
         for tree in (gradients, exact)
     )
     assert np.linalg.norm(a - b) < 0.2 * np.linalg.norm(b)
-
-
-def equations(program):
-    """All equations of a jaxpr, those of the programs in it included."""
-    for equation in program.eqns:
-        yield equation
-        for inner in core.jaxprs_in_params(equation.params):
-            yield from equations(inner)
 
 
 def test_loss_is_the_sum_of_its_named_parts(name):
