@@ -5,6 +5,7 @@ import functools
 import jax
 import numpy as np
 import pytest
+from jax.extend import core
 
 from detjax import models
 from detjax.types import Batch, Inputs, Objects, Proposals, View
@@ -220,3 +221,11 @@ def with_view(data: Batch, **changes) -> Batch:
 def with_target(data: Batch, **changes) -> Batch:
     """`data` with other fields of its objects."""
     return data.replace(target=data.target.replace(**changes))
+
+
+def equations(program):
+    """All equations of a jaxpr, those of the programs in it included."""
+    for equation in program.eqns:
+        yield equation
+        for inner in core.jaxprs_in_params(equation.params):
+            yield from equations(inner)

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from families import SIDE, TINY, batch, model, variables, with_view
+from families import SIDE, TINY, batch, equations, model, variables, with_view
 
 from configs import quickstart, sign_digits
 from detjax import evaluate, experiment, models, predict, tta
@@ -20,8 +20,33 @@ NAMES = ("left_end", "right_end")
 
 def test_without_settings_it_is_the_model():
     some = model("yolact")
-    assert tta.augmented(some, TASK) is some
-    assert tta.augmented(some, TASK, NAMES, flip=False, scales=(1,)) is some
+    plain = tta.augmented(some, TASK, precision="default")
+    assert plain.predict is some.predict
+    plain = tta.augmented(
+        some, TASK, NAMES, flip=False, scales=(1,), precision="default"
+    )
+    assert plain.predict is some.predict
+
+
+@pytest.mark.parametrize("flip", [False, True])
+def test_evaluations_are_in_all_of_float32(flip):
+    """Every product, whatever accelerators take by themselves."""
+
+    def precisions(precision):
+        made = tta.augmented(
+            model("yolact-boxes"), TASK, flip=flip, precision=precision
+        )
+        args = *variables("yolact-boxes"), batch().inputs
+        return [
+            equation.params["precision"]
+            for equation in equations(jax.make_jaxpr(made.predict)(*args).jaxpr)
+            if "precision" in equation.params
+        ]
+
+    highest = (jax.lax.Precision.HIGHEST,) * 2
+    assert len(precisions("highest")) > 10
+    assert set(precisions("highest")) == {highest}
+    assert None in precisions("default")
 
 
 def test_it_is_compiled_once():

@@ -10,6 +10,8 @@ import pathlib
 from types import ModuleType
 from typing import Any
 
+import jax
+
 from detjax.parity import classifiers, detectors, goldens, yolact
 from detjax.parity.certificate import Certificate
 
@@ -40,7 +42,9 @@ def known(folder: str | pathlib.Path) -> dict[pathlib.Path, ModuleType]:
 def certify(path: str | pathlib.Path) -> Certificate:
     """The certificate by the golden at `path`, which must be `known`.
 
-    Raises ValueError where names or shapes do not fit.
+    In all of float32's precision, which accelerators do not take by themselves. Raises
+    ValueError where names or shapes do not fit.
     """
     golden = goldens.read(path)
-    return source(golden.facts).certify(golden)
+    with jax.default_matmul_precision("highest"):
+        return source(golden.facts).certify(golden)

@@ -11,6 +11,7 @@ from families import (
     SIDE,
     TINY,
     batch,
+    equations,
     forget,
     has_masks,
     key,
@@ -114,6 +115,28 @@ def test_losses_and_boxes_are_float32_whatever_is_computed_in(name):
     found = jax.eval_shape(half.predict, *params, data.inputs)
     floats = jax.tree.leaves((loss, state, metrics, found.boxes, found.scores))
     assert {x.dtype for x in floats} - {jnp.int32.dtype} == {jnp.float32.dtype}
+
+
+def test_bfloat16_is_close_to_float32(name):
+    """Its loss and gradient; no convolution of either is left in float32."""
+    half = models.make(**{**TINY[name], "dtype": "bfloat16"})
+    data, params = batch(), variables(name)
+    call = jax.value_and_grad(half.loss, has_aux=True)
+    kinds = {
+        operand.aval.dtype
+        for equation in equations(jax.make_jaxpr(call)(*params, data, key()).jaxpr)
+        if equation.primitive.name == "conv_general_dilated"
+        for operand in equation.invars
+    }
+    assert kinds == {jnp.bfloat16.dtype}
+    (loss, _), gradients = jax.jit(call)(*params, data, key())
+    (expected, _), exact = run(name, data)
+    assert float(loss) == pytest.approx(float(expected), rel=5e-3)
+    a, b = (
+        np.concatenate([np.ravel(x) for x in jax.tree.leaves(tree)])
+        for tree in (gradients, exact)
+    )
+    assert np.linalg.norm(a - b) < 0.2 * np.linalg.norm(b)
 
 
 def test_loss_is_the_sum_of_its_named_parts(name):

@@ -62,7 +62,7 @@ def test_decode_is_the_maximum_of_the_resized_map():
 
 
 def test_decode_takes_the_first_of_equal_values():
-    """Of a map of zeros, whatever tile finds it first; and memory is not the image's."""
+    """Of a map of zeros, whatever tile finds it; and memory is not the image's."""
     maps = np.zeros((40, 4, 4, 2), np.float32)
     low = np.arange(40, dtype=np.float32)[:, None] * 3
     boxes = np.concatenate([low, low, low + 200.0, low + 150.0], axis=1)
