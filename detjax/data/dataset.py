@@ -49,6 +49,7 @@ def make(
     max_proposals: Count | None = None,
     augment: Mapping[str, Any] | None = None,
     repeat_threshold: Fraction | None = None,
+    reduced_decoding: bool = True,
     threads: Whole | None = None,
     workers: Whole = 0,
     seed: Seed = 0,
@@ -74,6 +75,8 @@ def make(
     augment: random changes of training images.
     repeat_threshold: the share of images below which a class is rare, and its images
         are shown more often (LVIS's repeat factors); None is none.
+    reduced_decoding: pictures that are seen at half their size or less are decoded 2,
+        4 or 8 times smaller, JPEGs in less time; never smaller than they are seen.
     threads: that prepare images; one a core if None.
     workers: processes that prepare images instead of threads, if not 0.
     seed: of the order of images and of their changes.
@@ -109,6 +112,7 @@ def make(
         augment={k: v for k, v in augment.items() if k not in several},
         mosaic=mosaic.mosaic(**{k: v for k, v in augment.items() if k in several}),
         max_proposals=info.max_proposals if max_proposals is None else max_proposals,
+        reduced=reduced_decoding,
     )
 
     def images(split: str):

@@ -6,7 +6,7 @@ A row depends on the seed and its place in the stream alone, whoever fills it.
 import dataclasses
 import functools
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import cv2
 import numpy as np
@@ -123,7 +123,7 @@ class TrainBatches:
         place = self.plan[position]
         # The plan uses seeds of two numbers; three keep these streams distinct.
         draw = functools.partial(_generator, self.seed, position)
-        others = self._others(position, draw(WHICH))
+        others = self._others(position, draw)
         for further in range(self.tries):
             index = (place.record + further) % len(self.examples.source)
             # With others of a mosaic that cannot be read a picture comes alone.
@@ -139,13 +139,15 @@ class TrainBatches:
             else f"{self.tries} records in a row cannot be read, the last {why}"
         )
 
-    def _others(self, position: int, rng: np.random.Generator) -> tuple[int, ...]:
+    def _others(
+        self, position: int, draw: Callable[[int], np.random.Generator]
+    ) -> tuple[int, ...]:
         """The further records of the mosaic at `position`; () for a picture alone."""
         mosaic = self.examples.prepare.mosaic
         if mosaic is None:
             return ()
         batch = position // self.batch_size
-        return mosaic.others(rng, batch, len(self.examples.source))
+        return mosaic.others(draw(WHICH), batch, len(self.examples.source))
 
     def _position(self, number: int, row: int) -> int:
         return self.first + number * self.batch_size + self.part.start + row
