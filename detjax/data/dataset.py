@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 from detjax import settings
-from detjax.data import builder, loader, mosaic, plan
+from detjax.data import ahead, builder, loader, mosaic, plan
 from detjax.data import repeats as repeating
 from detjax.data.prepare import prepare as prepare_files
 from detjax.data.records import Record
@@ -51,7 +51,7 @@ def make(
     repeat_threshold: Fraction | None = None,
     reduced_decoding: bool = True,
     threads: Whole | None = None,
-    workers: Whole = 0,
+    workers: Whole | None = None,
     seed: Seed = 0,
     on_error: Literal["fail", "skip"] = "fail",
     max_skipped: Whole = 100,
@@ -78,7 +78,9 @@ def make(
     reduced_decoding: pictures that are seen at half their size or less are decoded 2,
         4 or 8 times smaller, JPEGs in less time; never smaller than they are seen.
     threads: that prepare images; one a core if None.
-    workers: processes that prepare images instead of threads, if not 0.
+    workers: processes that prepare images; 0 is threads. None is none on up to four
+        cores, else one a core but one, 32 at most; for an evaluation of fewer than 1,000
+        images it is threads.
     seed: of the order of images and of their changes.
     on_error: "fail" stops at a record that cannot be read, "skip" takes the next one.
     max_skipped: records that may be skipped before the run stops.
@@ -130,6 +132,7 @@ def make(
             sizes=sizes,
             images=known,
             threads=threads,
+            workers=None if workers is None or len(source) < ahead.FEW else workers,
             on_error=on_error,
             split=split,
             **how,

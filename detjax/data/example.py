@@ -115,6 +115,17 @@ class Prepare:
             skipped=np.full(count, -1, np.int32),
         )
 
+    def clear(self, batch: Batch, row: int) -> None:
+        """Makes a row of `batch` as `empty` has it, but for its image."""
+        self.targets.clear(jax.tree.map(lambda x: x[row], batch.target))
+        view, proposals = batch.inputs.view, batch.inputs.proposals
+        view.affine[row], view.sizes[row], view.valid[row] = np.eye(2, 3), 0, False
+        if proposals is not None:
+            proposals.boxes[row], proposals.valid[row] = 0, False
+        batch.index[row], batch.skipped[row] = 0, -1
+        for count in batch.counts.values():
+            count[row] = 0
+
     def fill(
         self,
         batch: Batch,

@@ -39,6 +39,10 @@ class Examples:
         cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
         return self.prepare.empty(rows, self.sizes.buckets[bucket])
 
+    @property
+    def buckets(self) -> int:
+        return len(self.sizes.buckets)
+
     def put(self, batch, row, indices, place, draw=None) -> None:
         """Writes a record, or those of a mosaic, into a row for `place`.
 
@@ -111,8 +115,21 @@ class TrainBatches:
     def rows(self) -> int:
         return self.part.stop - self.part.start
 
-    def empty(self, number: int, rows: int) -> Batch:
-        return self.examples.empty(self.plan[self._position(number, 0)].bucket, rows)
+    @property
+    def buckets(self) -> int:
+        return self.examples.buckets
+
+    def bucket(self, number: int) -> int:
+        return self.plan[self._position(number, 0)].bucket
+
+    def begun(self, first: int) -> "TrainBatches":
+        return dataclasses.replace(self, first=first)
+
+    def empty(self, bucket: int, rows: int) -> Batch:
+        return self.examples.empty(bucket, rows)
+
+    def clear(self, batch: Batch, at: int) -> None:
+        self.examples.prepare.clear(batch, at)
 
     def fill(self, batch: Batch, at: int, number: int, row: int) -> None:
         """Fills a row with the record of its place, or the next readable one.
@@ -173,8 +190,22 @@ class EvalBatches:
     def rows(self) -> int:
         return self.part.stop - self.part.start
 
-    def empty(self, number: int, rows: int) -> Batch:
-        return self.examples.empty(self._place(number, 0).bucket, rows)
+    @property
+    def buckets(self) -> int:
+        return self.examples.buckets
+
+    def bucket(self, number: int) -> int:
+        return self._place(number, 0).bucket
+
+    def begun(self, first: int) -> "EvalBatches":
+        """The same: an evaluation has no position."""
+        return self
+
+    def empty(self, bucket: int, rows: int) -> Batch:
+        return self.examples.empty(bucket, rows)
+
+    def clear(self, batch: Batch, at: int) -> None:
+        self.examples.prepare.clear(batch, at)
 
     def fill(self, batch: Batch, at: int, number: int, row: int) -> None:
         """Fills a row with the record of its place; without `skip` raises UserError."""
