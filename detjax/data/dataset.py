@@ -78,9 +78,9 @@ def make(
     reduced_decoding: pictures that are seen at half their size or less are decoded 2,
         4 or 8 times smaller, JPEGs in less time; never smaller than they are seen.
     threads: that prepare images; one a core if None.
-    workers: processes that prepare images; 0 is threads. None is none on up to four
-        cores, else one a core but one, 32 at most; for an evaluation of fewer than 1,000
-        images it is threads.
+    workers: processes that prepare images; 0 is threads. None is 0 on up to four cores,
+        else one a core but one, 32 at most. An evaluation of fewer than 1,000 images is
+        always prepared by threads.
     seed: of the order of images and of their changes.
     on_error: "fail" stops at a record that cannot be read, "skip" takes the next one.
     max_skipped: records that may be skipped before the run stops.
