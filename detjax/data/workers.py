@@ -159,7 +159,7 @@ class _Crew:
         # Threads of libraries would make forking unsafe, and rows have none to spare.
         alone = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
         # glibc gives pictures back to the system, page by page, and asks for them anew
-        # with the next: 600 faults an image, an eighth of its time.
+        # with the next: 300 faults an image, an eighth of its time.
         kept = {
             "MALLOC_MMAP_THRESHOLD_": str(1 << 25),
             "MALLOC_TRIM_THRESHOLD_": str(1 << 28),
@@ -280,8 +280,8 @@ def serve() -> None:
             continue
         pids.remove(pid)
         if status:
-            number = os.waitstatus_to_exitcode(status)
-            how = f"signal {-number}" if number < 0 else f"status {number}"
+            code = os.waitstatus_to_exitcode(status)
+            how = f"signal {-code}" if code < 0 else f"status {code}"
             os.write(results, _result(-1, 0, _ENDED, ended(count, how)))
             break
     for pid in pids:

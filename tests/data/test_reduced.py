@@ -91,14 +91,14 @@ def test_an_input_shows_the_same_at_the_same_place(size, sides):
     np.testing.assert_array_equal(a.target.boxes, b.target.boxes)
     images = [x.inputs.images[0] for x in batches]
     assert np.abs(shift(images[0], images[1])).max() < 0.05
-    assert np.abs(images[0].astype(int) - images[1]).mean() < 3
+    assert np.abs(images[0].astype(int) - images[1]).mean() < 5
     # What is drawn by another matrix lies where that matrix says.
     affine = np.vstack([c.inputs.view.affine[0], [0, 0, 1]]).astype(np.float64)
     expected = views.move_pixels(image, affine, sides)
     assert reduced.factor(affine) > 1
     inside = (images[2] != views.FILL).any(axis=2)
-    assert np.abs(expected.astype(int) - images[2])[inside].mean() < 4
-    assert np.abs(shift(expected, images[2])).max() < 0.05
+    assert np.abs(expected.astype(int) - images[2])[inside].mean() < 5
+    assert np.abs(shift(expected, images[2])).max() < 0.1
     moved = frames.move_boxes(np.array([box]), affine)
     np.testing.assert_allclose(c.target.boxes[0, :1], moved, atol=1e-3)
 
@@ -116,7 +116,7 @@ def test_a_prediction_sees_what_an_evaluation_sees():
 def test_a_picture_of_another_size_than_its_record_is_named():
     one = Record(1, "a.jpg", 300, 501, image=jpeg(picture(SIZES[0])))
     with pytest.raises(
-        UserError, match="333 x 501 pixels .*, its record says 300 x 501"
+        UserError, match=r"333 x 501 pixels .*, its record says 300 x 501"
     ):
         prepare(size=(60, 90))(one)
 
