@@ -31,7 +31,6 @@ def get_config() -> ConfigDict:
                 "mask_stride": None,
                 "mask_size": 112,
                 "batch_size": 16,
-                "workers": 8,
                 "augment": {"mirror": True},
             },
             "optimizer": {

@@ -37,7 +37,6 @@ def get_config() -> ConfigDict:
                 "min_size": 4,
                 "mask_stride": 4,
                 "batch_size": 8,
-                "workers": 8,
                 "augment": {
                     "colour": True,
                     "expand_to": 4.0,

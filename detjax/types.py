@@ -205,6 +205,7 @@ class Task(NamedTuple):
     regions: Callable[..., tuple[np.ndarray, np.ndarray]]
     # On the host: (info, **settings of the config's section data) -> an object with
     #   empty(count, size) -> target, counts: room for the images of a batch
+    #   clear(target): makes the room of an image empty again
     #   read(record, outlines=False) -> the truth with its `boxes` [m 4], which crops
     #     keep, and what tells the boxes of rotated objects; Unreadable
     #   fill(target, seen, size) -> counts: the truths, each a `data.frames.Seen`

@@ -1,33 +1,25 @@
 """Prefetching of batches, by threads or worker processes.
 
 The prefetch depth is counted in batches, not in threads or workers, so that memory does
-not grow with the number of cores: threads fill the rows of `AHEAD` batches in parallel,
-and worker processes, each of which buffers some rows, are limited to what twice as many
-batches need.
+not grow with the number of cores: the rows of `AHEAD` batches are filled in parallel.
 """
 
-import dataclasses
 import os
-import signal
 import sys
-import threading
-import time
 from collections import deque
 from collections.abc import Iterator
 from concurrent import futures
 from typing import Protocol
 
-import grain
-import jax
-import numpy as np
-from absl import flags
-
-from detjax.errors import UserError
 from detjax.types import Batch
 
 AHEAD = 2  # batches prefetched beside the current one
-# Rows that grain holds per worker process at buffer size 1; at n it holds 2 n + 3.
-HELD = 5
+# Threads hold the GIL for a quarter of a row's time: more than these wait for each
+# other.
+_THREADS = 4
+_MOST = 32  # worker processes that are started unasked
+# Images that threads have prepared before worker processes are there.
+FEW = 1000
 
 
 class Batches(Protocol):
@@ -37,19 +29,76 @@ class Batches(Protocol):
     def rows(self) -> int:
         """This process's rows per batch."""
 
+    @property
+    def buckets(self) -> int:
+        """How many kinds of batches there are, each of one shape."""
+
     def __len__(self) -> int:
         """The number of batches."""
 
-    def empty(self, number: int, rows: int) -> Batch:
+    def bucket(self, number: int) -> int:
+        """The kind of batch `number`."""
+
+    def begun(self, first: int) -> "Batches":
+        """The batches after the `first` images of the stream, counted from there."""
+
+    def empty(self, bucket: int, rows: int) -> Batch:
         """An empty batch of `rows` rows."""
+
+    def clear(self, batch: Batch, at: int) -> None:
+        """Makes row `at` of `batch` empty again, but for its image."""
 
     def fill(self, batch: Batch, at: int, number: int, row: int) -> None:
         """Writes `row` of batch `number` to row `at` of `batch`."""
 
 
-def by_threads(batches: Batches, threads: int | None) -> "Threads":
-    """The batches in order, filled by `threads` threads; one per core if None."""
-    return Threads(batches, threads or len(os.sched_getaffinity(0)))
+class Ahead(Protocol):
+    """Batches in order, from a position that can be set."""
+
+    def __iter__(self) -> Iterator[Batch]: ...
+
+    def __next__(self) -> Batch: ...
+
+    def seek(self, first: int) -> None:
+        """Goes on with the batches after the `first` images of the stream."""
+
+    def close(self) -> None:
+        """Ends what runs; batches that were handed out stay valid."""
+
+
+def prefetched(
+    batches: Batches, threads: int | None = None, workers: int | None = 0
+) -> Ahead:
+    """The batches in order, filled by `workers` processes, or by threads if 0.
+
+    `threads` None is one per core; for `workers` None see `processes`.
+    """
+    count = processes(len(batches) * batches.rows) if workers is None else workers
+    if count:
+        from detjax.data.workers import Workers
+
+        return Workers(batches, count)
+    return Threads(batches, threads or cores())
+
+
+def processes(images: int) -> int:
+    """The worker processes that are worth it here for so many images; 0 is threads.
+
+    None up to four cores, where threads are as fast, nor for fewer than a thousand
+    images, which are prepared before processes are started; else one a core up to 32,
+    but for a core that is left to this process. On Linux only: elsewhere forking is not
+    safe.
+    """
+    if sys.platform != "linux" or cores() <= _THREADS or images < FEW:
+        return 0
+    return min(cores() - 1, _MOST)
+
+
+def cores() -> int:
+    """The cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 class Threads(Iterator[Batch]):
@@ -57,7 +106,8 @@ class Threads(Iterator[Batch]):
 
     def __init__(self, batches: Batches, threads: int):
         self._batches, self._next = batches, 0
-        self._pool = futures.ThreadPoolExecutor(threads, thread_name_prefix="rows")
+        self._threads = threads
+        self._pool = self._new_pool()
         self._started: deque[tuple[Batch, list[futures.Future]]] = deque()
 
     def __next__(self) -> Batch:
@@ -72,9 +122,18 @@ class Threads(Iterator[Batch]):
             row.result()
         return batch
 
+    def _new_pool(self) -> futures.ThreadPoolExecutor:
+        return futures.ThreadPoolExecutor(self._threads, thread_name_prefix="rows")
+
+    def seek(self, first: int) -> None:
+        """Goes on with the batches after the `first` images of the stream."""
+        self.close()
+        self._pool = self._new_pool()
+        self._batches, self._next = self._batches.begun(first), 0
+
     def _start(self, number: int) -> None:
         rows = self._batches.rows
-        batch = self._batches.empty(number, rows)
+        batch = self._batches.empty(self._batches.bucket(number), rows)
         fill = self._batches.fill
         tasks = [
             self._pool.submit(fill, batch, row, number, row) for row in range(rows)
@@ -85,83 +144,3 @@ class Threads(Iterator[Batch]):
         """Cancels what has not started and waits for the rest."""
         self._pool.shutdown(wait=True, cancel_futures=True)
         self._started.clear()
-
-
-class Workers(Iterator[Batch]):
-    """Batches in order, prefetched by up to `workers` processes.
-
-    Raises UserError if a worker died, for example killed by the OOM killer.
-    """
-
-    def __init__(self, batches: Batches, workers: int):
-        # grain reads absl flags, which are not parsed in a notebook.
-        if not flags.FLAGS.is_parsed():
-            flags.FLAGS.mark_as_parsed()
-        most = 2 * AHEAD * batches.rows
-        workers = max(1, min(workers, most // HELD))
-        self._batches, self._next, self._workers = batches, 0, workers
-        rows = grain.MapDataset.source(_Rows(batches))
-        each = max(1, (most // workers - 3) // 2)
-        self._rows = iter(
-            rows.to_iter_dataset(
-                grain.ReadOptions(num_threads=1, prefetch_buffer_size=1)
-            ).mp_prefetch(
-                grain.MultiprocessingOptions(workers, per_worker_buffer_size=each),
-                worker_init_fn=_follow_the_parent,
-            )
-        )
-
-    def __next__(self) -> Batch:
-        if self._next >= len(self._batches):
-            self.close()
-            raise StopIteration
-        self._next += 1
-        try:
-            rows = [next(self._rows) for _ in range(self._batches.rows)]
-        except RuntimeError as error:
-            if "terminated unexpectedly" not in str(error):
-                raise
-            raise UserError(
-                f"one of data.workers={self._workers} worker processes has ended "
-                f"({str(error).split('. ')[0]}); where memory is short, set "
-                "data.workers lower, and start the same command again"
-            ) from error
-        return jax.tree.map(lambda *x: np.stack(x), *rows)
-
-    def close(self) -> None:
-        """Ends the processes."""
-        self._rows.close()  # type: ignore[attr-defined]  # grain's iterators have it
-
-
-@dataclasses.dataclass(frozen=True)
-class _Rows:
-    """The rows of all batches, one after the other."""
-
-    batches: Batches
-
-    def __len__(self) -> int:
-        rows = self.batches.rows
-        return min(len(self.batches), sys.maxsize // rows) * rows
-
-    def __getitem__(self, index: int) -> Batch:
-        number, row = divmod(index, self.batches.rows)
-        batch = self.batches.empty(number, 1)
-        self.batches.fill(batch, 0, number, row)
-        return jax.tree.map(lambda x: x[0], batch)
-
-
-def _follow_the_parent(*_) -> None:
-    """Ends this process with its parent, but not on signals to the process group.
-
-    The parent finishes its step first on those.
-    """
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.SIG_IGN)
-    parent = os.getppid()
-
-    def look() -> None:
-        while os.getppid() == parent:
-            time.sleep(1)
-        os._exit(1)
-
-    threading.Thread(target=look, daemon=True).start()

@@ -64,9 +64,10 @@ def recolour(image: np.ndarray, colours: Colours) -> np.ndarray:
         # The full circle of hues is 256 steps here, so that uint8 wraps around
         # correctly.
         hsv = cv2.cvtColor(image, cv2.COLOR_RGB2HSV_FULL)
-        steps = np.array([round(hue * 256 / 360) % 256, 0, 0], np.uint8)
-        rows = hsv.reshape(len(hsv), -1)
-        rows += np.tile(steps, hsv.shape[1])
+        steps = round(hue * 256 / 360) % 256
+        if steps:
+            rows = hsv.reshape(len(hsv), -1)
+            rows += np.resize(np.array([steps, 0, 0], np.uint8), rows.shape[1])
         if saturation != 1:
             hsv = cv2.transform(hsv, np.diag([1, saturation, 1]))
         image = cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB_FULL)

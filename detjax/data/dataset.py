@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 from detjax import settings
-from detjax.data import builder, loader, mosaic, plan
+from detjax.data import ahead, builder, loader, mosaic, plan
 from detjax.data import repeats as repeating
 from detjax.data.prepare import prepare as prepare_files
 from detjax.data.records import Record
@@ -49,8 +49,9 @@ def make(
     max_proposals: Count | None = None,
     augment: Mapping[str, Any] | None = None,
     repeat_threshold: Fraction | None = None,
+    reduced_decoding: bool = True,
     threads: Whole | None = None,
-    workers: Whole = 0,
+    workers: Whole | None = None,
     seed: Seed = 0,
     on_error: Literal["fail", "skip"] = "fail",
     max_skipped: Whole = 100,
@@ -74,8 +75,12 @@ def make(
     augment: random changes of training images.
     repeat_threshold: the share of images below which a class is rare, and its images
         are shown more often (LVIS's repeat factors); None is none.
+    reduced_decoding: pictures that are seen at half their size or less are decoded 2,
+        4 or 8 times smaller, JPEGs in less time; never smaller than they are seen.
     threads: that prepare images; one a core if None.
-    workers: processes that prepare images instead of threads, if not 0.
+    workers: processes that prepare images; 0 is threads. None is 0 on up to four cores,
+        else one a core but one, 32 at most. An evaluation of fewer than 1,000 images is
+        always prepared by threads.
     seed: of the order of images and of their changes.
     on_error: "fail" stops at a record that cannot be read, "skip" takes the next one.
     max_skipped: records that may be skipped before the run stops.
@@ -109,6 +114,7 @@ def make(
         augment={k: v for k, v in augment.items() if k not in several},
         mosaic=mosaic.mosaic(**{k: v for k, v in augment.items() if k in several}),
         max_proposals=info.max_proposals if max_proposals is None else max_proposals,
+        reduced=reduced_decoding,
     )
 
     def images(split: str):
@@ -126,6 +132,7 @@ def make(
             sizes=sizes,
             images=known,
             threads=threads,
+            workers=None if workers is None or len(source) < ahead.FEW else workers,
             on_error=on_error,
             split=split,
             **how,

@@ -4,12 +4,11 @@ import dataclasses
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-import cv2
 import jax
 import numpy as np
 
-from detjax.data import augment, frames, pixels, views
-from detjax.data.frames import Seen
+from detjax.data import augment, frames, reduced, views
+from detjax.data.frames import Seen, scaling
 from detjax.data.mosaic import Mosaic, interleaved
 from detjax.data.plan import Resize
 from detjax.data.records import Record, Unreadable
@@ -23,20 +22,22 @@ def decode(image: bytes) -> np.ndarray:
     Data sets store images upright, so EXIF rotation does not apply. Raises UserError if
     decoding fails.
     """
-    return pixels.decode(image, cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION)
+    return reduced.decode(image)
 
 
-def read(record: Record) -> np.ndarray:
-    """The image [h w 3] of a record. Raises Unreadable."""
+def read(record: Record, by: int = 1) -> np.ndarray:
+    """The image [h w 3] of a record, reduced `by` 1, 2, 4 or 8. Raises Unreadable."""
+    full = record.height, record.width
     try:
-        image = decode(record.image)
+        image = reduced.decode(record.image, by)
+        if image.shape[:2] != reduced.size(full, by):
+            h, w = image.shape[:2] if by == 1 else decode(record.image).shape[:2]
+            raise Unreadable(
+                f"the image is {h} x {w} pixels (height x width), its record says "
+                f"{full[0]} x {full[1]}"
+            )
     except ValueError as error:
         raise Unreadable(str(error)) from None
-    if image.shape[:2] != (record.height, record.width):
-        raise Unreadable(
-            f"the image is {image.shape[0]} x {image.shape[1]} pixels (height x "
-            f"width), its record says {record.height} x {record.width}"
-        )
     return image
 
 
@@ -72,6 +73,7 @@ class Prepare:
     augment        keywords of `augment.augment`; None disables augmentation
     mosaic         which rows hold four pictures; None for none
     max_proposals  padded size p, 0 for none; the first p inside the input are kept
+    reduced        decode pictures smaller where that is enough; see `data.reduced`
     """
 
     size: tuple[int, int] | None
@@ -80,6 +82,7 @@ class Prepare:
     augment: Mapping[str, Any] | None = None
     mosaic: Mosaic | None = None
     max_proposals: int = 0
+    reduced: bool = True
 
     def __call__(self, record: Record, rng: np.random.Generator | None = None) -> Batch:
         batch = self.empty(1, self.size)
@@ -112,6 +115,17 @@ class Prepare:
             skipped=np.full(count, -1, np.int32),
         )
 
+    def clear(self, batch: Batch, row: int) -> None:
+        """Makes a row of `batch` as `empty` has it, but for its image."""
+        self.targets.clear(jax.tree.map(lambda x: x[row], batch.target))
+        view, proposals = batch.inputs.view, batch.inputs.proposals
+        view.affine[row], view.sizes[row], view.valid[row] = np.eye(2, 3), 0, False
+        if proposals is not None:
+            proposals.boxes[row], proposals.valid[row] = 0, False
+        batch.index[row], batch.skipped[row] = 0, -1
+        for count in batch.counts.values():
+            count[row] = 0
+
     def fill(
         self,
         batch: Batch,
@@ -124,18 +138,21 @@ class Prepare:
 
         Raises Unreadable and leaves the row empty.
         """
+        full = record.height, record.width
         if self.augment is None or rng is None:
-            image, truth = read(record), self.targets.read(record)
-            frame = frames.Frame(np.eye(3), image.shape[:2])
+            truth = self._truth(record)
+            frame = frames.Frame(np.eye(3), full)
             matrix = frames.resize(frame, fit.size, fit.letterbox, fit.scale).matrix
-            batch.inputs.images[row] = views.move_pixels(image, matrix, fit.size)
+            image, by = self._read(record, matrix)
+            moved = views.move_pixels(image, matrix @ scaling(by, by), fit.size)
+            batch.inputs.images[row] = moved
         else:
-            image, truth, colours, frame = self._augmented(record, rng)
+            truth, colours, frame = self._augmented(record, rng)
             # A crop of another aspect ratio is scaled to fit the input.
-            scale = fit.scale if tuple(frame.size) == image.shape[:2] else None
+            scale = fit.scale if tuple(frame.size) == full else None
             frame = frames.resize(frame, fit.size, fit.letterbox, scale)
-            matrix = views.place(batch.inputs.images[row], image, frame, colours)
-        self._put_view(batch, row, matrix, (record.height, record.width))
+            matrix = self._place(batch.inputs.images[row], record, frame, colours)
+        self._put_view(batch, row, matrix, full)
         seen = Seen(truth, matrix, whole(fit.size))
         self._put_truth(batch, row, [seen], [record.proposals], fit.size)
 
@@ -157,12 +174,12 @@ class Prepare:
         layout = self.mosaic.layout(last, size)
         seen, proposed = [], []
         for i, ((record, fit), rng) in enumerate(zip(pictures, each, strict=True)):
-            image, truth, colours, frame = self._augmented(record, rng)
-            alone = tuple(frame.size) == image.shape[:2]
+            truth, colours, frame = self._augmented(record, rng)
+            alone = tuple(frame.size) == (record.height, record.width)
             frame = layout.place(i, frame, fit, alone)
             x1, y1, x2, y2 = layout.windows[i]
             part = images[y1:y2, x1:x2]
-            matrix = views.place(part, image, frame, colours)
+            matrix = self._place(part, record, frame, colours)
             matrix = frames.scaling(1, 1, x1, y1) @ matrix
             seen.append(Seen(truth, matrix, np.array([x1, y1, x2, y2])))
             proposed.append(record.proposals)
@@ -171,12 +188,40 @@ class Prepare:
         self._put_truth(batch, row, seen, proposed, size)
 
     def _augmented(self, record: Record, rng: np.random.Generator):
-        """A record's image and truth, and how they are drawn. Raises Unreadable."""
+        """A record's truth, and how it is drawn. Raises Unreadable."""
         settings = self.augment or {}
-        image = read(record)
-        truth = self.targets.read(record, outlines=bool(settings.get("rotate")))
-        found = augment.augment(rng, image.shape[:2], truth.boxes, **settings)
-        return image, truth, *found
+        truth = self._truth(record, outlines=bool(settings.get("rotate")))
+        full = record.height, record.width
+        return truth, *augment.augment(rng, full, truth.boxes, **settings)
+
+    def _truth(self, record: Record, **how: Any) -> Any:
+        """The truth of a record. Raises Unreadable, of the image first."""
+        try:
+            if min(record.height, record.width) < 1:
+                raise Unreadable("its record has no size")
+            return self.targets.read(record, **how)
+        except Unreadable:
+            read(record)
+            raise
+
+    def _read(self, record: Record, matrix: np.ndarray) -> tuple[np.ndarray, int]:
+        """The image of a record to be drawn by `matrix`, and by how much it is reduced.
+
+        Raises Unreadable.
+        """
+        by = reduced.factor(matrix) if self.reduced else 1
+        return read(record, by), by
+
+    def _place(self, out, record, frame, colours) -> np.ndarray:
+        """Fills `out` with a record's image; the matrix that it was drawn by.
+
+        See `views.place`. Raises Unreadable.
+        """
+        image, by = self._read(record, frame.matrix)
+        # Each pixel of the image is a block of as many original ones along each side.
+        seen = frame._replace(matrix=frame.matrix @ scaling(by, by))
+        matrix = views.place(out, image, seen, colours)
+        return matrix @ scaling(1 / by, 1 / by)
 
     def _put_view(
         self, batch: Batch, row: int, matrix: np.ndarray, size: tuple[int, int]

@@ -109,16 +109,18 @@ def opposites(names: tuple[str, ...]) -> list[int]:
 
 def centred(boxes: np.ndarray, window: np.ndarray) -> np.ndarray:
     """Which boxes [n 4] have their centre inside `window` [... 4]; [... n]."""
-    centre = (boxes[:, :2] + boxes[:, 2:]) / 2
-    low, high = window[..., None, :2], window[..., None, 2:]
-    return ((centre > low) & (centre < high)).all(axis=-1)
+    x, y = (boxes[:, 0] + boxes[:, 2]) / 2, (boxes[:, 1] + boxes[:, 3]) / 2
+    x1, y1, x2, y2 = (window[..., i, None] for i in range(4))
+    return (x > x1) & (x < x2) & (y > y1) & (y < y2)
 
 
 def overlap(boxes: np.ndarray, window: np.ndarray) -> np.ndarray:
     """IoU [... n] of each box [n 4] with `window` [... 4]."""
-    low = np.maximum(boxes[:, :2], window[..., None, :2])
-    high = np.minimum(boxes[:, 2:], window[..., None, 2:])
-    inter = np.clip(high - low, 0, None).prod(axis=-1)
-    areas = (boxes[:, 2:] - boxes[:, :2]).prod(axis=-1)
-    whole = (window[..., 2:] - window[..., :2]).prod(axis=-1)[..., None]
+    # Coordinate by coordinate: numpy reduces axes of length two slowly.
+    x1, y1, x2, y2 = (window[..., i, None] for i in range(4))
+    w = np.minimum(boxes[:, 2], x2) - np.maximum(boxes[:, 0], x1)
+    h = np.minimum(boxes[:, 3], y2) - np.maximum(boxes[:, 1], y1)
+    inter = np.maximum(w, 0) * np.maximum(h, 0)
+    areas = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
+    whole = (x2 - x1) * (y2 - y1)
     return inter / np.maximum(areas + whole - inter, 1e-9)

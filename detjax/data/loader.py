@@ -7,6 +7,7 @@ the entire loader state to checkpoint.
 """
 
 import dataclasses
+import functools
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -34,7 +35,7 @@ def train_loader(
     images: np.ndarray | None = None,
     repeats: np.ndarray | None = None,
     threads: int | None = None,
-    workers: int = 0,
+    workers: int | None = 0,
     on_error: str = "fail",
     max_skipped: int = 100,
     split: str = "train",
@@ -47,8 +48,9 @@ def train_loader(
     that a single one would. `sizes` declares the input sizes if they differ from
     `prepare.size`; `images` [n 2] are the records' (h, w), looked up when needed and
     not given, and `repeats` [n] how often an epoch shows each. `threads` fill rows in
-    this process, one per core if None; `workers`, if set, are processes that do so
-    instead.
+    this process, one per core if None; `workers`, if not 0, are processes that do so
+    instead, None as many as `ahead.processes` thinks worth it. `source` and `prepare`
+    are pickled for them.
 
     With `on_error` "fail" an unreadable record is a UserError; with "skip" the next one
     replaces it, up to `max_skipped` records. Raises UserError for arguments that are
@@ -81,6 +83,7 @@ def eval_loader(
     sizes: plan.InputSizes | None = None,
     images: np.ndarray | None = None,
     threads: int | None = None,
+    workers: int | None = 0,
     on_error: str = "fail",
     split: str = "val",
     learnt: bool = False,
@@ -111,7 +114,7 @@ def eval_loader(
         part(batch_size, process, processes),
         skip=on_error == "skip",
     )
-    return EvalStream(batches, threads)
+    return EvalStream(batches, threads, workers)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -120,32 +123,33 @@ class EvalStream:
 
     batches: EvalBatches
     threads: int | None
+    workers: int | None = 0
 
     def __len__(self) -> int:
         return len(self.batches)
 
     def __iter__(self) -> Iterator[Batch]:
-        return ahead.by_threads(self.batches, self.threads)
+        return iter(ahead.prefetched(self.batches, self.threads, self.workers))
 
 
 class TrainStream:
     """Endless batches, whose iterator has a settable position."""
 
     def __init__(
-        self, batches: TrainBatches, threads: int | None, workers: int, limit: int
+        self,
+        batches: TrainBatches,
+        threads: int | None,
+        workers: int | None,
+        limit: int,
     ):
         self._batches, self._limit = batches, limit
         self._threads, self._workers = threads, workers
 
     def __iter__(self) -> "TrainIterator":
-        return TrainIterator(self._begin, self._batches, self._limit)
-
-    def _begin(self, first: int) -> Any:
-        """The batches after the `first` images, prefetched."""
-        batches = dataclasses.replace(self._batches, first=first)
-        if self._workers:
-            return ahead.Workers(batches, self._workers)
-        return ahead.by_threads(batches, self._threads)
+        begin = functools.partial(
+            ahead.prefetched, threads=self._threads, workers=self._workers
+        )
+        return TrainIterator(begin, self._batches, self._limit)
 
 
 class TrainIterator(Iterator[Batch]):
@@ -154,17 +158,26 @@ class TrainIterator(Iterator[Batch]):
     Each is reported once. Raises UserError when there are more than `limit`.
     """
 
-    def __init__(self, begin: Callable[[int], Any], batches: TrainBatches, limit: int):
-        self._begin, self._examples, self._limit = begin, batches.examples, limit
+    def __init__(
+        self,
+        begin: Callable[[TrainBatches], ahead.Ahead],
+        batches: TrainBatches,
+        limit: int,
+    ):
+        self._begin, self._all, self._limit = begin, batches, limit
+        self._examples = batches.examples
         self._batch_size = batches.batch_size
         self._taken = 0  # images of all processes; the only position
-        self._batches: Any = None  # from there on, started at the first request
+        # From there on, started at the first request.
+        self._batches: ahead.Ahead | None = None
         self.skipped: set[int] = set()  # their indices
         self._told: set[int] = set()  # not reset with the position
 
     def __next__(self) -> Batch:
         if self._batches is None:
-            self._batches = self._begin(self._taken)
+            self._batches = self._begin(self._all)
+            if self._taken:
+                self._batches.seek(self._taken)
         batch = next(self._batches)
         new = set(batch.skipped[batch.skipped >= 0].tolist()) - self.skipped
         for index in sorted(new - self._told):
@@ -207,7 +220,8 @@ class TrainIterator(Iterator[Batch]):
         taken, skipped = state.get("images"), state.get("skipped")
         if not (isinstance(taken, int) and taken >= 0 and isinstance(skipped, list)):
             raise UserError(f"{state} is not the position of a loader")
-        self.close()
+        if self._batches is not None:
+            self._batches.seek(taken)
         self._taken = taken
         self.skipped = set(skipped)
         self._told |= self.skipped

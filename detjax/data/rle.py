@@ -17,6 +17,10 @@ from detjax.errors import UserError
 Rle = dict[str, Any]
 
 
+# Pixels above and below a mask's box that are decoded sooner than left out.
+_SPARE = 1 << 16
+
+
 class Instance(NamedTuple):
     """One mask: its compressed code, its tight xyxy box and its area in pixels."""
 
@@ -182,15 +186,23 @@ class Runs(NamedTuple):
     def shades(self, number: int) -> np.ndarray:
         """What is in a mask's box, transposed: [columns rows] uint8 in {0, 255}."""
         x1, y1, x2, y2 = self.boxes[number].tolist()
+        h, w = y2 - y1, x2 - x1
         runs = slice(self.first[number], self.first[number + 1])
         lows, highs = self.lows[runs], self.highs[runs]
         edges = np.empty(2 * len(lows) + 2, np.int64)
-        edges[0], edges[-1] = x1 * self.height, x2 * self.height
         edges[1:-1:2], edges[2:-1:2] = lows, highs
         values = np.zeros(len(edges) - 1, np.uint8)
         values[1::2] = 255
-        columns = np.repeat(values, edges[1:] - edges[:-1]).reshape(-1, self.height)
-        return columns[:, y1:y2]
+        if w * (self.height - h) < _SPARE:
+            edges[0], edges[-1] = x1 * self.height, x2 * self.height
+            columns = np.repeat(values, edges[1:] - edges[:-1])
+            return columns.reshape(w, self.height)[:, y1:y2]
+        # Counted down the box's columns: nothing outside of it has a length there, so
+        # that the height of a large picture costs nothing.
+        column, row = np.divmod(edges[1:-1], self.height)
+        edges[1:-1] = (column - x1) * h + np.clip(row - y1, 0, h)
+        edges[0], edges[-1] = 0, w * h
+        return np.repeat(values, edges[1:] - edges[:-1]).reshape(w, h)
 
 
 def moved_bounds(runs: Runs, matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -6,7 +6,7 @@ A row depends on the seed and its place in the stream alone, whoever fills it.
 import dataclasses
 import functools
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import cv2
 import numpy as np
@@ -38,6 +38,10 @@ class Examples:
         cv2.setNumThreads(1)
         cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
         return self.prepare.empty(rows, self.sizes.buckets[bucket])
+
+    @property
+    def buckets(self) -> int:
+        return len(self.sizes.buckets)
 
     def put(self, batch, row, indices, place, draw=None) -> None:
         """Writes a record, or those of a mosaic, into a row for `place`.
@@ -111,8 +115,21 @@ class TrainBatches:
     def rows(self) -> int:
         return self.part.stop - self.part.start
 
-    def empty(self, number: int, rows: int) -> Batch:
-        return self.examples.empty(self.plan[self._position(number, 0)].bucket, rows)
+    @property
+    def buckets(self) -> int:
+        return self.examples.buckets
+
+    def bucket(self, number: int) -> int:
+        return self.plan[self._position(number, 0)].bucket
+
+    def begun(self, first: int) -> "TrainBatches":
+        return dataclasses.replace(self, first=first)
+
+    def empty(self, bucket: int, rows: int) -> Batch:
+        return self.examples.empty(bucket, rows)
+
+    def clear(self, batch: Batch, at: int) -> None:
+        self.examples.prepare.clear(batch, at)
 
     def fill(self, batch: Batch, at: int, number: int, row: int) -> None:
         """Fills a row with the record of its place, or the next readable one.
@@ -123,7 +140,7 @@ class TrainBatches:
         place = self.plan[position]
         # The plan uses seeds of two numbers; three keep these streams distinct.
         draw = functools.partial(_generator, self.seed, position)
-        others = self._others(position, draw(WHICH))
+        others = self._others(position, draw)
         for further in range(self.tries):
             index = (place.record + further) % len(self.examples.source)
             # With others of a mosaic that cannot be read a picture comes alone.
@@ -139,13 +156,15 @@ class TrainBatches:
             else f"{self.tries} records in a row cannot be read, the last {why}"
         )
 
-    def _others(self, position: int, rng: np.random.Generator) -> tuple[int, ...]:
+    def _others(
+        self, position: int, draw: Callable[[int], np.random.Generator]
+    ) -> tuple[int, ...]:
         """The further records of the mosaic at `position`; () for a picture alone."""
         mosaic = self.examples.prepare.mosaic
         if mosaic is None:
             return ()
         batch = position // self.batch_size
-        return mosaic.others(rng, batch, len(self.examples.source))
+        return mosaic.others(draw(WHICH), batch, len(self.examples.source))
 
     def _position(self, number: int, row: int) -> int:
         return self.first + number * self.batch_size + self.part.start + row
@@ -171,8 +190,22 @@ class EvalBatches:
     def rows(self) -> int:
         return self.part.stop - self.part.start
 
-    def empty(self, number: int, rows: int) -> Batch:
-        return self.examples.empty(self._place(number, 0).bucket, rows)
+    @property
+    def buckets(self) -> int:
+        return self.examples.buckets
+
+    def bucket(self, number: int) -> int:
+        return self._place(number, 0).bucket
+
+    def begun(self, first: int) -> "EvalBatches":
+        """The same: an evaluation has no position."""
+        return self
+
+    def empty(self, bucket: int, rows: int) -> Batch:
+        return self.examples.empty(bucket, rows)
+
+    def clear(self, batch: Batch, at: int) -> None:
+        self.examples.prepare.clear(batch, at)
 
     def fill(self, batch: Batch, at: int, number: int, row: int) -> None:
         """Fills a row with the record of its place; without `skip` raises UserError."""

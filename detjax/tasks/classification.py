@@ -92,6 +92,10 @@ class Targets:
         """Room for the labels of `count` images; nothing is counted."""
         return Label(np.zeros((count, self.num_classes), np.float32)), {}
 
+    def clear(self, target: Label) -> None:
+        """Makes an image's room empty again."""
+        target.weights[:] = 0
+
     def read(self, record: Record, outlines: bool = False) -> Truth:
         """The truth of a record. Raises Unreadable where it has no label."""
         if not record.truth:

@@ -1,17 +1,23 @@
-"""The input pipeline of the COCO recipe."""
+"""The input pipeline of the COCO recipe against OpenCV and PIL.
+
+Images are timed from the arrival of one batch to that of another. The peer decodes and
+resizes the same files on one core, divided by the cores that are used.
+"""
 
 import os
 import pathlib
 import statistics
+import sys
 
 import numpy as np
 
 from benches.timing import Row, seconds
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
+BATCH = 8
 
 
-def coco_photographs():
+def photographs():
     """The records of coco_cc with their encoded images in memory."""
     from detjax.data.formats import coco
 
@@ -24,58 +30,111 @@ def coco_photographs():
     return read["train"].records
 
 
-def loader():
-    """ms an image of the COCO recipe's input pipeline at batch 8, on the 26 photographs
-    of DETJAX_DATA's coco_cc, against OpenCV decoding and resizing alone on one thread,
-    divided by the cores, and against a straightforward pipeline in PIL"""
-    import cv2
-
-    from benches import pil_pipeline
+def recipe(reduced=True):
+    """What configs/yolact_r101_coco.py does to an image."""
     from configs import yolact_r101_coco
-    from detjax.data import loader as loaders
+    from detjax.data import loader
     from detjax.tasks.detection.targets import Targets
 
-    records, cores = coco_photographs(), len(os.sched_getaffinity(0))
     section = yolact_r101_coco.get_config().data
-    size, stride = tuple(section.size), section.mask_stride
-    recipe = section.augment.to_dict()
-    targets = Targets(section.max_objects, mask_stride=stride)
-    prepare = loaders.Prepare(size, targets, augment=recipe)
+    targets = Targets(
+        section.max_objects,
+        mask_stride=section.mask_stride,
+        min_size=section.min_size,
+    )
+    return loader.Prepare(
+        tuple(section.size),
+        targets,
+        augment=section.augment.to_dict(),
+        reduced=reduced,
+    )
 
-    def ours(batches=26):
-        stream = iter(loaders.train_loader(records, prepare, batch_size=8))
-        for _ in range(4):  # until as many are under way as will be at the end
-            next(stream)
-        taken = seconds(lambda: [next(stream) for _ in range(batches)])
+
+def per_image(batches, count):
+    """Seconds an image of `count` batches, once as many are ahead as will be."""
+    for _ in range(4):
+        next(batches)
+    taken = seconds(lambda: [next(batches) for _ in range(count)])
+    return taken / count / BATCH
+
+
+def ours(records, prepare, count=26, **how):
+    from detjax.data import loader
+
+    stream = iter(loader.train_loader(records, prepare, batch_size=BATCH, **how))
+    try:
+        return per_image(stream, count)
+    finally:
         # Those under way are finished before anything else is timed.
         stream.close()
-        return taken / batches / 8
 
-    def opencv(rounds=4):
-        cv2.setNumThreads(1)
-        flags = cv2.IMREAD_COLOR
-        files = [np.frombuffer(r.image, np.uint8) for r in records] * rounds
 
-        def one_by_one():
-            for file in files:
-                cv2.resize(cv2.imdecode(file, flags), size[::-1])
+def opencv(records, size, rounds=3):
+    """Seconds an image on one core: decoding, and decoding with resizing."""
+    import cv2
 
-        return seconds(one_by_one) / len(files) / cores
+    cv2.setNumThreads(1)
+    files = [np.frombuffer(r.image, np.uint8) for r in records] * rounds
 
-    def pil(batches=13):
-        run = pil_pipeline.stream(
-            records, size, section.max_objects, stride, batch_size=8, threads=cores
-        )
-        for _ in range(4):
-            next(run)
-        taken = seconds(lambda: [next(run) for _ in range(batches)])
-        run.close()
-        return taken / batches / 8
+    def decode():
+        for file in files:
+            cv2.imdecode(file, cv2.IMREAD_COLOR)
 
-    rounds = [(ours(), opencv(), pil()) for _ in range(7)]
-    ours_ms, opencv_ms, pil_ms = (
-        1e3 * statistics.median(x) for x in zip(*rounds, strict=True)
+    def both():
+        for file in files:
+            cv2.resize(cv2.imdecode(file, cv2.IMREAD_COLOR), size[::-1])
+
+    return seconds(decode) / len(files), seconds(both) / len(files)
+
+
+def pil(records, prepare, cores, count=13):
+    from benches import pil_pipeline
+
+    targets = prepare.targets
+    run = pil_pipeline.stream(
+        records,
+        prepare.size,
+        targets.max_objects,
+        targets.mask_stride,
+        batch_size=BATCH,
+        threads=cores,
     )
-    what = f"550 px, batch 8, {cores} threads"
-    yield Row("loader", what, ours_ms, "OpenCV decode+resize / core", opencv_ms)
-    yield Row("loader", what, ours_ms, "PIL, the same transforms", pil_ms)
+    try:
+        return per_image(run, count)
+    finally:
+        run.close()
+
+
+def loader(rounds=5):
+    """an image of the COCO recipe's input pipeline at batch 8, on the 26 photographs of
+    DETJAX_DATA's coco_cc, by threads and by worker processes, against OpenCV decoding
+    and resizing alone on as many cores, and against the same transforms in PIL"""
+    records, prepare = photographs(), recipe()
+    cores = len(os.sched_getaffinity(0))
+    ways = [(f"{n} thread{'s'[: n > 1]}", n, {"threads": n}) for n in (1, 2)]
+    several = sorted({2, cores - 1, cores} - {0, 1})
+    ways += [(f"{n} workers", n, {"workers": n}) for n in several if n <= cores]
+    found = [
+        (
+            opencv(records, prepare.size),
+            pil(records, prepare, cores),
+            [ours(records, prepare, **how) for _, _, how in ways],
+        )
+        for _ in range(rounds)
+    ]
+    decode, both = (1e3 * statistics.median(r[0][i] for r in found) for i in range(2))
+    for i, (what, used, _) in enumerate(ways):
+        taken = 1e3 * statistics.median(r[2][i] for r in found)
+        print(
+            f"loader: {what}: {1e3 / taken:.0f} images/s, of which decoding takes "
+            f"{decode / used / taken:.0%} of the time",
+            file=sys.stderr,
+        )
+        size = f"550 px, batch {BATCH}, {what}"
+        yield Row(
+            "loader", size, taken, "OpenCV decode+resize / core", both / used, images=1
+        )
+    threads = 1e3 * statistics.median(r[2][1] for r in found)
+    slow = 1e3 * statistics.median(r[1] for r in found)
+    size = f"550 px, batch {BATCH}, 2 threads"
+    yield Row("loader", size, threads, "PIL, the same transforms", slow, images=1)

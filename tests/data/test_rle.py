@@ -125,3 +125,21 @@ def test_the_masks_of_an_image_are_what_they_are_one_by_one():
 def test_codes_that_are_none_are_found_among_others(codes, words):
     with pytest.raises(ValueError, match=words):
         rle.runs_of_all(codes, (3, 4))
+
+
+@pytest.mark.parametrize("size", [(40, 30), (4000, 50)])
+def test_what_is_in_a_box_is_what_the_whole_mask_has_there(size):
+    """Of small pictures, and of those so high that only the box is decoded."""
+    rng = np.random.default_rng(0)
+    h, w = size
+    masks = np.zeros((6, h, w), bool)
+    masks[0, h // 2, 3] = masks[1, -1, -1] = masks[1, 0, 0] = True
+    masks[2, :, 4:9] = True  # runs that go on in the next column
+    masks[3, 5 : h - 7, 2:20] = rng.random((h - 12, 18)) < 0.5
+    masks[4, 9:20, 1:] = rng.random((11, w - 1)) < 0.5
+    codes = [reference.rle(mask)["counts"].encode() for mask in masks]
+    runs = rle.runs_of_all(codes, size)
+    for number, mask in enumerate(masks):
+        x1, y1, x2, y2 = runs.boxes[number]
+        np.testing.assert_array_equal(runs.shades(number).T, mask[y1:y2, x1:x2] * 255)
+        assert mask[y1:y2, x1:x2].sum() == mask.sum()

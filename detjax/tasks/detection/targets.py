@@ -67,6 +67,12 @@ class Targets:
         )
         return objects, {name: np.zeros(count, np.int32) for name in COUNTS}
 
+    def clear(self, objects: Objects) -> None:
+        """Makes an image's room empty again: its objects come first."""
+        used = np.flatnonzero(objects.valid)[-1:]
+        for values in jax.tree.leaves(objects):
+            values[: int(used[0]) + 1 if len(used) else 0] = 0
+
     def read(self, record: Record, outlines: bool = False) -> Truth:
         """The truth of a record, its masks decoded far enough to validate them.
 
