@@ -21,6 +21,7 @@ from jax import lax
 from jax.typing import ArrayLike
 from jaxtyping import Bool, Float, Int
 
+from detjax.ops.ranking import top_k
 from detjax.types import Array, Objects
 
 # (indices [r] of objects or regions) -> their overlaps with all priors, [r p]
@@ -171,8 +172,8 @@ def sample(
     (p,) = positive.shape
     count, most = min(count, p), min(int(count * fraction), p)
     rank = jax.random.uniform(key, (p,))
-    _, first = lax.top_k(jnp.where(positive, rank, -1.0), most)
-    drawn, second = lax.top_k(jnp.where(negative, rank, -1.0), count)
+    _, first = top_k(jnp.where(positive, rank, -1.0), most)
+    drawn, second = top_k(jnp.where(negative, rank, -1.0), count)
     num_positive = jnp.minimum(jnp.sum(positive), most)
     place = jnp.arange(count)
     is_positive = place < num_positive

@@ -16,6 +16,7 @@ from jax import lax
 from jax.typing import ArrayLike
 from jaxtyping import Bool, Float, Int
 
+from detjax.ops import ranking
 from detjax.ops.columns import Columns, columns_of, inter_union
 from detjax.types import Array
 
@@ -114,10 +115,10 @@ def fast(
     hit = jax.vmap(_overlapping, (0, 0, None))(columns, columns, threshold)
     dropped = jnp.any(hit & earlier & taken[:, :, None], 1)
 
-    ranking = jnp.where(taken & ~dropped, best, -jnp.inf).ravel()
-    missing = max(max_detections - ranking.size, 0)
-    ranking = jnp.pad(ranking, (0, missing), constant_values=-jnp.inf)
-    score, place = lax.top_k(ranking, max_detections)
+    ranked = jnp.where(taken & ~dropped, best, -jnp.inf).ravel()
+    missing = max(max_detections - ranked.size, 0)
+    ranked = jnp.pad(ranked, (0, missing), constant_values=-jnp.inf)
+    score, place = ranking.top_k(ranked, max_detections)
     keep = score > -jnp.inf
     place = jnp.where(keep, place, 0)
     return (
@@ -208,5 +209,5 @@ def _top_k(
     bisection and splitting over threads were no faster on a CPU; a branch for images
     with few candidates was, but not under `vmap`, where both of its sides run.
     """
-    best, index = lax.top_k(jnp.where(candidate, scores, -jnp.inf), k)
+    best, index = ranking.top_k(jnp.where(candidate, scores, -jnp.inf), k)
     return index, best > -jnp.inf

@@ -9,7 +9,6 @@ import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-import jax
 import numpy as np
 
 from detjax.data.features import Schema, integers
@@ -18,6 +17,7 @@ from detjax.data.records import Record, Unreadable
 from detjax.data.summary import Facts
 from detjax.draw import canvas, font, plain
 from detjax.eval import classification as metrics
+from detjax.ops.ranking import top_k
 from detjax.plots import metrics as plots
 from detjax.types import Array, Label, Scores, Table, Task
 
@@ -143,7 +143,7 @@ class Found(NamedTuple):
 
 def shrink(answers: Scores) -> Found:
     """The most probable classes of a batch, [b k]."""
-    scores, labels = jax.lax.top_k(answers.scores, min(TOP, answers.scores.shape[-1]))
+    scores, labels = top_k(answers.scores, min(TOP, answers.scores.shape[-1]))
     return Found(labels, scores)
 
 

@@ -5,9 +5,9 @@ import functools
 
 import jax
 import jax.numpy as jnp
-from jax import lax
 
 from detjax.ops import boxes, nms
+from detjax.ops.ranking import top_k
 from detjax.settings import Count, Fraction
 from detjax.types import Array, Detections
 
@@ -35,7 +35,7 @@ class Detect:
         Boxes are clipped to `window` [4].
         """
         taken = valid[:, None] & (scores >= self.score_threshold)
-        best, place = lax.top_k(
+        best, place = top_k(
             jnp.where(taken, scores, -jnp.inf).T, min(self.top_k, len(scores))
         )
         found = boxes.clip(found, window)
@@ -47,7 +47,7 @@ class Detect:
         ranking = jnp.where(keep, best, -jnp.inf).ravel()
         missing = max(self.max_detections - ranking.size, 0)
         ranking = jnp.pad(ranking, (0, missing), constant_values=-jnp.inf)
-        score, index = lax.top_k(ranking, self.max_detections)
+        score, index = top_k(ranking, self.max_detections)
         real = score > -jnp.inf
         index = jnp.where(real, index, 0)
         return Detections(

@@ -12,9 +12,9 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax import lax
 
 from detjax.ops import assign, boxes
+from detjax.ops.ranking import top_k
 from detjax.settings import Fraction, Whole
 from detjax.types import Array, Objects, Proposals
 
@@ -79,7 +79,7 @@ class Sample:
             (labels == background, self.num_background),
         ):
             score = jnp.where((usable & of_kind).ravel(), chance, -1.0)
-            drawn, place = lax.top_k(score, min(count, labels.size))
+            drawn, place = top_k(score, min(count, labels.size))
             places.append(place)
             real.append(drawn >= 0)
         place, is_real = jnp.concatenate(places), jnp.concatenate(real)

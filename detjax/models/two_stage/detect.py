@@ -7,10 +7,10 @@ import dataclasses
 
 import jax
 import jax.numpy as jnp
-from jax import lax
 
 from detjax.models.two_stage.roi import WEIGHTS
 from detjax.ops import boxes, nms
+from detjax.ops.ranking import top_k
 from detjax.settings import Count, Fraction
 from detjax.types import Array, Detections, Proposals
 
@@ -49,7 +49,7 @@ class Detect:
         sides = decoded[:, 2:] - decoded[:, :2]
         some = (scores > self.score_threshold) & proposals.valid[:, None]
         some = some.reshape(-1) & (sides >= MIN_SIDE).all(axis=-1)
-        best, index = lax.top_k(
+        best, index = top_k(
             jnp.where(some, scores.reshape(-1), -1.0),
             min(self.pre_nms_top_k, some.shape[0]),
         )
@@ -67,7 +67,7 @@ class Detect:
             (0, max(self.max_detections - len(index), 0)),
             constant_values=-1.0,
         )
-        score, place = lax.top_k(ranking, self.max_detections)
+        score, place = top_k(ranking, self.max_detections)
         valid = score >= 0
         place = jnp.where(valid, place, 0)
         return Detections(

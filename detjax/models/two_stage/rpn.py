@@ -20,6 +20,7 @@ from jax import lax
 from detjax import losses
 from detjax.models.two_stage.match import match
 from detjax.ops import anchors, assign, boxes, fitting, nms
+from detjax.ops.ranking import top_k
 from detjax.settings import Count, Fraction, NonNegative, Positive
 from detjax.types import Array, Objects, PriorLevel, Proposals
 
@@ -133,7 +134,7 @@ class RPN:
         ranking = jnp.where(keep, scores, -1.0).ravel()
         missing = max(post_nms - ranking.size, 0)
         ranking = jnp.pad(ranking, (0, missing), constant_values=-1.0)
-        score, index = lax.top_k(ranking, post_nms)
+        score, index = top_k(ranking, post_nms)
         valid = score >= 0
         found = decoded[jnp.where(valid, index, 0)]
         return Proposals(jnp.where(valid[:, None], found, 0.0), valid)
@@ -187,17 +188,17 @@ class RPN:
         )
 
 
-def _best(logits: Array, counts: Sequence[int], top_k: int) -> tuple[Array, np.ndarray]:
+def _best(logits: Array, counts: Sequence[int], most: int) -> tuple[Array, np.ndarray]:
     """The priors [l k] of the highest logits of each of l levels, and which are real.
 
     Levels with fewer than k are padded: they are suppressed side by side, each by
     itself, in as many steps as the longest takes.
     """
-    k = min(top_k, max(counts))
+    k = min(most, max(counts))
     starts = np.cumsum([0, *counts[:-1]])
     rows = []
     for start, n in zip(starts.tolist(), counts, strict=True):
-        index = start + lax.top_k(logits[start : start + n], min(k, n))[1]
+        index = start + top_k(logits[start : start + n], min(k, n))[1]
         rows.append(jnp.pad(index, (0, k - len(index))))
     return jnp.stack(rows), np.arange(k) < np.array(counts)[:, None]
 

@@ -10,6 +10,7 @@ from detjax import losses
 from detjax.models.yolact.match import Targets
 from detjax.models.yolact.net import Outputs
 from detjax.ops import assign, boxes, masks
+from detjax.ops.ranking import top_k
 from detjax.settings import Count, NonNegative
 from detjax.types import Array, Objects
 
@@ -53,7 +54,7 @@ class Mask:
         order = jnp.where(
             target.positive, jax.random.uniform(key, target.positive.shape), -1.0
         )
-        drawn, prior = jax.lax.top_k(order, min(self.to_train, order.shape[0]))
+        drawn, prior = top_k(order, min(self.to_train, order.shape[0]))
         chosen, index = drawn >= 0, target.object[prior]
         # Padding never has a positive, but its boxes are still arithmetic.
         whole = jnp.array([0.0, 0.0, size[1], size[0]])

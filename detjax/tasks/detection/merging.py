@@ -16,6 +16,7 @@ from detjax.data.frames import opposites
 from detjax.errors import UserError
 from detjax.nn.batch import each_image
 from detjax.ops import boxes, nms, resize
+from detjax.ops.ranking import top_k
 from detjax.types import Array, Detections
 
 
@@ -89,7 +90,7 @@ def _merged(found: Detections, *, iou: float, lists: int, count: int) -> Detecti
     exact = lax.Precision.HIGHEST
     voted = jnp.matmul(shares / total, found.boxes, precision=exact)
     scores = shares.reshape(len(keep), lists, -1).max(axis=2).mean(axis=1)
-    best, place = lax.top_k(jnp.where(keep, scores, -jnp.inf), count)
+    best, place = top_k(jnp.where(keep, scores, -jnp.inf), count)
     valid = best > -jnp.inf
     chosen = jax.tree.map(lambda x: x[place], found)
     changed: dict[str, Array] = {
