@@ -12,7 +12,7 @@ from flax.errors import ScopeParamNotFoundError, ScopeParamShapeError
 
 from detjax import compilation, files, models, tasks, tta
 from detjax.checkpoint import Checkpoints
-from detjax.data import example, frames, images, plan, views
+from detjax.data import example, frames, images, plan, reduced, views
 from detjax.data import proposals as proposing
 from detjax.errors import MissingFileError, UserError, reason
 from detjax.types import Inputs, Model, Task, View
@@ -89,6 +89,10 @@ class TrainedModel(NamedTuple):
         method = self.proposal_method()
         limit = self.config["data"].get("max_proposals") or (method and method["limit"])
 
+        # As evaluations of the run see images; earlier versions have no such key.
+        reduce = self.config["data"].get("reduced_decoding")
+        move = reduced.move_pixels if reduce else views.move_pixels
+
         def predict(
             image: Any,
             min_score: float = 0.0,
@@ -112,7 +116,7 @@ class TrainedModel(NamedTuple):
                 room = example.empty_proposals(1, most)
                 row = jax.tree.map(lambda x: x[0], room)
                 example.put_proposals(row, proposals, matrix, size)
-            moved = views.move_pixels(image, matrix, size)[None]
+            moved = move(image, matrix, size)[None]
             with weights_checked():
                 answers = run(self.params, self.state, Inputs(moved, view, room))
             answer = jax.tree.map(lambda x: x[0], jax.device_get(answers))
