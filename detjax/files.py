@@ -14,7 +14,7 @@ import platform
 import stat
 import threading
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from detjax.errors import MissingFileError, UserError, reason
@@ -28,6 +28,8 @@ ADVICE: dict[int | None, str] = {
     ),
     errno.ENAMETOOLONG: "choose a shorter name",
 }
+LOT = 1000  # rows of a JSON list that are made into text at once
+_numbers = itertools.count()
 
 
 def write_text(path: pathlib.Path, text: str) -> None:
@@ -45,14 +47,57 @@ def write_text(path: pathlib.Path, text: str) -> None:
 
 def write_bytes(path: pathlib.Path, data: bytes) -> None:
     """Replaces the content of `path` by `data` atomically; see `write_text`."""
+    with replacing(path) as write:
+        write(data)
+
+
+def write_rows(path: pathlib.Path, rows: Iterable[Any]) -> None:
+    """Replaces the content of `path` by a JSON list of `rows` atomically.
+
+    The text is that of `json.dumps`; no more than `LOT` rows of it are held at once.
+    """
+    with replacing(path) as write:
+        for piece in json_pieces(rows):
+            write(piece.encode())
+
+
+def json_pieces(rows: Iterable[Any]) -> Iterator[str]:
+    """The text of a JSON list of `rows`, piece by piece."""
+    rest = iter(rows)
+    before = "["
+    while lot := list(itertools.islice(rest, LOT)):
+        yield before + json.dumps(lot)[1:-1]
+        before = ", "
+    yield "[]" if before == "[" else "]"
+
+
+@contextlib.contextmanager
+def replacing(path: pathlib.Path) -> Iterator[Callable[[bytes], Any]]:
+    """A function that writes bytes, which replace `path` once the block has ended.
+
+    Where that fails nothing changes. Raises OSError that names the path if it cannot be
+    written.
+    """
     # A unique temporary name, since others may write the same file; and a short one.
-    beside = path.with_name(f".{os.getpid()}-{threading.get_ident()}.tmp")
+    thread, number = threading.get_ident(), next(_numbers)
+    beside = path.with_name(f".{os.getpid()}-{thread}-{number}.tmp")
     with writing(path):
+        file = beside.open("wb")
+
+    def write(data: bytes) -> None:
+        with writing(path):
+            file.write(data)
+
+    try:
         try:
-            beside.write_bytes(data)
-            beside.replace(path)
+            yield write
         finally:
-            beside.unlink(missing_ok=True)
+            with writing(path):
+                file.close()
+        with writing(path):
+            beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)
 
 
 def check_name(folder: pathlib.Path) -> None:

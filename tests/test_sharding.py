@@ -15,6 +15,7 @@ from families import (
 )
 
 from detjax import sharding
+from detjax.types import Inputs
 
 
 def tall():
@@ -84,7 +85,9 @@ def test_what_does_not_divide_is_said_so():
     with pytest.raises(ValueError, match=r"space=3 does not divide the 8 devices"):
         sharding.make(space=3)
     with pytest.raises(ValueError, match=r"65 pixels high do not divide among .*=2"):
-        sharding.make(space=2).put_images(np.zeros((4, 65, 64, 3), np.uint8))
+        sharding.make(space=2).put_inputs(Inputs(np.zeros((4, 65, 64, 3), np.uint8)))
+    with pytest.raises(ValueError, match=r"batch of 3 images .* 8 devices"):
+        sharding.make().put_inputs(Inputs(np.zeros((3, 64, 64, 3), np.uint8)))
 
 
 def test_weights_are_used_on_fewer_devices_than_they_were_trained_on():

@@ -40,19 +40,18 @@ def paste(
     masks = np.asarray(masks)
     n, *mask_size = masks.shape
     to_grid = _pixel_to_cell(np.asarray(affine, np.float64), mask_size, network_size)
-    if boxes is None:
-        cells = tuple(np.ones((n, cells), bool) for cells in mask_size)
-    else:
-        cells = mask_ops.crop_cells(boxes, network_size, tuple(mask_size))
-    cells = tuple(map(np.asarray, cells))
-    reach = _reach(*map(_ends, cells[::-1]), mask_size, to_grid, size)
-    there = np.logical_and(*(kept.any(axis=1) for kept in cells))
+    rows, columns = np.ones((n, mask_size[0]), bool), np.ones((n, mask_size[1]), bool)
+    if boxes is not None:
+        kept = mask_ops.crop_cells(boxes, network_size, tuple(mask_size))
+        rows, columns = map(np.asarray, kept)
+    reach = _reach(_ends(columns), _ends(rows), mask_size, to_grid, size)
+    there = np.logical_and(rows.any(axis=1), columns.any(axis=1))
     return (
-        _paste_one(mask, rows, columns, window, to_grid, size, threshold)
+        _paste_one(mask, inside, window, to_grid, size, threshold)
         if some
         else nothing(size)
-        for mask, rows, columns, window, some in zip(
-            masks, *cells, reach.tolist(), there, strict=True
+        for mask, *inside, window, some in zip(
+            masks, rows, columns, reach.tolist(), there.tolist(), strict=True
         )
     )
 
@@ -179,8 +178,8 @@ def _ends(kept: np.ndarray) -> np.ndarray:
     return np.stack([kept.argmax(axis=1), kept.shape[1] - 1 - kept[:, ::-1].argmax(1)])
 
 
-def _paste_one(mask, rows, columns, window, to_grid, size, threshold) -> Patch:
-    x1, y1, x2, y2 = window
+def _paste_one(mask, inside, window, to_grid, size, threshold) -> Patch:
+    (rows, columns), (x1, y1, x2, y2) = inside, window
     if x1 >= x2 or y1 >= y2:
         return nothing(size)
     shifted = to_grid.copy()
