@@ -4,6 +4,7 @@ Only regular files are opened: a FIFO blocks forever, a device never ends.
 """
 
 import contextlib
+import difflib
 import errno
 import fcntl
 import itertools
@@ -199,8 +200,8 @@ def unused(path: pathlib.Path) -> pathlib.Path:
     return next(p for p in itertools.chain([path], others) if not p.exists())
 
 
-def read_bytes(path: Path) -> bytes:
-    """The content of the regular file `path`.
+def read_bytes(path: Path, most: int = -1) -> bytes:
+    """The content of the regular file `path`, or its first `most` bytes.
 
     Raises MissingFileError if it does not exist, UserError if `path` is a folder, a
     FIFO or a device, or cannot be read.
@@ -213,7 +214,29 @@ def read_bytes(path: Path) -> bytes:
             os.close(number)
             raise UserError(f"{os.fspath(path)} is {kind(mode)}, not a file")
         with open(number, "rb") as file:
-            return file.read()
+            return file.read(most)
+
+
+def near(path: pathlib.Path, others: Iterable[str] = ()) -> str:
+    """What is there in place of `path`, as the end of a sentence.
+
+    That is the nearest name in its folder or of the `others`, or the first of its
+    folders that is not there.
+    """
+    above, name = path.parent, path.name
+    while not above.is_dir() and above != above.parent:
+        above, name = above.parent, above.name
+    try:
+        names = sorted(os.listdir(above))[:10_000]
+    except OSError:
+        names = []
+    close = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
+    close = close or [n for n in names if n.lower() == name.lower()]
+    found = [*map(str, map(above.joinpath, close))]
+    found = found or difflib.get_close_matches(path.name, list(others), n=1)
+    if found:
+        return f"; did you mean {found[0]}?"
+    return f"; {above} has no {name!r}" if above != path.parent else ""
 
 
 def kind(mode: int) -> str:

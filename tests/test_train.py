@@ -409,9 +409,9 @@ class Tampered:
 
 class TamperedStream:
     def __init__(self, inner, change):
-        # One batch is drawn for its shape before training begins.
-        self.inner, self.change, self.number = inner, change, -1
+        self.inner, self.change, self.number = inner, change, 0
         self.get_state, self.set_state = inner.get_state, inner.set_state
+        self.images = inner.images
         self.names, self.close = inner.names, inner.close
 
     def __next__(self):

@@ -156,6 +156,7 @@ class TrainIterator(Iterator[Batch]):
 
     def __init__(self, begin: Callable[[int], Any], batches: TrainBatches, limit: int):
         self._begin, self._examples, self._limit = begin, batches.examples, limit
+        self._declared = batches
         self._batch_size = batches.batch_size
         self._taken = 0  # images of all processes; the only position
         self._batches: Any = None  # from there on, started at the first request
@@ -184,6 +185,12 @@ class TrainIterator(Iterator[Batch]):
         self._taken += self._batch_size
         self.skipped = skipped
         return batch
+
+    def images(self) -> jax.ShapeDtypeStruct:
+        """The shape and type of the images of the next batch, which is not read."""
+        batches = dataclasses.replace(self._declared, first=self._taken)
+        row = batches.empty(0, 1).inputs.images
+        return jax.ShapeDtypeStruct((batches.rows, *row.shape[1:]), row.dtype)
 
     def names(self, batch: Batch) -> list[str]:
         """The names in messages of the images of a batch of this process."""
