@@ -102,3 +102,31 @@ def test_images_come_back_in_their_order():
     rows = np.arange(16, dtype=np.float32).reshape(8, 2)
     kept = jax.device_put(rows, layout.by_image())
     np.testing.assert_array_equal(layout.local(kept), rows)
+
+
+def test_a_batch_is_put_in_one_call(monkeypatch):
+    """Whatever it has; a call an array took as many times as long."""
+    calls, put = [], jax.device_put
+
+    def counted(*args, **options):
+        calls.append(1)
+        return put(*args, **options)
+
+    monkeypatch.setattr(jax, "device_put", counted)
+    layout, data = sharding.make(space=2), tall()
+    there = layout.put(data)
+    assert len(calls) == 1
+    assert tuple(there.inputs.images.sharding.spec) == ("data", "space")
+    assert tuple(there.target.boxes.sharding.spec) == ("data",)
+    jax.tree.map(np.testing.assert_array_equal, there, data)
+    assert (
+        layout.put_inputs(data.inputs).images.sharding == there.inputs.images.sharding
+    )
+
+
+def test_rows_are_fetched_in_their_order_and_on_their_way_before():
+    layout = sharding.make(space=2)
+    tree = {"a": np.arange(16.0, dtype=np.float32).reshape(8, 2), "b": np.arange(8)}
+    kept = jax.device_put(tree, layout.by_image())
+    wait = layout.fetched(kept)
+    jax.tree.map(np.testing.assert_array_equal, wait(), tree)

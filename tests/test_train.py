@@ -182,6 +182,20 @@ def test_evaluations_on_the_way_are_logged_once(parts, records, tmp_path, straig
     jax.tree.map(np.testing.assert_array_equal, run, straight[1])
 
 
+def test_the_loader_is_started_once_a_run(parts, records, tmp_path, monkeypatch):
+    """With worker processes a start takes seconds, and loses what they have read."""
+    started, begin = [], loader.TrainStream._begin
+
+    def counted(self, first):
+        started.append(first)
+        return begin(self, first)
+
+    monkeypatch.setattr(loader.TrainStream, "_begin", counted)
+    fit(parts, records, tmp_path, steps=2)
+    fit(parts, records, tmp_path, steps=3)
+    assert started == [0, 16]
+
+
 def test_an_evaluation_that_was_killed_is_done_again(parts, records, tmp_path):
     def killed(run, stop):
         raise KeyboardInterrupt

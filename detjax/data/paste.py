@@ -96,7 +96,7 @@ def paste_boxes(
 
 
 def drawn_aligned(
-    mask: Float[Array, "r r"], box: Float[Array, "4"], size: tuple[int, int]
+    mask: Shaped[Array, "r r"], box: Float[Array, "4"], size: tuple[int, int]
 ) -> Patch:
     """The probabilities of a mask that spans `box`, on an image of `size` (h, w).
 
@@ -127,7 +127,7 @@ def drawn_aligned(
 
 
 def drawn(
-    mask: Float[Array, "r r"], box: Float[Array, "4"], size: tuple[int, int]
+    mask: Shaped[Array, "r r"], box: Float[Array, "4"], size: tuple[int, int]
 ) -> Patch:
     """The probabilities of a mask that spans `box`, on an image of `size` (h, w).
 
