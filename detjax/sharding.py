@@ -80,7 +80,8 @@ class Layout(NamedTuple):
 
         Raises UserError if it does not divide.
         """
-        targets = jax.tree.map(lambda _: self.by_image(), batch)
+        images = self.by_image()
+        targets = jax.tree.map(lambda _: images, batch)
         inputs = self._split(batch.inputs)
         return self._join(batch, dataclasses.replace(targets, inputs=inputs))
 
@@ -96,7 +97,8 @@ class Layout(NamedTuple):
                 f"images {height} pixels high do not divide among sharding.space="
                 f"{space} devices; choose a data.size that does"
             )
-        targets = jax.tree.map(lambda _: self.by_image(), inputs)
+        images = self.by_image()
+        targets = jax.tree.map(lambda _: images, inputs)
         rows = NamedSharding(self.mesh, PartitionSpec(DATA, SPACE))
         return dataclasses.replace(targets, images=rows)
 

@@ -186,6 +186,17 @@ def test_the_loader_is_started_once_a_run(parts, records, tmp_path, monkeypatch)
     """With worker processes a start takes seconds, and loses what they have read."""
     started, begin = [], loader.TrainStream._begin
 
+    def loss(params, state, batch, key):
+        return jax.numpy.mean((params - batch.inputs.images.mean() / 255) ** 2), (
+            state,
+            {},
+        )
+
+    model = Model(
+        Spec("detection", 1), lambda *_: (jax.numpy.zeros(3), {}), loss, None, None
+    )
+    parts = model, *parts[1:]
+
     def counted(self, first):
         started.append(first)
         return begin(self, first)
