@@ -3,6 +3,7 @@
 import contextlib
 import itertools
 import json
+import math
 import os
 import re
 import sys
@@ -28,6 +29,7 @@ GONE = re.compile(
     "(UNKNOWN|INTERNAL|UNAVAILABLE|ABORTED|CANCELLED|DEADLINE_EXCEEDED|"
     "FAILED_PRECONDITION): .*([Gg]loo|NCCL|[Cc]onnection|[Cc]oordination|[Hh]eartbeat)"
 )
+PIECE = 1 << 25  # bytes that every process sends at once
 # Seconds between polls for the error of another process, and its key.
 LISTEN = 1.0
 ENDED = "detjax/ended"
@@ -168,3 +170,51 @@ def gather(rows: list[Any]) -> list[Any]:
     texts = multihost_utils.process_allgather(padded).reshape(len(sizes), -1)
     each = zip(texts, sizes.ravel(), strict=True)
     return [row for t, n in each for row in json.loads(t[:n].tobytes())]
+
+
+def gather_columns(columns: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The columns [n ...] by name of every process, concatenated by process index.
+
+    A process may lack columns that others have. Raises ValueError where those of one
+    name differ in more than their rows.
+    """
+    if jax.process_count() == 1:
+        return columns
+    mine = [[name, x.dtype.str, list(x.shape)] for name, x in sorted(columns.items())]
+    everybody: list[dict[str, tuple[str, list[int]]]] = []
+    for process, held in gather([[jax.process_index(), mine]]):
+        assert process == len(everybody)
+        everybody.append({name: (kind, shape) for name, kind, shape in held})
+    found = {}
+    for name in sorted(set().union(*everybody)):
+        kinds = {
+            (held[name][0], *held[name][1][1:]) for held in everybody if name in held
+        }
+        if len(kinds) > 1:
+            raise ValueError(f"processes have columns {name!r} of {sorted(kinds)}")
+        kind, shape = next(held[name] for held in everybody if name in held)
+        here = columns.get(name, np.zeros((0, *shape[1:]), kind))
+        rows = [held[name][1][0] if name in held else 0 for held in everybody]
+        found[name] = _joined(here, rows)
+    return found
+
+
+def _joined(here: np.ndarray, rows: list[int]) -> np.ndarray:
+    """The column of all processes, of which each has so many `rows`.
+
+    As bytes, since devices have no float64; in pieces, which are all that is on them.
+    """
+    width = here.dtype.itemsize * math.prod(here.shape[1:])
+    text = np.ascontiguousarray(here).reshape(-1).view(np.uint8)
+    total = np.empty((sum(rows), *here.shape[1:]), here.dtype)
+    parts = np.split(total.reshape(-1).view(np.uint8), np.cumsum(rows)[:-1] * width)
+    for lo in range(0, max(rows) * width, PIECE):
+        size = min(PIECE, max(rows) * width - lo)
+        piece = np.zeros(size, np.uint8)
+        mine = text[lo : lo + size]
+        piece[: len(mine)] = mine
+        for part, its in zip(
+            parts, multihost_utils.process_allgather(piece), strict=True
+        ):
+            part[lo : lo + size] = its[: max(0, len(part) - lo)]
+    return total

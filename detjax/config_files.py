@@ -40,8 +40,7 @@ def find(given: str) -> str:
     if named and path.stem in known:
         return str(known[path.stem])
     if path.suffix:
-        beside = [p.name for p in path.parent.glob("*.py")] if path.name else []
-        close = nearest(path.name, [*beside, *(f"{name}.py" for name in known)])
+        close = files.near(path, [f"{name}.py" for name in known])
         raise MissingFileError(f"there is no config {given}{close}")
     raise UserError(
         f"no config is called {given!r}{nearest(given, known)}; give a file, or one of "

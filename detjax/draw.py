@@ -13,6 +13,7 @@ import numpy as np
 
 from detjax import files
 from detjax.data.example import decode
+from detjax.data.handed import rgb
 from detjax.data.records import Record
 from detjax.errors import reason
 from detjax.types import Task
@@ -28,21 +29,6 @@ _TEXT = b"Software\0detjax"
 _MARK = struct.pack(">I", len(_TEXT)) + b"tEXt" + _TEXT
 _MARK += struct.pack(">I", zlib.crc32(b"tEXt" + _TEXT))
 _HEADER = 8 + 25  # bytes of a PNG file's signature and header
-
-
-def rgb(image: Any) -> np.ndarray:
-    """The pixels [h w 3] uint8 of an array or of a PIL image.
-
-    Grey is repeated, an alpha channel dropped.
-    """
-    if hasattr(image, "convert"):
-        image = image.convert("RGB")
-    pixels = np.asarray(image)
-    if pixels.ndim == 2:
-        pixels = pixels[..., None]
-    if pixels.shape[2] == 1:
-        return pixels.repeat(3, axis=2)
-    return pixels[..., :3]
 
 
 def canvas(

@@ -1,22 +1,23 @@
 """A model's metrics and losses on a data set, whatever its task."""
 
+import contextlib
 import functools
 import json
 import pathlib
-from collections.abc import Callable, Container, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sized
 from typing import Any, NamedTuple
 
 import jax
-import numpy as np
 import tqdm
 
-from detjax import cluster, files, sharding, tables, tta
+from detjax import answers, cluster, files, sharding, tables, tta
+from detjax.errors import UserError
+from detjax.eval.collected import Parts
 from detjax.log import VALIDATION
 from detjax.plots import style
-from detjax.predict import weights_checked
 from detjax.preemption import Interrupted
 from detjax.sharding import Layout
-from detjax.types import Batch, Inputs, Model, Table, Task
+from detjax.types import Batch, Model, Table, Task
 
 
 def measure(
@@ -29,6 +30,7 @@ def measure(
     loss: bool = False,
     kept: dict[int, Any] | None = None,
     layout: Layout | None = None,
+    meter: Any = None,
     stop: Callable[[], bool] = lambda: False,
     progress: bool = True,
     **settings: Any,
@@ -38,14 +40,15 @@ def measure(
     loss: also the mean loss on the split, "val/loss", and its parts; see `losses`.
 
     `settings` are keywords of the task's meter and of `tta.augmented`. What is found in
-    the images at the places `kept` has replaces what it has. Also returns a function
-    that makes the results.
+    the images at the places `kept` has replaces what it has. Evaluations of a run give
+    the `meter` that `meter_of` makes of the same settings, so that the truth is read
+    once. Also returns a function that makes the results.
     """
     kept = {} if kept is None else kept
     options: dict[str, Any] = {"layout": layout, "stop": stop, "progress": progress}
-    testing, judging = tta.divided(settings)
+    testing, _ = tta.divided(settings)
     tested = tta.augmented(model, task, data.info.keypoints, **testing)
-    found = task.meter(data.truth, data.info, data.image_ids, data.skip, **judging)
+    found = meter_of(task, data, **settings) if meter is None else meter.again()
     keeping = Keeping(found, kept)
     parts = predict_all(
         tested, task, params, state, data.evaluation(), keeping, **options
@@ -58,10 +61,15 @@ def measure(
     return metrics, functools.partial(results, found, parts)
 
 
+def meter_of(task: Task, data: Any, **settings: Any) -> Any:
+    """The meter of the evaluation split of `data`; `settings` as in `measure`."""
+    _, judging = tta.divided(settings)
+    return task.meter(data.truth, data.info, data.image_ids, data.skip, **judging)
+
+
 def names(task: Task, data: Any, *, loss: bool = False, **settings: Any) -> list[str]:
     """The names of the metrics of `measure`, but for parts of the loss."""
-    _, judging = tta.divided(settings)
-    found = task.meter(data.truth, data.info, data.image_ids, data.skip, **judging)
+    found = meter_of(task, data, **settings)
     return found.names() + [f"{VALIDATION}loss"] * loss
 
 
@@ -87,17 +95,26 @@ def losses(
     call = loss_of(model.loss, layout)
     sums: dict[str, float] = {}
     images = 0.0
-    for i, batch in enumerate(shown(loader, "validate", progress)):
-        if stop():
-            raise Interrupted
-        rows = len(batch.index)
-        batch = filled_up(batch, layout.local_shares, rows)
-        batch.inputs.view.valid[rows:] = False
-        count, values = call(params, state, layout.put(batch), i)
-        # Images of all processes: an empty last share is no mean of its own.
-        images += float(count)
-        for name, value in values.items():
-            sums[name] = sums.get(name, 0.0) + float(count) * float(value)
+
+    def computed(batches: Iterable[Batch]) -> Iterator[Any]:
+        for i, batch in enumerate(batches):
+            rows = len(batch.index)
+            batch = answers.filled_up(batch, layout.local_shares, rows)
+            batch.inputs.view.valid[rows:] = False
+            yield call(params, state, layout.put(batch), i)
+
+    with contextlib.ExitStack() as held:
+        batches = opened(held, loader, "validate", progress, stop)
+        for count, values in answers.behind(computed(batches), answers.AHEAD):
+            # Images of all processes: an empty last share is no mean of its own.
+            images += float(count)
+            for name, value in values.items():
+                sums[name] = sums.get(name, 0.0) + float(count) * float(value)
+    if not sums:
+        raise UserError(
+            "the evaluation split has no image, so that there is no loss on it; choose "
+            "another data.eval_split, or set eval.loss=False"
+        )
     means = {name: value / max(images, 1) for name, value in sums.items()}
     parts = {name: means[name] for name in means if name != "loss"}
     return {f"{VALIDATION}{k}": v for k, v in ({"loss": means["loss"]} | parts).items()}
@@ -117,12 +134,32 @@ def loss_of(loss: Callable[..., Any], layout: Layout) -> Callable[..., Any]:
     return call
 
 
-def shown(loader: Iterable[Batch], what: str, progress: bool) -> Iterable[Batch]:
-    """`loader` with a progress bar, where stderr is a terminal."""
+def opened(
+    held: contextlib.ExitStack,
+    loader: Iterable[Batch],
+    what: str,
+    progress: bool,
+    stop: Callable[[], bool],
+) -> Iterator[Batch]:
+    """The batches of `loader`, whose threads end with `held`.
+
+    With a progress bar, where stderr is a terminal. Raises Interrupted once `stop()` is
+    true.
+    """
+    batches = iter(loader)
+    if hasattr(batches, "close"):
+        held.callback(batches.close)
     quiet = not progress or not cluster.primary()
+    count = len(loader) if isinstance(loader, Sized) else None
     # None: no bar where stderr is a file, which it would fill.
-    disable = True if quiet else None
-    return tqdm.tqdm(loader, disable=disable, desc=what, unit="batch")
+    shown = tqdm.tqdm(
+        batches, disable=True if quiet else None, desc=what, unit="batch", total=count
+    )
+    held.callback(shown.close)
+    for batch in shown:
+        if stop():
+            raise Interrupted
+        yield batch
 
 
 def predict_all(
@@ -136,58 +173,30 @@ def predict_all(
     layout: Layout | None = None,
     stop: Callable[[], bool] = lambda: False,
     progress: bool = True,
-) -> list[Any]:
+) -> Parts:
     """Adds predictions for valid images to `meter`; returns all processes' parts.
 
-    Every process reads its share of the images. Raises Interrupted once `stop()` is
-    true.
+    In the loader's order, whatever threads do. The device has its next batches while
+    answers are fetched and restored; a few batches are held at a time. Every process
+    reads its share of the images. Raises Interrupted once `stop()` is true.
     """
     layout = layout or sharding.make()
     params, state = layout.keep((params, state))
-    predict = predictor(model.predict, task.shrink, layout)
-    for batch in shown(loader, "evaluate", progress):
-        if stop():
-            raise Interrupted
-        inputs = filled_up(batch.inputs, layout.local_shares, len(batch.index))
-        with weights_checked():
-            answers = layout.local(predict(params, state, layout.put_inputs(inputs)))
-        view = batch.inputs.view
-        for i in np.flatnonzero(view.valid):
-            found = task.restore(
-                jax.tree.map(lambda x, i=i: x[i], answers),
-                view.affine[i],
-                tuple(view.sizes[i].tolist()),
-                batch.inputs.images.shape[1:3],
-            )
-            meter.add(int(batch.index[i]), found)
-    return cluster.gather(meter.parts)
-
-
-@functools.lru_cache(maxsize=8)
-def predictor(
-    predict: Callable[[Any, Any, Inputs], Any],
-    shrink: Callable[[Any], Any],
-    layout: Layout,
-) -> Callable[[Any, Any, Inputs], Any]:
-    """A model's jitted `predict` and `shrink` on `layout`: (params, state, inputs).
-
-    Cached by its arguments, so that only the first evaluation compiles.
-    """
-
-    @functools.partial(jax.jit, out_shardings=layout.by_image())
-    def call(params, state, inputs):
-        with layout.traced():
-            return shrink(predict(layout.gather(params), state, inputs))
-
-    return call
-
-
-def filled_up(rows: Any, shares: int, count: int) -> Any:
-    """Arrays [count ...] padded with the last row until `shares` divides `count`."""
-    missing = -count % shares
-    return jax.tree.map(
-        lambda x: np.concatenate([x, np.repeat(x[-1:], missing, axis=0)]), rows
+    call = functools.partial(
+        answers.jitted(model.predict, task.shrink, layout), params, state
     )
+    with contextlib.ExitStack() as held:
+        read = opened(held, loader, "evaluate", progress, stop)
+        inputs = ((batch.index, batch.inputs) for batch in read)
+        images = (
+            (int(index[i]), image)
+            for index, given, found in answers.answered(call, inputs, layout)
+            for i, image in answers.images_of(given, found)
+        )
+        found = held.enter_context(contextlib.closing(answers.restored(task, images)))
+        for place, what in found:
+            meter.add(place, what)
+    return cluster.gather_columns(meter.parts)
 
 
 class Keeping:
@@ -206,19 +215,20 @@ class Keeping:
         self._meter.add(place, found)
 
     @property
-    def parts(self) -> list[Any]:
+    def parts(self) -> Parts:
         return self._meter.parts
 
 
 class Results(NamedTuple):
     """What an evaluation leaves beside its metrics."""
 
-    files: Mapping[str, Any]  # JSON content by file name
+    # By file name: JSON content, or a function that returns an iterator over entries
+    files: Mapping[str, Any]
     plots: style.Makers
     table: Table
 
 
-def results(meter: Any, parts: Any) -> Results:
+def results(meter: Any, parts: Parts) -> Results:
     """The results of `parts` by the meter of a task."""
     return Results(meter.files(parts), meter.plots(parts), meter.table(parts))
 
@@ -233,7 +243,10 @@ def write(
     workdir = pathlib.Path(workdir)
     text = json.dumps(metrics, indent=1, allow_nan=False)
     for name, content in found.files.items():
-        files.write_text(workdir / name, json.dumps(content))
+        if callable(content):
+            files.write_rows(workdir / name, content())
+        else:
+            files.write_text(workdir / name, json.dumps(content))
     files.write_text(workdir / "classes.csv", tables.as_csv(found.table))
     # After all but the plots, so that the result files exist whenever the metrics do.
     files.write_text(workdir / "eval.json", text + "\n")

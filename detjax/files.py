@@ -4,6 +4,7 @@ Only regular files are opened: a FIFO blocks forever, a device never ends.
 """
 
 import contextlib
+import difflib
 import errno
 import fcntl
 import itertools
@@ -14,7 +15,7 @@ import platform
 import stat
 import threading
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from detjax.errors import MissingFileError, UserError, reason
@@ -28,6 +29,8 @@ ADVICE: dict[int | None, str] = {
     ),
     errno.ENAMETOOLONG: "choose a shorter name",
 }
+LOT = 1000  # rows of a JSON list that are made into text at once
+_numbers = itertools.count()
 
 
 def write_text(path: pathlib.Path, text: str) -> None:
@@ -45,14 +48,57 @@ def write_text(path: pathlib.Path, text: str) -> None:
 
 def write_bytes(path: pathlib.Path, data: bytes) -> None:
     """Replaces the content of `path` by `data` atomically; see `write_text`."""
+    with replacing(path) as write:
+        write(data)
+
+
+def write_rows(path: pathlib.Path, rows: Iterable[Any]) -> None:
+    """Replaces the content of `path` by a JSON list of `rows` atomically.
+
+    The text is that of `json.dumps`; no more than `LOT` rows of it are held at once.
+    """
+    with replacing(path) as write:
+        for piece in json_pieces(rows):
+            write(piece.encode())
+
+
+def json_pieces(rows: Iterable[Any]) -> Iterator[str]:
+    """The text of a JSON list of `rows`, piece by piece."""
+    rest = iter(rows)
+    before = "["
+    while lot := list(itertools.islice(rest, LOT)):
+        yield before + json.dumps(lot)[1:-1]
+        before = ", "
+    yield "[]" if before == "[" else "]"
+
+
+@contextlib.contextmanager
+def replacing(path: pathlib.Path) -> Iterator[Callable[[bytes], Any]]:
+    """A function that writes bytes, which replace `path` once the block has ended.
+
+    Where that fails nothing changes. Raises OSError that names the path if it cannot be
+    written.
+    """
     # A unique temporary name, since others may write the same file; and a short one.
-    beside = path.with_name(f".{os.getpid()}-{threading.get_ident()}.tmp")
+    thread, number = threading.get_ident(), next(_numbers)
+    beside = path.with_name(f".{os.getpid()}-{thread}-{number}.tmp")
     with writing(path):
+        file = beside.open("wb")
+
+    def write(data: bytes) -> None:
+        with writing(path):
+            file.write(data)
+
+    try:
         try:
-            beside.write_bytes(data)
-            beside.replace(path)
+            yield write
         finally:
-            beside.unlink(missing_ok=True)
+            with writing(path):
+                file.close()
+        with writing(path):
+            beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)
 
 
 def check_name(folder: pathlib.Path) -> None:
@@ -154,8 +200,8 @@ def unused(path: pathlib.Path) -> pathlib.Path:
     return next(p for p in itertools.chain([path], others) if not p.exists())
 
 
-def read_bytes(path: Path) -> bytes:
-    """The content of the regular file `path`.
+def read_bytes(path: Path, most: int = -1) -> bytes:
+    """The content of the regular file `path`, or its first `most` bytes.
 
     Raises MissingFileError if it does not exist, UserError if `path` is a folder, a
     FIFO or a device, or cannot be read.
@@ -168,7 +214,29 @@ def read_bytes(path: Path) -> bytes:
             os.close(number)
             raise UserError(f"{os.fspath(path)} is {kind(mode)}, not a file")
         with open(number, "rb") as file:
-            return file.read()
+            return file.read(most)
+
+
+def near(path: pathlib.Path, others: Iterable[str] = ()) -> str:
+    """What is there in place of `path`, as the end of a sentence.
+
+    That is the nearest name in its folder or of the `others`, or the first of its
+    folders that is not there.
+    """
+    above, name = path.parent, path.name
+    while not above.is_dir() and above != above.parent:
+        above, name = above.parent, above.name
+    try:
+        names = sorted(os.listdir(above))[:10_000]
+    except OSError:
+        names = []
+    close = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
+    close = close or [n for n in names if n.lower() == name.lower()]
+    found = [*map(str, map(above.joinpath, close))]
+    found = found or difflib.get_close_matches(path.name, list(others), n=1)
+    if found:
+        return f"; did you mean {found[0]}?"
+    return f"; {above} has no {name!r}" if above != path.parent else ""
 
 
 def kind(mode: int) -> str:

@@ -1,21 +1,18 @@
 """Inference from a run's folder or its weights."""
 
-import contextlib
-import functools
 import pathlib
-from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from flax.errors import ScopeParamNotFoundError, ScopeParamShapeError
 
 from detjax import compilation, files, models, tasks, tta
 from detjax.checkpoint import Checkpoints
-from detjax.data import example, frames, images, plan, reduced, views
+from detjax.data import handed, images, plan
 from detjax.data import proposals as proposing
-from detjax.errors import MissingFileError, UserError, reason
-from detjax.types import Inputs, Model, Task, View
+from detjax.errors import MissingFileError, UserError
+from detjax.predictor import Given, Predictor, in_order, known, prepared
+from detjax.types import Model, Task
 
 # A model setting of early versions, replaced by data.min_size.
 RETIRED = "min_size"
@@ -51,7 +48,8 @@ class TrainedModel(NamedTuple):
     ) -> Any:
         """The prediction for an image of any size, or a list of them for a list.
 
-        An image is an array [h w 3] RGB or [h w] grey, uint8, a PIL image, or a file's
+        A list goes to the devices in batches; see `Predictor` for their size. An image
+        is an array [h w 3] RGB or [h w] grey, uint8, a PIL image, or a file's
         path, which is read upright. Returns the result of the task's `restore`, in
         pixels of the image. A model that needs proposals takes them as [p 4], xyxy
         pixels of the image; without them they are computed by the training data's
@@ -59,10 +57,15 @@ class TrainedModel(NamedTuple):
 
         Raises UserError for other arrays, and if that method is unknown.
         """
-        predict = self.predictor()
-        if isinstance(image, list | tuple):
-            return [predict(one, min_score, proposals) for one in image]
-        return predict(image, min_score, proposals)
+        if not isinstance(image, list | tuple):
+            return self.predictor()(image, min_score, proposals)
+        predict = self.predictor(batch_size=None)
+        given = ((i, predict.prepare(x, proposals)) for i, x in enumerate(image))
+        found = (
+            (i, self.task.restore(*known(answer), min_score))
+            for i, _, answer in predict.answers(given)
+        )
+        return list(in_order(found))
 
     def draw(self, image: Any, found: Any, **options: Any) -> np.ndarray:
         """A drawing [h w 3] uint8 of the prediction `found` for `image`.
@@ -76,54 +79,33 @@ class TrainedModel(NamedTuple):
         """The task of the model."""
         return tasks.TASKS[self.model.spec.task]
 
-    def predictor(self, **testing: Any) -> Callable[..., Any]:
+    def predictor(self, batch_size: int | None = 1, **testing: Any) -> Predictor:
         """The function behind `__call__`, compiled once per input size.
 
-        Create it once outside a loop. `testing` are keywords of `tta.augmented`, in
+        Create it once outside a loop. It has answers to many pictures too, `batch_size`
+        at a time, see `Predictor`. `testing` are keywords of `tta.augmented`, in
         place of those of the run's section eval.
         """
         given = tta.divided(self.config.get("eval") or {})[0] | testing
         model = tta.augmented(self.model, self.task, self.keypoints, **given)
         declared = {k: v for k, v in self.config["data"].items() if k in plan.KEYWORDS}
-        run = _jitted(model.predict, self.task.shrink)
         method = self.proposal_method()
-        limit = self.config["data"].get("max_proposals") or (method and method["limit"])
+        limit: Any = self.config["data"].get("max_proposals")
+        limit = limit or (method and method["limit"])
 
         # As evaluations of the run see images; earlier versions have no such key.
-        reduce = self.config["data"].get("reduced_decoding")
-        move = reduced.move_pixels if reduce else views.move_pixels
+        reduce = bool(self.config["data"].get("reduced_decoding"))
 
-        def predict(
-            image: Any,
-            min_score: float = 0.0,
-            proposals: np.ndarray | None = None,
-        ) -> Any:
+        def prepare(image: Any, proposals: np.ndarray | None = None) -> Given:
             image = as_rgb(image)
-            frame = frames.Frame(np.eye(3), image.shape[:2])
-            size, letterbox, scale = plan.resize_for(*image.shape[:2], **declared)
-            matrix = frames.resize(frame, size, letterbox, scale).matrix
-            view = View(
-                affine=matrix[None, :2].astype(np.float32),
-                sizes=np.array([image.shape[:2]], np.int32),
-                valid=np.ones(1, bool),
-            )
-            room = None
-            if "proposals" in self.model.spec.needs:
-                if proposals is None:
-                    proposals = self.propose(image)
-                # Padded to few sizes, each of which is compiled.
-                most = limit or 1 << max(len(proposals) - 1, 0).bit_length()
-                room = example.empty_proposals(1, most)
-                row = jax.tree.map(lambda x: x[0], room)
-                example.put_proposals(row, proposals, matrix, size)
-            moved = move(image, matrix, size)[None]
-            with weights_checked():
-                answers = run(self.params, self.state, Inputs(moved, view, room))
-            answer = jax.tree.map(lambda x: x[0], jax.device_get(answers))
-            shape = image.shape[:2]
-            return self.task.restore(answer, matrix[:2], shape, size, min_score)
+            if "proposals" not in self.model.spec.needs:
+                proposals = None
+            elif proposals is None:
+                proposals = self.propose(image)
+            return prepared(image, proposals, limit, reduce, **declared)
 
-        return predict
+        weights = self.params, self.state
+        return Predictor(model.predict, self.task, *weights, prepare, batch_size)
 
     def proposal_method(self) -> dict[str, Any] | None:
         """The method of the training data's proposals, None if unknown."""
@@ -143,12 +125,6 @@ class TrainedModel(NamedTuple):
                 "data.prepare.proposals, or give the proposals of the image"
             )
         return proposing.finder(method)(np.ascontiguousarray(image[..., ::-1]))
-
-
-@functools.cache
-def _jitted(predict: Callable[..., Any], shrink: Callable[..., Any]):
-    """`shrink` of `predict`, jitted; cached by both."""
-    return jax.jit(lambda *arguments: shrink(predict(*arguments)))
 
 
 def load(workdir: str | pathlib.Path, best: bool = False) -> TrainedModel:
@@ -229,18 +205,6 @@ def read_config(path: pathlib.Path) -> dict[str, Any]:
     return found
 
 
-@contextlib.contextmanager
-def weights_checked() -> Iterator[None]:
-    """Turns errors of weights that do not fit the network into a `UserError`."""
-    try:
-        yield
-    except (ScopeParamShapeError, ScopeParamNotFoundError) as error:
-        raise UserError(
-            "the weights do not fit the network that config.json describes "
-            f"({reason(error)}); put back the config.json that the run wrote"
-        ) from error
-
-
 def as_rgb(image: Any) -> np.ndarray:
     """`image` as uint8 RGB [h w 3]; grey is repeated, an alpha channel dropped.
 
@@ -249,19 +213,7 @@ def as_rgb(image: Any) -> np.ndarray:
     """
     if isinstance(image, str | pathlib.Path):
         return read_image(image)
-    if hasattr(image, "convert"):  # PIL's: palettes and bits are no arrays of colours
-        image = image.convert("RGB")
-    image = np.asarray(image)
-    if image.dtype != np.uint8 or image.ndim not in (2, 3) or 0 in image.shape:
-        raise UserError(
-            f"an image of shape {image.shape} and type {image.dtype} was given; give a "
-            "uint8 array [h w 3] in RGB, or [h w] in grey, a PIL image, or a path"
-        )
-    if image.ndim == 2:
-        image = image[..., None]
-    if image.shape[2] not in (1, 3, 4):
-        raise UserError(f"an image of {image.shape[2]} channels was given; give 1 or 3")
-    return image.repeat(3, axis=2) if image.shape[2] == 1 else image[..., :3]
+    return handed.rgb(image)
 
 
 def read_image(path: str | pathlib.Path) -> np.ndarray:

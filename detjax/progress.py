@@ -16,6 +16,7 @@ from detjax.plots.training import curves
 from detjax.types import Task
 
 PICTURES = 6  # evaluation images that TensorBoard shows
+MORE = 8  # those that predictions.png shows
 PANEL = 420  # pixels of a panel's longer side
 MIN_SCORE = 0.3
 
@@ -24,12 +25,15 @@ class Progress:
     """Draws a run's curves and some of its answers after each evaluation.
 
     `kept` has, by place in the evaluation split, what was found in the images that are
-    shown, None before.
+    shown, on the way and at the end, None before. This process may not see all of them.
     """
 
     def __init__(self, workdir: pathlib.Path, data: Data, task: Task):
         self._workdir, self._data, self._task = workdir, data, task
-        places = draw.spread(len(data.pictures), PICTURES)
+        count = len(data.pictures)
+        self._places = draw.spread(count, PICTURES)
+        self.at_end = draw.spread(count, MORE)
+        places = sorted({*self._places, *self.at_end})
         self.kept: dict[int, Any] = dict.fromkeys(places)
         self._shown: int | None = None  # the step of the last pictures
 
@@ -54,7 +58,8 @@ class Progress:
         style.save_all(self._workdir, {"curves.png": lambda: curves(rows)})
 
     def _pictures(self) -> Iterator[Any]:
-        for place, found in self.kept.items():
+        for place in self._places:
+            found = self.kept[place]
             # Another process has seen it.
             if found is None:
                 continue

@@ -5,6 +5,7 @@ Models and tasks do not know each other: here a model finds its task by name.
 
 import contextlib
 import dataclasses
+import functools
 import json
 import pathlib
 import sys
@@ -41,7 +42,7 @@ from detjax.data.example import read
 from detjax.data.records import Unreadable
 from detjax.errors import UserError
 from detjax.experiment import Settings
-from detjax.progress import Progress
+from detjax.progress import MIN_SCORE, Progress
 from detjax.settings import nearest
 from detjax.train import fit, step_key
 from detjax.types import Model, Task
@@ -88,9 +89,11 @@ def train_locked(
         look_at_priors(model, settings, data, task)
         warn_of_warmup(settings)
     progress = Progress(workdir, data, task)
+    judging = {key: value for key, value in settings["eval"].items() if key != "loss"}
+    meter = evaluation.meter_of(task, data, **judging)
 
     def score(state, **options):
-        options |= settings["eval"] | {"kept": progress.kept}
+        options |= settings["eval"] | {"kept": progress.kept, "meter": meter}
         return evaluation.measure(
             model, task, state.params, state.state, data, layout=layout, **options
         )
@@ -120,7 +123,8 @@ def train_locked(
         publish(workdir, metrics, results())
         progress.finished(steps)
         trained = prediction.assemble(described, params, statistics, steps)
-        show(workdir / "predictions.png", trained, data)
+        kept = {place: progress.kept[place] for place in progress.at_end}
+        show(workdir / "predictions.png", trained, data, kept)
     return metrics
 
 
@@ -344,17 +348,25 @@ def changed_for_evaluation(settings: Settings, changes: Mapping[str, Any]) -> Se
 
 
 def show(
-    path: pathlib.Path, run: prediction.TrainedModel, data: dataset.Data, count: int = 8
+    path: pathlib.Path,
+    run: prediction.TrainedModel,
+    data: dataset.Data,
+    kept: Mapping[int, Any],
 ) -> None:
-    """Draws some evaluation images into the file `path`, truth beside prediction."""
-    predict = run.predictor()
-    pictures = data.pictures
+    """Draws evaluation images into the file `path`, truth beside prediction.
+
+    `kept` is what the evaluation found in them by place, None where another process saw
+    the image, which is predicted again then.
+    """
+    predict = functools.cache(run.predictor)
     records, found = [], []
-    for i in draw.spread(len(pictures), count):
+    for place, answer in kept.items():
         with contextlib.suppress(Unreadable):  # already reported by the evaluation
-            record = pictures[i]
+            record = data.pictures[place]
             image = read(record)
+            if answer is None:
+                answer = predict()(image, MIN_SCORE, record.proposals)
             records.append(record)
-            found.append(predict(image, min_score=0.3, proposals=record.proposals))
+            found.append(run.task.confident(answer, MIN_SCORE))
     if records:
         draw.comparison(path, records, found, run.classes, run.task)

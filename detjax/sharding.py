@@ -9,6 +9,7 @@ gathers of parameters and the halo exchanges; no other file depends on the mesh.
 
 import contextlib
 import dataclasses
+import itertools
 import math
 import re
 from collections.abc import Callable, Iterator
@@ -80,33 +81,27 @@ class Layout(NamedTuple):
 
         Raises UserError if it does not divide.
         """
-        rows = self.by_image()
-        rest = jax.tree.map(
-            lambda x: self._join(x, rows), dataclasses.replace(batch, inputs=None)
-        )
-        return dataclasses.replace(rest, inputs=self.put_inputs(batch.inputs))
+        images = self.by_image()
+        targets = jax.tree.map(lambda _: images, batch)
+        inputs = self._split(batch.inputs)
+        return self._join(batch, dataclasses.replace(targets, inputs=inputs))
 
     def put_inputs(self, inputs: Inputs) -> Inputs:
         """This process's `inputs` on its devices; see `put`."""
-        rows = self.by_image()
-        rest = jax.tree.map(
-            lambda x: self._join(x, rows), dataclasses.replace(inputs, images=None)
-        )
-        return dataclasses.replace(rest, images=self.put_images(inputs.images))
+        return self._join(inputs, self._split(inputs))
 
-    def put_images(self, images: np.ndarray) -> jax.Array:
-        """This process's `images` [b h w 3], split over images and rows.
-
-        Raises UserError if they do not divide.
-        """
-        space, height = self.mesh.shape[SPACE], images.shape[1]
+    def _split(self, inputs: Inputs) -> Inputs:
+        """The shardings of `inputs`: images by rows too. UserError if they do not."""
+        space, height = self.mesh.shape[SPACE], inputs.images.shape[1]
         if height % space:
             raise UserError(
                 f"images {height} pixels high do not divide among sharding.space="
                 f"{space} devices; choose a data.size that does"
             )
-        target = NamedSharding(self.mesh, PartitionSpec(DATA, SPACE))
-        return self._join(images, target)
+        images = self.by_image()
+        targets = jax.tree.map(lambda _: images, inputs)
+        rows = NamedSharding(self.mesh, PartitionSpec(DATA, SPACE))
+        return dataclasses.replace(targets, images=rows)
 
     def gather(self, params: Any) -> Any:
         """`params` gathered on every device, inside a traced function.
@@ -187,16 +182,35 @@ class Layout(NamedTuple):
 
     def local(self, tree: Any) -> Any:
         """This process's images of arrays that are `by_image`, on the host."""
-        return jax.tree.map(_local, tree)
+        return self.fetched(tree)()
 
-    def _join(self, x: np.ndarray, target: NamedSharding) -> jax.Array:
-        if len(x) % self.local_shares:
-            raise UserError(
-                f"a batch of {len(x)} images does not divide among "
-                f"{self.local_shares} devices; set data.batch_size to a multiple of "
-                f"{self.shares}"
-            )
-        return jax.make_array_from_process_local_data(target, np.asarray(x))
+    def fetched(self, tree: Any) -> Callable[[], Any]:
+        """A function that waits for what `local` returns, which is on its way."""
+        arrays, structure = jax.tree.flatten(tree)
+        shards = [_shards(x) for x in arrays]
+        for shard in itertools.chain.from_iterable(shards):
+            shard.copy_to_host_async()
+
+        def wait() -> Any:
+            rows = [[np.asarray(shard) for shard in parts] for parts in shards]
+            whole = [x[0] if len(x) == 1 else np.concatenate(x) for x in rows]
+            return jax.tree.unflatten(structure, whole)
+
+        return wait
+
+    def _join(self, tree: Any, targets: Any) -> Any:
+        """The arrays of `tree`, of this process, on its devices: all in one call."""
+        arrays = jax.tree.map(np.asarray, tree)
+        for x in jax.tree.leaves(arrays):
+            if len(x) % self.local_shares:
+                raise UserError(
+                    f"a batch of {len(x)} images does not divide among "
+                    f"{self.local_shares} devices; set data.batch_size to a multiple "
+                    f"of {self.shares}"
+                )
+        if jax.process_count() == 1:
+            return jax.device_put(arrays, targets)
+        return jax.tree.map(jax.make_array_from_process_local_data, targets, arrays)
 
     def _spec(self, path: Any, shape: tuple[int, ...]) -> PartitionSpec:
         if self.params == "replicated":
@@ -277,7 +291,8 @@ def _off_device(x: Any) -> Any:
     return np.asarray(x) if alone else x
 
 
-def _local(x: jax.Array) -> np.ndarray:
+def _shards(x: jax.Array) -> list[jax.Array]:
+    """This process's parts of an array, by their rows."""
     # Devices that share an image hold the same rows of its outputs.
     parts = {shard.index[0].start or 0: shard.data for shard in x.addressable_shards}
-    return np.concatenate([np.asarray(parts[start]) for start in sorted(parts)])
+    return [parts[start] for start in sorted(parts)]

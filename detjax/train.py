@@ -128,24 +128,23 @@ def begin(
     init_from: str | pathlib.Path | None,
     init_allow: str | None,
 ) -> tuple[TrainState, dict[str, Any]]:
-    """The run to resume and the log's sums; restores the position of `stream`."""
-    start = stream.get_state()
-    images = next(stream).inputs.images
+    """The run to resume and the log's sums; restores the position of `stream`.
+
+    Nothing is drawn of it, so that its threads or processes are started once.
+    """
     made = jax.jit(
         create, static_argnums=(0, 1, 2, 3), out_shardings=layout.replicated()
     )
-    shape = jax.ShapeDtypeStruct(images.shape, images.dtype)
     # A network that cannot be traced at this size has inconsistent settings.
     see = "see model and data.size in the config, and --debug for the trace"
     with mended_by(see, (TypeError, ValueError)):
-        train_state = made(model.init, optimizer, shape, seed)
+        train_state = made(model.init, optimizer, stream.images(), seed)
     if checkpoints.latest() is not None:
         train_state, position = checkpoints.restore(layout.keep(train_state))
         where = checkpoints.directory / str(int(train_state.step)) / "loader"
         with files.reading(where, "put a copy of the checkpoint back"):
             stream.set_state(position["loader"])
             return train_state, position["log"]
-    stream.set_state(start)
     if init_from:
         train_state, report = transfer.start(train_state, init_from, init_allow)
         print(f"{len(report.loaded)} arrays from {init_from}", file=sys.stderr)

@@ -227,10 +227,14 @@ class Task(NamedTuple):
     confident: Callable[..., Any]  # (found, min_score) -> found: the rest left out
     # Evaluation: (records without images, info, image_ids, skip, **settings of the
     # section eval) -> an object with
-    #   add(place, found), which adds to its `parts`: a list as JSON holds it
+    #   add(place, found), which adds to its
+    #   parts: columns by name, numpy arrays [n ...]; those of several processes are put
+    #     one after the other, and a process without a row may lack columns
+    #   again() -> the same without parts, with what is read of the records
     #   result(parts of all processes) -> metrics by name
     #   names() -> the names of these, before anything is read
-    #   files(parts) -> what is written beside eval.json, by file name
+    #   files(parts) -> what is written beside eval.json, by file name: what JSON holds,
+    #     or a function that returns an iterator over the entries of a list
     #   plots(parts) -> functions that make a matplotlib Figure, by file name
     #   table(parts) -> a `Table` of the classes
     meter: Callable[..., Any]

@@ -11,6 +11,7 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from detjax.eval.columns import Results, Truths
+from detjax.tasks.detection.restore import Found
 
 NAMES = ["AP", "AP50", "AP75", "APs", "APm", "APl"]
 NAMES += ["AR1", "AR10", "AR100", "ARs", "ARm", "ARl"]
@@ -220,3 +221,21 @@ def oracle(
         if max_detections is None:
             evaluation.summarize()
     return evaluation
+
+
+def collected(meter, places, rows, category_ids):
+    """The parts of a meter to which `rows` were added, entries of a results file."""
+    for place, row in zip(places, rows, strict=True):
+        x, y, w, h = row["bbox"]
+        found = Found(
+            boxes=np.array([[x, y, x + w, y + h]]),
+            scores=np.array([row["score"]]),
+            labels=np.array([list(category_ids).index(row["category_id"])]),
+            rles=[row["segmentation"]] if "segmentation" in row else None,
+            mask_scores=np.array([row["mask_score"]]) if "mask_score" in row else None,
+            keypoints=np.reshape(row["keypoints"], (1, -1, 3))
+            if "keypoints" in row
+            else None,
+        )
+        meter.add(place, found)
+    return meter.parts

@@ -8,9 +8,10 @@ import pytest
 
 from detjax import compilation, evaluate, sharding
 from detjax.data.example import Prepare
+from detjax.errors import UserError
 from detjax.tasks import classification, detection
 from detjax.tasks.detection.targets import Targets
-from detjax.types import Detections, Model, Spec
+from detjax.types import Detections, Model, Spec, Table
 
 
 class Info(NamedTuple):
@@ -58,8 +59,8 @@ def test_only_the_first_evaluation_compiles():
             layout=sharding.make(),
             progress=False,
         )
-        assert [row["score"] for _, row in parts] == [score] * 8
-        assert {row["image_id"] for _, row in parts} == {"a"}
+        assert parts["scores"].tolist() == [score] * 8
+        assert not parts["places"].any()
         return compilation.count() - before
 
     assert detect(0.5) >= 2  # one a bucket
@@ -98,11 +99,11 @@ def test_the_names_of_metrics_are_known_before_anything_is_read():
     assert "bbox/AR100" not in names
     # Those of boxes are what an evaluation says, in its order.
     assert [n for n in names if n.startswith("bbox")] == [
-        n for n in meter.result([]) if n.startswith("bbox")
+        n for n in meter.result({}) if n.startswith("bbox")
     ]
     info = Info(("a", "b"), (7, 8))
     scores = classification.TASK.meter([], info, [])
-    assert scores.names() == [*scores.result([])]
+    assert scores.names() == [*scores.result({})]
 
 
 def test_what_is_found_in_some_images_is_kept_and_all_is_measured():
@@ -118,3 +119,17 @@ def test_what_is_found_in_some_images_is_kept_and_all_is_measured():
         keeping.add(place, f"found {place}")
     assert keeping.kept == {1: "found 1"}
     assert keeping.parts == meter.parts and len(keeping.parts) == 4
+
+
+def test_an_empty_split_has_no_loss_and_says_so():
+    model = Model(Spec("detection", 1), None, lambda *_: None, None, None)
+    with pytest.raises(UserError, match=r"has no image, .* data\.eval_split"):
+        evaluate.losses(model, jnp.float32(0.5), {}, [], progress=False)
+
+
+def test_results_are_written_as_a_stream_where_they_are_functions(tmp_path):
+    table = Table(("class",), [("a",)], 0)
+    held = {"results.json": lambda: iter([{"a": 1}, {"b": 2}]), "other.json": {"c": 3}}
+    evaluate.write(tmp_path, {"AP": 0.5}, evaluate.Results(held, {}, table))
+    assert (tmp_path / "results.json").read_text() == '[{"a": 1}, {"b": 2}]'
+    assert (tmp_path / "other.json").read_text() == '{"c": 3}'

@@ -44,6 +44,10 @@ class Stream:
             images[0] = np.nan
         return with_inputs(data, images=images)
 
+    def images(self):
+        images = batch(count=8, seed=1).inputs.images
+        return jax.ShapeDtypeStruct(images.shape, np.float32)
+
     def get_state(self):
         return {"number": self.number}
 

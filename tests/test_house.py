@@ -13,6 +13,7 @@ PACKAGE = pathlib.Path(__file__).parents[1] / "detjax"
 KNOWS = {
     "__main__": "config_files settings",
     "accumulate": "errors sharding types",
+    "answers": "data errors sharding types",
     "backbones": "errors nn settings",
     "best": "checkpoint errors log",
     "checkpoint": "cluster errors files integrity",
@@ -23,7 +24,8 @@ KNOWS = {
     "config_files": "errors files settings",
     "data": "errors files ops settings types",
     "draw": "data errors files types",
-    "evaluate": "cluster files log plots predict preemption sharding tables tta types",
+    "evaluate": "answers cluster errors eval files log plots preemption sharding "
+    "tables tta types",
     "experiment": "data errors evaluate models optim sections settings sharding tasks "
     "train tta",
     "files": "errors",
@@ -39,8 +41,11 @@ KNOWS = {
     "optim": "errors settings",
     "parity": "backbones data errors files models nn ops types weights",
     "plots": "errors files",
-    "predict": "checkpoint compilation data errors files models tasks tta types",
-    "predict_files": "data draw errors files predict settings",
+    "predict": "checkpoint compilation data errors files models predictor tasks tta "
+    "types",
+    "predict_files": "answers data draw errors files predict predict_paths predictor",
+    "predict_paths": "data draw errors files",
+    "predictor": "answers data sharding types",
     "preemption": "cluster",
     "priors": "data models ops types",
     "progress": "cluster data draw log plots tensorboard types",

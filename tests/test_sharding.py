@@ -19,6 +19,7 @@ from families import (
 from hlo import collectives, in_loops, loops
 
 from detjax import sharding
+from detjax.types import Inputs
 
 
 def tall():
@@ -88,7 +89,9 @@ def test_what_does_not_divide_is_said_so():
     with pytest.raises(ValueError, match=r"space=3 does not divide the 8 devices"):
         sharding.make(space=3)
     with pytest.raises(ValueError, match=r"65 pixels high do not divide among .*=2"):
-        sharding.make(space=2).put_images(np.zeros((4, 65, 64, 3), np.uint8))
+        sharding.make(space=2).put_inputs(Inputs(np.zeros((4, 65, 64, 3), np.uint8)))
+    with pytest.raises(ValueError, match=r"batch of 3 images .* 8 devices"):
+        sharding.make().put_inputs(Inputs(np.zeros((3, 64, 64, 3), np.uint8)))
 
 
 def test_weights_are_used_on_fewer_devices_than_they_were_trained_on():
@@ -144,3 +147,31 @@ def test_no_device_asks_another_in_a_loop(name, kind):
     for text in (learn, find):
         assert collectives(in_loops(text)) == []
     assert collectives(learn.splitlines())
+
+
+def test_a_batch_is_put_in_one_call(monkeypatch):
+    """Whatever it has; a call an array took as many times as long."""
+    calls, put = [], jax.device_put
+
+    def counted(*args, **options):
+        calls.append(1)
+        return put(*args, **options)
+
+    monkeypatch.setattr(jax, "device_put", counted)
+    layout, data = sharding.make(space=2), tall()
+    there = layout.put(data)
+    assert len(calls) == 1
+    assert tuple(there.inputs.images.sharding.spec) == ("data", "space")
+    assert tuple(there.target.boxes.sharding.spec) == ("data",)
+    jax.tree.map(np.testing.assert_array_equal, there, data)
+    assert (
+        layout.put_inputs(data.inputs).images.sharding == there.inputs.images.sharding
+    )
+
+
+def test_rows_are_fetched_in_their_order_and_on_their_way_before():
+    layout = sharding.make(space=2)
+    tree = {"a": np.arange(16.0, dtype=np.float32).reshape(8, 2), "b": np.arange(8)}
+    kept = jax.device_put(tree, layout.by_image())
+    wait = layout.fetched(kept)
+    jax.tree.map(np.testing.assert_array_equal, wait(), tree)

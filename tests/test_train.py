@@ -39,6 +39,7 @@ from detjax.tasks import detection
 from detjax.tasks.detection.meter import truth_of
 from detjax.tasks.detection.targets import Targets
 from detjax.types import Detections, Inputs, Model, Objects, Spec
+from tests.eval_cases import collected
 
 TASK = detection.TASK
 IDS = (1, 3, 4, 9)
@@ -179,6 +180,31 @@ def test_evaluations_on_the_way_are_logged_once(parts, records, tmp_path, straig
     found = [row["step"] for row in log_of(tmp_path) if "bbox/AP" in row]
     assert found == [3, 6]
     jax.tree.map(np.testing.assert_array_equal, run, straight[1])
+
+
+def test_the_loader_is_started_once_a_run(parts, records, tmp_path, monkeypatch):
+    """With worker processes a start takes seconds, and loses what they have read."""
+    started, begin = [], loader.TrainStream._begin
+
+    def loss(params, state, batch, key):
+        return jax.numpy.mean((params - batch.inputs.images.mean() / 255) ** 2), (
+            state,
+            {},
+        )
+
+    model = Model(
+        Spec("detection", 1), lambda *_: (jax.numpy.zeros(3), {}), loss, None, None
+    )
+    parts = model, *parts[1:]
+
+    def counted(self, first):
+        started.append(first)
+        return begin(self, first)
+
+    monkeypatch.setattr(loader.TrainStream, "_begin", counted)
+    fit(parts, records, tmp_path, steps=2)
+    fit(parts, records, tmp_path, steps=3)
+    assert started == [0, 16]
 
 
 def test_an_evaluation_that_was_killed_is_done_again(parts, records, tmp_path):
@@ -408,9 +434,9 @@ class Tampered:
 
 class TamperedStream:
     def __init__(self, inner, change):
-        # One batch is drawn for its shape before training begins.
-        self.inner, self.change, self.number = inner, change, -1
+        self.inner, self.change, self.number = inner, change, 0
         self.get_state, self.set_state = inner.get_state, inner.set_state
+        self.images = inner.images
         self.names, self.close = inner.names, inner.close
 
     def __next__(self):
@@ -545,7 +571,9 @@ def test_evaluation_of_the_truth_is_perfect(records):
 
     def judged(rows):
         meter = TASK.meter(records, Info(), [record.id for record in records])
-        return meter.result(list(zip(places * 2, rows, strict=False)))
+        return meter.result(
+            collected(meter, (places * 2)[: len(rows)], rows, Info().category_ids)
+        )
 
     metrics = judged(rows)
     assert metrics["bbox/AP"] == pytest.approx(1)
@@ -572,7 +600,7 @@ def test_detections_come_back_in_original_pixels(parts, records, straight):
     parts = evaluate_module.predict_all(
         model, TASK, *weights, batches, meter, progress=False
     )
-    rows = [row for _, row in parts]
+    rows = [*meter.files(parts)["results.json"]()]
     assert {row["image_id"] for row in rows} == {f"picture {i}" for i in range(9)}
     boxes = np.array([row["bbox"] for row in rows])
     assert (boxes >= 0).all()

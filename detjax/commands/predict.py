@@ -13,6 +13,12 @@ from detjax.errors import UserError
 WORKDIR, BEST = cli.workdir_flag(), cli.best_flag()
 OUT = flags.DEFINE_string("out", None, "Where pictures go.", required=True)
 MIN_SCORE = flags.DEFINE_float("min_score", 0.3, "Leave out detections below this.")
+BATCH = flags.DEFINE_integer(
+    "batch_size",
+    None,
+    "Pictures that go to the devices together; by default 1 on a CPU, 8 a device else.",
+    lower_bound=1,
+)
 
 
 def main() -> None:
@@ -28,6 +34,7 @@ def _predict(paths: list[str]) -> int:
         paths,
         min_score=MIN_SCORE.value,
         best=BEST.value,
+        batch_size=BATCH.value,
         log=print,
     )
     for complaint in complaints:

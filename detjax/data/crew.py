@@ -30,10 +30,13 @@ _MAIN = ("-P", "-c", "from detjax.data import crew; crew.serve()")
 
 
 def serial(
-    work: Callable[[Any], Any], things: Iterable[Any]
+    work: Callable[[Any], Any], things: Iterable[Any], threads: int | None = None
 ) -> Generator[Any, None, None]:
-    """`work` mapped over `things` by threads, a few items ahead."""
-    threads = min(_MOST, len(os.sched_getaffinity(0)))
+    """`work` mapped over `things` by threads, one a core if None; a few items ahead.
+
+    In the things' order. The threads have ended when the iterator is closed.
+    """
+    threads = threads or min(_MOST, len(os.sched_getaffinity(0)))
     waiting: collections.deque = collections.deque()
     pool = ThreadPoolExecutor(threads)
     try:

@@ -198,6 +198,12 @@ class TrainIterator(Iterator[Batch]):
         self.skipped = skipped
         return batch
 
+    def images(self) -> jax.ShapeDtypeStruct:
+        """The shape and type of the images of the next batch, which is not read."""
+        batches = self._all.begun(self._taken)
+        row = batches.empty(batches.bucket(0), 1).inputs.images
+        return jax.ShapeDtypeStruct((batches.rows, *row.shape[1:]), row.dtype)
+
     def names(self, batch: Batch) -> list[str]:
         """The names in messages of the images of a batch of this process."""
         return [self._examples.name(index) for index in batch.index.tolist()]

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import cv2
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 
 from detjax.data.patches import Patch, nothing
 from detjax.ops import masks as mask_ops
@@ -16,7 +16,7 @@ from detjax.types import Array
 
 
 def paste(
-    masks: Float[Array, "n mh mw"],
+    masks: Shaped[Array, "n mh mw"],
     boxes: Float[Array, "n 4"] | None,
     affine: Float[Array, "2 3"],
     size: tuple[int, int],
@@ -27,7 +27,8 @@ def paste(
 
     One is computed when it is asked for: an image's masks together may be large.
 
-    masks: foreground probabilities on a grid that spans the network's input.
+    masks: foreground probabilities on a grid that spans the network's input, of any
+        type; each is converted when it is pasted.
     boxes: pixels of the network's input; a mask counts only inside its box, by the
         rule of `masks.crop`. None: everywhere.
     affine: original pixel (x, y, 1) -> pixel of a network input of `network_size`
@@ -36,21 +37,27 @@ def paste(
     """
     if threshold < 0:
         raise ValueError(f"threshold is {threshold}: expected 0 or more")
-    masks = np.asarray(masks, np.float32)
+    masks = np.asarray(masks)
     n, *mask_size = masks.shape
     to_grid = _pixel_to_cell(np.asarray(affine, np.float64), mask_size, network_size)
-    if boxes is None:
-        cells = tuple(np.ones((n, cells), bool) for cells in mask_size)
-    else:
-        cells = mask_ops.crop_cells(boxes, network_size, tuple(mask_size))
+    rows, columns = np.ones((n, mask_size[0]), bool), np.ones((n, mask_size[1]), bool)
+    if boxes is not None:
+        kept = mask_ops.crop_cells(boxes, network_size, tuple(mask_size))
+        rows, columns = map(np.asarray, kept)
+    reach = _reach(_ends(columns), _ends(rows), mask_size, to_grid, size)
+    there = np.logical_and(rows.any(axis=1), columns.any(axis=1))
     return (
-        _paste_one(mask, rows, columns, to_grid, size, threshold)
-        for mask, rows, columns in zip(masks, *map(np.asarray, cells), strict=True)
+        _paste_one(mask, inside, window, to_grid, size, threshold)
+        if some
+        else nothing(size)
+        for mask, *inside, window, some in zip(
+            masks, rows, columns, reach.tolist(), there.tolist(), strict=True
+        )
     )
 
 
 def paste_boxes(
-    masks: Float[Array, "n r r"],
+    masks: Shaped[Array, "n r r"],
     boxes: Float[Array, "n 4"],
     affine: Float[Array, "2 3"],
     size: tuple[int, int],
@@ -63,7 +70,8 @@ def paste_boxes(
 
     aligned: cells lie where they lie; else boxes are rounded to whole pixels, as
         torchvision's are.
-    masks: foreground probabilities on a grid that spans each box.
+    masks: foreground probabilities on a grid that spans each box, of any type; each is
+        converted when it is pasted.
     boxes: pixels of the network's input.
     affine: original pixel (x, y, 1) -> network pixel, without rotation or shear; else
         there is a ValueError.
@@ -88,7 +96,7 @@ def paste_boxes(
 
 
 def drawn_aligned(
-    mask: Float[Array, "r r"], box: Float[Array, "4"], size: tuple[int, int]
+    mask: Shaped[Array, "r r"], box: Float[Array, "4"], size: tuple[int, int]
 ) -> Patch:
     """The probabilities of a mask that spans `box`, on an image of `size` (h, w).
 
@@ -119,7 +127,7 @@ def drawn_aligned(
 
 
 def drawn(
-    mask: Float[Array, "r r"], box: Float[Array, "4"], size: tuple[int, int]
+    mask: Shaped[Array, "r r"], box: Float[Array, "4"], size: tuple[int, int]
 ) -> Patch:
     """The probabilities of a mask that spans `box`, on an image of `size` (h, w).
 
@@ -127,28 +135,29 @@ def drawn(
     whole pixels, which are interpolated between the cells. He et al. 2017 (Mask R-CNN),
     with the rounding of its code.
     """
-    padded = np.pad(np.asarray(mask, np.float32), 1)
     r = len(mask)
+    padded = np.zeros((r + 2, r + 2), np.float32)
+    padded[1:-1, 1:-1] = mask
     centre = (box[:2] + box[2:]) / 2
     half = (box[2:] - box[:2]) / 2 * ((r + 2) / r)
     low, high = (np.trunc(v).astype(int) for v in (centre - half, centre + half))
-    sides = np.maximum(high - low + 1, 1)
-    first = np.clip(low, 0, size[::-1])
-    last = np.clip(high + 1, first, size[::-1])
+    w, h = np.maximum(high - low + 1, 1).tolist()
+    x1, y1 = np.clip(low, 0, size[::-1]).tolist()
+    x2, y2 = np.clip(high + 1, (x1, y1), size[::-1]).tolist()
     columns, rows = (
-        _between(r + 2, int(side))[begin:end]
-        for side, begin, end in zip(sides, first - low, last - low, strict=True)
+        slice(a - c, b - c) for a, b, c in zip((x1, y1), (x2, y2), low, strict=True)
     )
-    return Patch(int(first[0]), int(first[1]), rows @ padded @ columns.T, size)
-
-
-def _between(cells: int, size: int) -> np.ndarray:
-    """The matrix [size cells] that interpolates `cells` at `size` pixels."""
-    low, high, weight = resize.taps(cells, size)
-    matrix = np.zeros((size, cells), np.float32)
-    np.add.at(matrix, (np.arange(size), low), 1 - weight)
-    np.add.at(matrix, (np.arange(size), high), weight)
-    return matrix
+    if x1 == x2 or y1 == y2:
+        return nothing(size, np.float32)._replace(x=x1, y=y1)
+    # Most of the box, or else little of a large one, is in the image.
+    if w * h <= 4 * (x2 - x1) * (y2 - y1):
+        pixels = cv2.resize(padded, (w, h), interpolation=cv2.INTER_LINEAR)
+        return Patch(x1, y1, pixels[rows, columns], size)
+    left, right, weight = (v[columns] for v in resize.taps(r + 2, w))
+    padded = padded[:, left] * (1 - weight) + padded[:, right] * weight
+    above, below, weight = (v[rows] for v in resize.taps(r + 2, h))
+    weight = weight[:, None]
+    return Patch(x1, y1, padded[above] * (1 - weight) + padded[below] * weight, size)
 
 
 def _pixel_to_cell(affine, mask_size, network_size) -> np.ndarray:
@@ -164,17 +173,20 @@ def _pixel_to_cell(affine, mask_size, network_size) -> np.ndarray:
     return affine
 
 
-def _paste_one(mask, rows, columns, to_grid, size, threshold) -> Patch:
-    if not rows.any() or not columns.any():
-        return nothing(size)
-    x, y = np.flatnonzero(columns), np.flatnonzero(rows)
-    x1, y1, x2, y2 = _reach(x[0], y[0], x[-1], y[-1], mask.shape, to_grid, size)
+def _ends(kept: np.ndarray) -> np.ndarray:
+    """The first and the last [2 n] of the cells [n m] that are `kept`, if some are."""
+    return np.stack([kept.argmax(axis=1), kept.shape[1] - 1 - kept[:, ::-1].argmax(1)])
+
+
+def _paste_one(mask, inside, window, to_grid, size, threshold) -> Patch:
+    (rows, columns), (x1, y1, x2, y2) = inside, window
     if x1 >= x2 or y1 >= y2:
         return nothing(size)
     shifted = to_grid.copy()
     shifted[:, 2] += to_grid[:, :2] @ (x1, y1)
+    cropped = np.multiply(mask, rows[:, None] & columns, dtype=np.float32)
     probability = cv2.warpAffine(
-        mask * rows[:, None] * columns,
+        cropped,
         shifted,
         (x2 - x1, y2 - y1),
         flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
@@ -183,19 +195,25 @@ def _paste_one(mask, rows, columns, to_grid, size, threshold) -> Patch:
     return Patch(x1, y1, probability > threshold, size)
 
 
-def _reach(left, top, right, bottom, mask_size, to_grid, size) -> tuple[int, ...]:
-    """Original pixels (x1, y1, x2, y2) that a range of cells, ends included, touches.
+def _reach(columns, rows, mask_size, to_grid, size) -> np.ndarray:
+    """Original pixels [n 4] xyxy that ranges [2 n] of cells, ends included, touch.
 
     A cell touches what lies less than one cell from its centre, and a cell on the
     grid's edge everything beyond that edge too.
     """
     h, w = size
     far = 1 + np.abs(to_grid @ np.array([[0, w, 0, w], [0, 0, h, h], [1] * 4])).max()
-    left, top = (v - 1 if v > 0 else -far for v in (left, top))
-    right = right + 1 if right < mask_size[1] - 1 else mask_size[1] + far
-    bottom = bottom + 1 if bottom < mask_size[0] - 1 else mask_size[0] + far
-    corners = np.array([[left, right, left, right], [top, top, bottom, bottom]])
+    (left, right), (top, bottom) = (
+        (
+            np.where(low > 0, low - 1, -far),
+            np.where(high < cells - 1, high + 1, cells + far),
+        )
+        for (low, high), cells in zip((columns, rows), mask_size[::-1], strict=True)
+    )
+    corners = np.stack(
+        [[left, right, left, right], [top, top, bottom, bottom]]
+    ).transpose(2, 0, 1)
     back = np.linalg.inv(to_grid[:, :2]) @ (corners - to_grid[:, 2:])
-    low = np.floor(back.min(1)).clip(0, (w, h)).astype(int)
-    high = (np.ceil(back.max(1)) + 1).clip(0, (w, h)).astype(int)
-    return int(low[0]), int(low[1]), int(high[0]), int(high[1])
+    low = np.floor(back.min(axis=2)).clip(0, (w, h))
+    high = (np.ceil(back.max(axis=2)) + 1).clip(0, (w, h))
+    return np.concatenate([low, high], axis=1).astype(int)

@@ -4,9 +4,12 @@ Shape legend: m truths, n detections, k keypoints of one object. The columns lie
 order; an image or a class has any number of rows.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple, TypeVar
 
 import numpy as np
+
+from detjax.eval.codes import Codes
 
 
 class Truths(NamedTuple):
@@ -17,7 +20,8 @@ class Truths(NamedTuple):
     boxes: np.ndarray  # [m 4] float64
     areas: np.ndarray  # [m] float64: decides the size class, not w * h
     crowd: np.ndarray  # [m] bool: absorbs any number of detections, never counts
-    rles: list | None = None  # COCO's {"size": [h, w], "counts": str or bytes}
+    # COCO's {"size": [h, w], "counts": str or bytes}
+    rles: Sequence | None = None
     ignore: np.ndarray | None = None  # [m] bool: absorbs one detection, never counts
     keypoints: np.ndarray | None = None  # [m k 3] float64: x, y, visibility 0/1/2
     # [m] int: 0 is ignored for keypoints; None counts the visible
@@ -31,7 +35,7 @@ class Results(NamedTuple):
     labels: np.ndarray  # [n] int, 0..c-1
     scores: np.ndarray  # [n] float64
     boxes: np.ndarray  # [n 4] float64
-    rles: list | None = None
+    rles: Sequence | None = None
     keypoints: np.ndarray | None = None  # [n k 2 or more] float64: x, y
 
 
@@ -59,7 +63,8 @@ def take(records: Records, order: np.ndarray) -> Records:
     rles = given.pop("rles", None)
     arrays = {name: np.asarray(column)[order] for name, column in given.items()}
     if rles is not None:
-        arrays["rles"] = [rles[i] for i in order]
+        held = isinstance(rles, Codes)
+        arrays["rles"] = rles.take(order) if held else [rles[i] for i in order]
     return records._replace(**arrays)
 
 

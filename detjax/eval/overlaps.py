@@ -52,8 +52,10 @@ def areas(results: Results, kind: str) -> np.ndarray:
     """Areas [n] that decide whether an unmatched detection is out of range."""
     if kind != "segm":
         return corners(results.boxes)[-1]
-    # One by one: under numpy 2 pycocotools overflows on lists of 256 masks and more.
-    return np.array([rle.area(mask) for mask in results.rles or []], np.float64)
+    masks = results.rles or []
+    # Under numpy 2 pycocotools overflows on lists of 256 masks and more.
+    lots = (rle.area(masks[lo : lo + 128]) for lo in range(0, len(masks), 128))
+    return np.concatenate([np.zeros(0), *lots])
 
 
 def corners(boxes: np.ndarray) -> tuple[np.ndarray, ...]:
@@ -102,7 +104,11 @@ def _box_overlap(
 
 
 def _mask_overlap(
-    detections: list, truths: list, crowd: np.ndarray, i: np.ndarray, j: np.ndarray
+    detections: Sequence,
+    truths: Sequence,
+    crowd: np.ndarray,
+    i: np.ndarray,
+    j: np.ndarray,
 ) -> np.ndarray:
     """As `_box_overlap` for run-length masks; pairs come as `_pairs` lists them."""
     overlaps = np.empty(len(i))
@@ -113,7 +119,7 @@ def _mask_overlap(
         rows, columns = slice(i[lo], i[hi - 1] + 1), slice(j[lo], j[hi - 1] + 1)
         values = rle.iou(detections[rows], truths[columns], crowd[columns].tolist())
         if values.min() < 0:
-            sizes = {tuple(m["size"]) for m in detections[rows] + truths[columns]}
+            sizes = {tuple(m["size"]) for m in (*detections[rows], *truths[columns])}
             raise ValueError(
                 f"masks of one image have the sizes {sorted(sizes)}, expected one; "
                 "bring detected masks to the original image's size."

@@ -6,7 +6,7 @@ exclude each other.
 
 import dataclasses
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,12 +17,19 @@ from detjax.data.records import Record, Unreadable
 from detjax.data.summary import Facts
 from detjax.draw import canvas, font, plain
 from detjax.eval import classification as metrics
+from detjax.eval.collected import Collected, Parts
 from detjax.ops.ranking import top_k
 from detjax.plots import metrics as plots
 from detjax.types import Array, Label, Scores, Table, Task
 
 TOP = 5  # labels that leave the device
 NO_BOXES = np.zeros((0, 4))
+# The columns of a split without an image.
+NOTHING: Parts = {
+    "places": np.zeros(0, np.int32),
+    "labels": np.zeros((0, 1), np.int32),
+    "scores": np.zeros((0, 1)),
+}
 
 
 def features(schema: Schema) -> dict[str, Any]:
@@ -201,8 +208,8 @@ def entries(
 class Meter:
     """Collects the classes that are found in the images of a split.
 
-    `parts` are [place, labels, scores]: the image's place in the split, and the most
-    probable classes.
+    `parts` are columns, a row for each image: `places` [n], its place in the split, and
+    `labels` [n k] and `scores` [n k] of the most probable classes.
     """
 
     def __init__(
@@ -210,19 +217,34 @@ class Meter:
         records: Sequence[Record],
         info: Any,
         image_ids: Sequence[int | str],
+        truth: Callable[[int], tuple[int, ...]] | None = None,
     ):
-        self.parts: list[list[Any]] = []
+        self._collected = Collected()
         self._records, self._info, self._image_ids = records, info, image_ids
+        # The labels of the image at a place.
+        self._truth = truth or functools.cache(lambda place: records[place].truth)
         # Of the last parts: what was found in their images, and the truth.
         self._last: tuple[Any, tuple[np.ndarray, np.ndarray]] | None = None
 
+    def again(self) -> "Meter":
+        """A meter of the same split, of nothing yet; the truth is read once."""
+        return Meter(self._records, self._info, self._image_ids, self._truth)
+
     def add(self, place: int, found: Found) -> None:
         """Collects the classes of the image at `place`."""
-        scores = np.asarray(found.scores, np.float64)
-        self.parts.append([place, found.labels.tolist(), scores.tolist()])
-        self._last = None
+        rows: Parts = {
+            "places": np.array([place], np.int32),
+            "labels": np.asarray(found.labels, np.int32)[None],
+            "scores": np.asarray(found.scores, np.float64)[None],
+        }
+        self._collected.add(rows)
 
-    def result(self, parts: Sequence[Sequence[Any]]) -> dict[str, float]:
+    @property
+    def parts(self) -> Parts:
+        """What is collected; the same object until there is more."""
+        return self._collected.parts
+
+    def result(self, parts: Mapping[str, np.ndarray]) -> dict[str, float]:
         """Top-1 and top-5 accuracy, and top-1 of each class of more than one.
 
         Of classes without an image it is -1. Images that cannot be read are left out.
@@ -240,18 +262,15 @@ class Meter:
         classes = self._info.classes if len(self._info.classes) > 1 else ()
         return ["top1", "top5", *(f"top1/{name}" for name in classes)]
 
-    def files(self, parts: Sequence[Sequence[Any]]) -> dict[str, Any]:
+    def files(self, parts: Mapping[str, np.ndarray]) -> dict[str, Any]:
         """results.json, and confusion.json where every image has one class.
 
+        The former is a function that makes its entries one by one.
         The matrix counts images by their class (row) and the class found (column).
         """
-        ids, categories = self._image_ids, self._info.category_ids
-        rows = [
-            row
-            for place, labels, scores in parts
-            for row in entries(Found(labels, scores), ids[place], categories)
-        ]
-        held: dict[str, Any] = {"results.json": rows}
+        held: dict[str, Any] = {
+            "results.json": functools.partial(self._rows, NOTHING | dict(parts))
+        }
         matrix = self._confusion(parts)
         if matrix is not None:
             held["confusion.json"] = {
@@ -260,7 +279,7 @@ class Meter:
             }
         return held
 
-    def plots(self, parts: Sequence[Sequence[Any]]) -> dict[str, Callable[[], Any]]:
+    def plots(self, parts: Mapping[str, np.ndarray]) -> dict[str, Callable[[], Any]]:
         """The confusion of classes, where every image has one."""
         matrix, classes = self._confusion(parts), self._info.classes
         if matrix is None:
@@ -270,7 +289,7 @@ class Meter:
         make = functools.partial(plots.confusion, matrix, classes, classes, title)
         return {"confusion.png": make}
 
-    def table(self, parts: Sequence[Sequence[Any]]) -> Table:
+    def table(self, parts: Mapping[str, np.ndarray]) -> Table:
         """Accuracy by class, and how often the class is right where it is found."""
         ranked, truth = self._compared(parts)
         counts, numbers = truth.sum(axis=0), metrics.by_class(ranked, truth)
@@ -301,12 +320,17 @@ class Meter:
         return self._last[1]
 
     def _ranked(self, parts) -> tuple[np.ndarray, np.ndarray]:
-        truth = np.zeros((len(parts), len(self._info.classes)), bool)
-        for row, (place, *_) in zip(truth, parts, strict=True):
-            row[list(self._records[place].truth)] = True
-        count = len(parts[0][1]) if parts else 1
-        ranked = np.array([labels for _, labels, _ in parts], np.int64)
-        return ranked.reshape(len(parts), count), truth
+        parts = NOTHING | dict(parts)
+        truth = np.zeros((len(parts["places"]), len(self._info.classes)), bool)
+        for row, place in zip(truth, parts["places"].tolist(), strict=True):
+            row[list(self._truth(place))] = True
+        return parts["labels"], truth
+
+    def _rows(self, parts: Mapping[str, np.ndarray]) -> Iterator[dict[str, Any]]:
+        """The entries of results.json."""
+        ids, categories = self._image_ids, self._info.category_ids
+        for place, *found in zip(*(parts[name] for name in NOTHING), strict=True):
+            yield from entries(Found(*found), ids[place], categories)
 
 
 def _mean(hits: np.ndarray) -> float:

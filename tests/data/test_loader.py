@@ -133,6 +133,14 @@ def test_a_stream_goes_on_where_it_was():
         equal(batch, next(again))
 
 
+def test_the_shape_of_a_batch_is_known_before_it_is_read():
+    batches = iter(stream(threads=1))
+    shape = batches.images()
+    assert batches._batches is None  # no thread is started
+    images = next(batches).inputs.images
+    assert (shape.shape, shape.dtype) == (images.shape, images.dtype)
+
+
 def test_worker_processes_change_nothing():
     inside, outside = iter(stream()), iter(stream(workers=2))
     for _ in range(4):

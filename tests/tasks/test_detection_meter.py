@@ -11,6 +11,7 @@ from detjax.eval import coco
 from detjax.tasks.detection import compared, meter, restore
 from detjax.tasks.detection.restore import Found
 from tests import reference
+from tests.eval_cases import collected
 
 SIGMAS = (0.05, 0.1)
 POINTS = np.float32([[10, 10, 2], [50, 50, 1]])
@@ -52,7 +53,7 @@ class Info(NamedTuple):
 def judged(places, rows, records, **settings):
     """The metrics of `rows`, entries of the records at `places`."""
     made = meter.meter(records, Info(), [r.id for r in records], **settings)
-    return made.result(list(zip(places, rows, strict=True)))
+    return made.result(collected(made, places, rows, Info().category_ids))
 
 
 def test_keypoints_are_evaluated_where_both_sides_have_them():
@@ -178,7 +179,7 @@ def two_classes():
         scored(second, 0, 0.2),
     ]
     made = meter.meter(held, Two(), [1, 2])
-    return made, list(zip([0, 0, 1, 1], rows, strict=True))
+    return made, collected(made, [0, 0, 1, 1], rows, (7, 9))
 
 
 def test_the_table_has_every_class():
@@ -216,9 +217,9 @@ def test_plots_are_made_of_every_kind_and_of_nothing():
     assert plots.keys() == names
     for make in plots.values():
         assert make().axes
-    empty = made.plots([])
+    empty = made.plots({})
     assert empty.keys() == names and all(make() for make in empty.values())
-    assert made.files([])["confusion.json"]["matrix"] == [
+    assert made.files({})["confusion.json"]["matrix"] == [
         [0, 0, 2],
         [0, 0, 2],
         [0, 0, 0],
@@ -232,7 +233,7 @@ def test_what_is_judged_once_is_not_judged_again(monkeypatch):
     made.table(parts)
     assert made.plots(parts)
     with pytest.raises(TypeError):
-        made.table(list(parts))
+        made.table(dict(parts))
 
 
 def test_confident_detections_keep_all_that_is_theirs():

@@ -1,11 +1,11 @@
 """Files and folders that a user names: there, and of the right kind."""
 
-import difflib
 import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from detjax import files
 from detjax.data import lint
 from detjax.data.formats import sniff
 from detjax.errors import MissingFileError, UserError
@@ -33,7 +33,7 @@ def no_folder(path: Path, what: str) -> MissingFileError:
     """The error for a folder that is not there, or is a file."""
     if path.exists():
         return MissingFileError(f"no folder {path}: it is a file; give that of {what}")
-    return MissingFileError(f"no folder {path}; give that of {what}{near(path)}")
+    return MissingFileError(f"no folder {path}; give that of {what}{files.near(path)}")
 
 
 def file(path: str | Path, what: str, reader: str) -> Path:
@@ -48,25 +48,7 @@ def file(path: str | Path, what: str, reader: str) -> Path:
 
 def missing(path: Path, what: str) -> MissingFileError:
     """The error for a `path` that does not exist, with the nearest name that does."""
-    return MissingFileError(f"{path} does not exist: give {what}{near(path)}")
-
-
-def near(path: Path) -> str:
-    """What is there in place of `path`, as the end of a sentence."""
-    above, name = path.parent, path.name
-    while not above.is_dir() and above != above.parent:
-        above, name = above.parent, above.name
-    try:
-        names = sorted(os.listdir(above))[:10_000]
-    except OSError:
-        return ""
-    close = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
-    close = close or [n for n in names if n.lower() == name.lower()]
-    if close:
-        return f"; did you mean {above / close[0]}?"
-    if above != path.parent:
-        return f"; {above} has no {name!r}"
-    return ""
+    return MissingFileError(f"{path} does not exist: give {what}{files.near(path)}")
 
 
 def joined(root: Any, path: str | Path) -> Path:

@@ -1,4 +1,4 @@
-"""What detections are compared with, and they themselves, as the metric wants both."""
+"""What detections are compared with, as the metric wants it."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
@@ -117,36 +117,3 @@ def points_of(keypoints: list[np.ndarray | None]) -> np.ndarray | None:
     absent = np.zeros_like(known[0])
     rows = [absent if points is None else points for points in keypoints]
     return np.array(rows, np.float64)
-
-
-def results_of(
-    places: Sequence[int],
-    rows: Sequence[dict[str, Any]],
-    ranks: np.ndarray,
-    category_ids: Sequence[int],
-    kind: str = "bbox",
-) -> coco.Results:
-    """The `rows` of images at `places` as the metric wants them.
-
-    Labels count `category_ids`.
-    `ranks` are those of `Truth`. Masks (`kind` "segm") rank by their `mask_score` where
-    they have one.
-    """
-    score = (
-        "mask_score" if kind == "segm" and rows and "mask_score" in rows[0] else "score"
-    )
-    label = {number: i for i, number in enumerate(category_ids)}
-    return coco.Results(
-        image_ids=ranks[np.array(places, np.int64)],
-        labels=np.array([label[r["category_id"]] for r in rows], np.int64),
-        scores=np.array([r[score] for r in rows], np.float64),
-        boxes=np.array([r["bbox"] for r in rows], np.float64).reshape(-1, 4),
-        rles=[r["segmentation"] for r in rows]
-        if rows and "segmentation" in rows[0]
-        else None,
-        keypoints=np.array(
-            [np.reshape(r["keypoints"], (-1, 3)) for r in rows], np.float64
-        )
-        if rows and "keypoints" in rows[0]
-        else None,
-    )

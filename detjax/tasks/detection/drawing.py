@@ -9,8 +9,9 @@ import cv2
 import numpy as np
 
 from detjax.data import rle
+from detjax.data.handed import rgb
 from detjax.data.records import Record
-from detjax.draw import canvas, font, font_path, plain, rgb
+from detjax.draw import canvas, font, font_path, plain
 from detjax.tasks.detection.compared import points_of
 from detjax.tasks.detection.restore import Found
 

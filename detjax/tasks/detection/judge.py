@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from detjax.eval import coco, matching, operating
-from detjax.tasks.detection.compared import Truth, results_of
+from detjax.tasks.detection.columns import results_of
+from detjax.tasks.detection.compared import Truth
 
 
 class Judged(NamedTuple):
@@ -30,27 +31,26 @@ def warn_of_boxes(masked: np.ndarray) -> None:
 
 
 def judge(
-    places: Sequence[int],
-    rows: Sequence[dict[str, Any]],
+    parts: Mapping[str, np.ndarray],
     truth: Truth,
     *,
     num_classes: int,
-    category_ids: Sequence[int],
     max_detections: Sequence[int],
     sigmas: Sequence[float],
 ) -> dict[str, Judged]:
     """What is found of boxes, "bbox", masks, "segm", and "keypoints".
 
-    `rows` are entries of COCO's results files, of the images at `places` in the split.
+    `parts` are detections as `columns` has them; each kind of them is matched once.
     Masks and keypoints are judged where both sides have them, nothing found being all
     kinds; keypoints need as many `sigmas`, and at most 20 detections of an image and
     class count there.
     """
     truths = truth.columns
     kinds = ["bbox"]
-    if truths.rles is not None and (not rows or "segmentation" in rows[0]):
+    nothing = not len(parts.get("places", ()))
+    if truths.rles is not None and (nothing or "text" in parts):
         kinds.append("segm")
-    if truths.keypoints is not None and (not rows or "keypoints" in rows[0]):
+    if truths.keypoints is not None and (nothing or "keypoints" in parts):
         kinds.append("keypoints")
     found = {}
     for kind in kinds:
@@ -63,7 +63,7 @@ def judge(
             options = {"max_detections": None, "sigmas": tuple(sigmas)}
         matched = matching.matched(
             against,
-            results_of(places, rows, truth.ranks, category_ids, kind),
+            results_of(parts, truth.ranks, kind),
             image_ids=truth.images,
             num_classes=num_classes,
             kind=kind,

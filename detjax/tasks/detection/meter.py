@@ -1,27 +1,28 @@
 """COCO's metrics of detections in a split."""
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any
 
 import numpy as np
 
 from detjax.data.records import Record
 from detjax.eval import coco, confusion
+from detjax.eval.collected import Collected, Parts
 from detjax.eval.confusion import MIN_IOU
 from detjax.settings import Count, NotEmpty, Positive
-from detjax.tasks.detection.compared import Truth, results_of, truth_of
+from detjax.tasks.detection.columns import columns_of, results_of, rows_of
+from detjax.tasks.detection.compared import Truth, truth_of
 from detjax.tasks.detection.judge import Judged, judge, metrics
 from detjax.tasks.detection.report import figures, table
-from detjax.tasks.detection.restore import Found, entries
+from detjax.tasks.detection.restore import Found
 from detjax.types import Table
 
 
 class Meter:
     """Collects what is found in the images of a split, and evaluates it.
 
-    `parts` are [place, entry]: the image's place in the split, and an entry of COCO's
-    results files.
+    `parts` are the detections as `columns` has them.
     """
 
     def __init__(
@@ -30,22 +31,33 @@ class Meter:
         info: Any,
         image_ids: Sequence[int | str],
         skip: bool,
+        *,
+        truth: Callable[[], Truth] | None = None,
         **settings: Any,
     ):
-        self.parts: list[list[Any]] = []
+        self._collected = Collected()
         self._records, self._info, self._skip = records, info, skip
         self._image_ids, self._settings = image_ids, settings
+        self._truth = truth or functools.cache(lambda: truth_of(records, skip))
         # Of the last parts: what they are worth, and their confusion.
         self._last: tuple[Any, dict[str, Judged]] | None = None
         self._mixed: tuple[Any, np.ndarray, float] | None = None
 
+    def again(self) -> "Meter":
+        """A meter of the same split, of nothing yet; the truth is read once."""
+        held = self._records, self._info, self._image_ids, self._skip
+        return Meter(*held, truth=self._truth, **self._settings)
+
     def add(self, place: int, found: Found) -> None:
         """Collects the detections of the image at `place`."""
-        rows = entries(found, self._image_ids[place], self._info.category_ids)
-        self.parts += [[place, row] for row in rows]
-        self._last = self._mixed = None
+        self._collected.add(columns_of(place, found))
 
-    def result(self, parts: Sequence[Sequence[Any]]) -> dict[str, float]:
+    @property
+    def parts(self) -> Parts:
+        """What is collected; the same object until there is more."""
+        return self._collected.parts
+
+    def result(self, parts: Mapping[str, np.ndarray]) -> dict[str, float]:
         """The metrics of the parts of all processes."""
         return metrics(self._judged(parts), self._info.classes)
 
@@ -66,18 +78,20 @@ class Meter:
                 found += [f"{kind}/AP/{name}" for name in info.classes]
         return found
 
-    def files(self, parts: Sequence[Sequence[Any]]) -> dict[str, Any]:
+    def files(self, parts: Mapping[str, np.ndarray]) -> dict[str, Any]:
         """What is written of the parts, by file name: results.json in COCO's form.
 
-        Where masks rank by scores of their own there is results_segm.json too, for
-        tools that know one score a file. In confusion.json the last row is background
-        that was taken for an object, the last column are objects that were missed.
+        Its entries come from a function, one by one. Where masks rank by scores of
+        their own there is results_segm.json too, for tools that know one score a file.
+        In confusion.json the last row is background that was taken for an object, the
+        last column are objects that were missed.
         """
-        rows = [row for _, row in parts]
+        rows = functools.partial(
+            rows_of, parts, self._image_ids, self._info.category_ids
+        )
         held: dict[str, Any] = {"results.json": rows}
-        if rows and "mask_score" in rows[0]:
-            own = [{**row, "score": row["mask_score"]} for row in rows]
-            held["results_segm.json"] = own
+        if "mask_scores" in parts:
+            held["results_segm.json"] = functools.partial(rows, score="mask_scores")
         matrix, confidence = self._confusion(parts)
         held["confusion.json"] = {
             "classes": list(self._info.classes),
@@ -87,45 +101,40 @@ class Meter:
         }
         return held
 
-    def plots(self, parts: Sequence[Sequence[Any]]) -> dict[str, Callable[[], Any]]:
+    def plots(self, parts: Mapping[str, np.ndarray]) -> dict[str, Callable[[], Any]]:
         """Precision by recall, F1 by confidence and the confusion of classes."""
         classes = self._info.classes
         return figures(self._judged(parts), *self._confusion(parts), classes)
 
-    def table(self, parts: Sequence[Sequence[Any]]) -> Table:
+    def table(self, parts: Mapping[str, np.ndarray]) -> Table:
         """AP, precision and recall by class."""
         return table(self._judged(parts), self._info.classes)
 
-    @functools.cached_property
-    def _truth(self) -> Truth:
-        return truth_of(self._records, self._skip)
-
-    def _judged(self, parts: Sequence[Sequence[Any]]) -> dict[str, Judged]:
+    def _judged(self, parts: Mapping[str, np.ndarray]) -> dict[str, Judged]:
         """What `parts` are worth, found once."""
         if self._last is None or self._last[0] is not parts:
             found = judge(
-                [place for place, _ in parts],
-                [row for _, row in parts],
-                self._truth,
+                parts,
+                self._truth(),
                 num_classes=len(self._info.classes),
-                category_ids=self._info.category_ids,
                 **self._settings,
             )
             self._last = parts, found
         return self._last[1]
 
-    def _confusion(self, parts: Sequence[Sequence[Any]]) -> tuple[np.ndarray, float]:
-        """The confusion matrix at the score of the highest mean F1, and that score."""
+    def _confusion(self, parts: Mapping[str, np.ndarray]) -> tuple[np.ndarray, float]:
+        """The confusion matrix at the score of the highest mean F1, and that score.
+
+        Its pairs are of any two classes and none of the metrics' matches, so they are
+        found here, of boxes, once.
+        """
         if self._mixed is not None and self._mixed[0] is parts:
             return self._mixed[1:]
         confidence = self._judged(parts)["bbox"].operating.confidence()
-        places, rows = [p for p, _ in parts], [r for _, r in parts]
-        truth, ids = self._truth, self._info.category_ids
+        truth = self._truth()
         matrix = confusion.detections(
             truth.columns._replace(rles=None, keypoints=None),
-            results_of(places, rows, truth.ranks, ids)._replace(
-                rles=None, keypoints=None
-            ),
+            results_of(parts, truth.ranks),
             image_ids=truth.images,
             num_classes=len(self._info.classes),
             min_score=confidence,

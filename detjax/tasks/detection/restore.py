@@ -99,23 +99,24 @@ def confident(found: Found, min_score: float) -> Found:
 
 
 def _pasted(detections, some, affine, size, network_size) -> list[Rle] | None:
-    """The masks of `some` detections in the original, None without masks."""
+    """The masks of `some` detections in the original, None without masks.
+
+    Those of whole numbers are shares of the largest one of their type.
+    """
+    masks = detections.box_masks if detections.masks is None else detections.masks
+    if masks is None:
+        return None
+    masks = np.asarray(masks)
+    whole = np.issubdtype(masks.dtype, np.integer)
+    threshold = np.iinfo(masks.dtype).max / 2 if whole else 0.5
+    chosen = masks if some.all() else masks[some]
     around = np.asarray(detections.boxes, np.float32)[some]
     if detections.masks is not None:
-        pasted = paste(
-            np.asarray(detections.masks)[some], around, affine, size, network_size
-        )
-    elif detections.box_masks is not None:
-        pasted = paste_boxes(
-            np.asarray(detections.box_masks)[some],
-            around,
-            affine,
-            size,
-            aligned=detections.aligned,
-        )
+        drawn = paste(chosen, around, affine, size, network_size, threshold)
     else:
-        return None
-    return [patches.encode_rle(patch) for patch in pasted]
+        aligned = detections.aligned
+        drawn = paste_boxes(chosen, around, affine, size, threshold, aligned)
+    return patches.encode_all(drawn)
 
 
 def entries(
