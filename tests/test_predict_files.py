@@ -48,7 +48,7 @@ class Run(NamedTuple):
 
     def predictor(self, batch_size):
         def prepare(image):
-            return prepared(image, None, None, buckets=self.buckets)
+            return prepared(image, None, None, False, buckets=self.buckets)
 
         return Predictor(self.predict, self.task, {}, {}, prepare, batch_size)
 

@@ -32,7 +32,7 @@ def brightest(params, state, inputs):
 
 def made(predict=brightest, **options):
     def prepare(image, proposals=None):
-        return prepared(image, proposals, None, **DECLARED)
+        return prepared(image, proposals, None, False, **DECLARED)
 
     return Predictor(predict, TASK, jnp.float32(0.9), {}, prepare, **options)
 

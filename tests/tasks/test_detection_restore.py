@@ -1,9 +1,10 @@
 """Detections back in the original's pixels, and as COCO's results."""
 
+import jax
 import numpy as np
 
 from detjax.data import rle
-from detjax.tasks.detection.restore import entries, restore
+from detjax.tasks.detection.restore import entries, restore, shrink
 from detjax.types import Detections
 
 AFFINE = np.float32([[2, 0, 4], [0, 0.5, 1]])
@@ -45,3 +46,28 @@ def test_masks_on_boxes_and_keypoints_come_back():
 def test_boxes_alone_have_neither():
     (row, _) = entries(restore(detections(), AFFINE, (30, 40), (64, 64)), 7, [10, 20])
     assert sorted(row) == ["bbox", "category_id", "image_id", "score"]
+
+
+def test_masks_leave_the_device_in_eight_bits():
+    """Drawn four times as large, hardly a pixel of their edges is another one."""
+    rng = np.random.default_rng(0)
+    y, x = np.mgrid[:138, :138]
+    blobs = [
+        np.hypot((x - cx) / rx, (y - cy) / ry)
+        for cx, cy, rx, ry in rng.uniform([40, 40, 8, 8], [100, 100, 40, 40], (3, 4))
+    ]
+    masks = (1 / (1 + np.exp(6 * (np.stack(blobs) - 1)))).astype("f")
+    whole = Detections(
+        boxes=np.tile(np.float32([0, 0, 550, 550]), (3, 1)),
+        scores=np.ones(3, "f"),
+        labels=np.zeros(3, np.int32),
+        valid=np.ones(3, bool),
+        masks=masks,
+    )
+    small = jax.device_get(jax.jit(shrink)(whole))
+    assert small.masks.dtype == np.uint8
+    identity = np.eye(2, 3, dtype="f")
+    drawn, exact = (
+        restore(each, identity, (550, 550), (550, 550)).masks for each in (small, whole)
+    )
+    assert (drawn & exact).sum() > 0.999 * (drawn | exact).sum() > 10_000

@@ -1,8 +1,10 @@
 """Detections brought back to the pixels of the original picture, and COCO's rows."""
 
+import dataclasses
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+import jax.numpy as jnp
 import numpy as np
 
 from detjax.data import frames, patches
@@ -42,8 +44,15 @@ class Found(NamedTuple):
 
 
 def shrink(detections: Detections) -> Detections:
-    """What has to leave the device: all of it, which is small already."""
-    return detections
+    """What has to leave the device: masks of the whole input in 8 bits, the rest as is.
+
+    A hundred float32 maps of 138 x 138 are 7.6 MB an image. Drawn four times as large,
+    about two in a hundred of the pixels along a mask's edge come out otherwise.
+    """
+    if detections.masks is None:
+        return detections
+    masks = jnp.round(255 * detections.masks).astype(jnp.uint8)
+    return dataclasses.replace(detections, masks=masks)
 
 
 def restore(
