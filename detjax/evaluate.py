@@ -190,8 +190,8 @@ def predict_all(
         inputs = ((batch.index, batch.inputs) for batch in read)
         images = (
             (int(index[i]), image)
-            for index, given, found in answers.answered(call, inputs, layout)
-            for i, image in answers.images_of(given, found)
+            for index, given, said in answers.answered(call, inputs, layout)
+            for i, image in answers.images_of(given, said)
         )
         found = held.enter_context(contextlib.closing(answers.restored(task, images)))
         for place, what in found:
