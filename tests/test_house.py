@@ -81,7 +81,6 @@ PURE = {
 # What takes long to load, and only some commands use.
 SLOW = [
     "cv2",
-    "grain",
     "matplotlib",
     "orbax",
     "pycocotools",

@@ -32,7 +32,7 @@ from detjax import (
     train,
 )
 from detjax import evaluate as evaluate_module
-from detjax.data import frames, loader, plan
+from detjax.data import ahead, frames, loader, plan
 from detjax.data.formats import shapes
 from detjax.errors import UserError
 from detjax.tasks import detection
@@ -184,7 +184,7 @@ def test_evaluations_on_the_way_are_logged_once(parts, records, tmp_path, straig
 
 def test_the_loader_is_started_once_a_run(parts, records, tmp_path, monkeypatch):
     """With worker processes a start takes seconds, and loses what they have read."""
-    started, begin = [], loader.TrainStream._begin
+    started, prefetched = [], ahead.prefetched
 
     def loss(params, state, batch, key):
         return jax.numpy.mean((params - batch.inputs.images.mean() / 255) ** 2), (
@@ -197,14 +197,15 @@ def test_the_loader_is_started_once_a_run(parts, records, tmp_path, monkeypatch)
     )
     parts = model, *parts[1:]
 
-    def counted(self, first):
-        started.append(first)
-        return begin(self, first)
+    def counted(*args, **options):
+        started.append(prefetched(*args, **options))
+        return started[-1]
 
-    monkeypatch.setattr(loader.TrainStream, "_begin", counted)
+    monkeypatch.setattr(ahead, "prefetched", counted)
     fit(parts, records, tmp_path, steps=2)
+    assert len(started) == 1
     fit(parts, records, tmp_path, steps=3)
-    assert started == [0, 16]
+    assert len(started) == 2
 
 
 def test_an_evaluation_that_was_killed_is_done_again(parts, records, tmp_path):
