@@ -40,6 +40,7 @@ NOT_SETTINGS = (
     "evaluate",
     "evaluated",
     "kept",
+    "meter",
     "layout",
     "log",
     "opened",
