@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from detjax.data import paste, patches
-from detjax.ops import roi
+from detjax.ops import roi, roi_pool
 from tests import reference_roi as reference
 
 H, W, C, SCALE = 9, 13, 3, 0.25
@@ -93,7 +93,7 @@ def test_levels_follow_the_boxes_side():
 
 def test_pool_is_the_maximum_of_each_bin():
     made = boxes(40)
-    got = jax.jit(lambda x: roi.pool(x, made, bins=4, scale=SCALE))(features())
+    got = jax.jit(lambda x: roi_pool.pool(x, made, bins=4, scale=SCALE))(features())
     expected, _ = reference.pool(features(), made, 4, SCALE)
     np.testing.assert_allclose(got, expected, rtol=1e-6)
 
@@ -102,7 +102,7 @@ def test_gradient_of_pool_goes_to_the_maxima():
     made = boxes(40)
     out = np.random.default_rng(3).standard_normal((40, 4, 4, C)).astype("f")
     got = jax.jit(
-        jax.grad(lambda x: jnp.sum(roi.pool(x, made, bins=4, scale=SCALE) * out))
+        jax.grad(lambda x: jnp.sum(roi_pool.pool(x, made, bins=4, scale=SCALE) * out))
     )(features())
     _, where = reference.pool(features(), made, 4, SCALE)
     expected = np.zeros((H, W, C))
@@ -118,7 +118,7 @@ def test_memory_of_pool_is_not_that_of_all_windows():
     made, shape = boxes(20), jax.ShapeDtypeStruct((H, W, 256), jnp.float32)
 
     def total(x):
-        return jnp.sum(roi.pool(x, made, bins=4, scale=SCALE) ** 2)
+        return jnp.sum(roi_pool.pool(x, made, bins=4, scale=SCALE) ** 2)
 
     compiled = jax.jit(jax.grad(total)).lower(shape).compile()
     read = 20 * 4 * 4 * 256 * 4
@@ -129,7 +129,7 @@ def test_memory_of_pool_is_not_that_of_all_windows():
 def test_pool_takes_any_number_of_channels():
     made = boxes(12)
     x = np.random.default_rng(0).standard_normal((H, W, 75)).astype("f")
-    got = jax.jit(lambda x: roi.pool(x, made, bins=4, scale=SCALE))(x)
+    got = jax.jit(lambda x: roi_pool.pool(x, made, bins=4, scale=SCALE))(x)
     expected, _ = reference.pool(x, made, 4, SCALE)
     np.testing.assert_allclose(got, expected, rtol=1e-6)
 

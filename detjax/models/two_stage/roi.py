@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from detjax.models.two_stage.match import match
-from detjax.ops import assign, boxes, roi
+from detjax.ops import assign, boxes, roi, roi_pool
 from detjax.settings import Count, Fraction, Positive, Whole
 from detjax.types import Array, Objects, Proposals
 
@@ -78,7 +78,7 @@ class RoI:
         """
         scales = [2.0 ** -(finest + i) for i in range(len(levels))]
         if self.pooling == "max":
-            return roi.pool(levels[0], rois, bins=bins, scale=scales[0])
+            return roi_pool.pool(levels[0], rois, bins=bins, scale=scales[0])
         kind: dict[str, Any] = {
             "bins": bins,
             "sampling": self.sampling,
