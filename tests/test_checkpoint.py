@@ -261,6 +261,10 @@ class Stream:
         self.number += 1
         return tiny_batch()
 
+    def images(self):
+        images = tiny_batch().inputs.images
+        return jax.ShapeDtypeStruct(images.shape, images.dtype)
+
     def get_state(self):
         return self.number
 
