@@ -9,7 +9,6 @@ A few batches are under way at a time, however many there are.
 
 import contextlib
 import functools
-import os
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from typing import Any, NamedTuple, TypeVar
@@ -109,7 +108,7 @@ def restored(
 
 def host_threads() -> int:
     """The threads that work beside the device."""
-    return min(MOST_THREADS, len(os.sched_getaffinity(0)))
+    return min(MOST_THREADS, crew.cores())
 
 
 def behind(things: Iterable[T], number: int) -> Iterator[T]:

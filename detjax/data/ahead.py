@@ -4,13 +4,13 @@ The prefetch depth is counted in batches, not in threads or workers, so that mem
 not grow with the number of cores: the rows of `AHEAD` batches are filled in parallel.
 """
 
-import os
 import sys
 from collections import deque
 from collections.abc import Iterator
 from concurrent import futures
 from typing import Protocol
 
+from detjax.data.crew import cores
 from detjax.types import Batch
 
 AHEAD = 2  # batches prefetched beside the current one
@@ -92,13 +92,6 @@ def processes(images: int) -> int:
     if sys.platform != "linux" or cores() <= _THREADS or images < FEW:
         return 0
     return min(cores() - 1, _MOST)
-
-
-def cores() -> int:
-    """The cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 class Threads(Iterator[Batch]):

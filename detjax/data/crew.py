@@ -29,6 +29,13 @@ _MOST = 16  # processes
 _MAIN = ("-P", "-c", "from detjax.data import crew; crew.serve()")
 
 
+def cores() -> int:
+    """The cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 def serial(
     work: Callable[[Any], Any], things: Iterable[Any], threads: int | None = None
 ) -> Generator[Any, None, None]:
@@ -36,7 +43,7 @@ def serial(
 
     In the things' order. The threads have ended when the iterator is closed.
     """
-    threads = threads or min(_MOST, len(os.sched_getaffinity(0)))
+    threads = threads or min(_MOST, cores())
     waiting: collections.deque = collections.deque()
     pool = ThreadPoolExecutor(threads)
     try:
@@ -57,9 +64,7 @@ def parallel(
 
     Exceptions of `work` are raised here.
     """
-    processes = [
-        WorkerProcess(work) for _ in range(min(_MOST, len(os.sched_getaffinity(0))))
-    ]
+    processes = [WorkerProcess(work) for _ in range(min(_MOST, cores()))]
     try:
         # Chunk i goes to process i modulo their number, which keeps results in order.
         turns = itertools.cycle(processes)

@@ -132,7 +132,7 @@ def make(
             sizes=sizes,
             images=known,
             threads=threads,
-            workers=None if workers is None or len(source) < ahead.FEW else workers,
+            workers=None if len(source) < ahead.FEW else workers,
             on_error=on_error,
             split=split,
             **how,

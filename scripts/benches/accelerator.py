@@ -258,6 +258,14 @@ def after_yolact(sizes: Sizes, count: int) -> Case:
     return Case("yolact_after_network", f"batch {count}", function, outputs, count)
 
 
+def torchvision_detector(sizes: Sizes) -> Any:
+    """torchvision's detector of two stages, with the weights of ours."""
+    model, params, state = weights(64, sizes.two_stage)
+    classes = model.spec.outputs
+    held = convert.export(params, state, source="torchvision", classes=classes)
+    return cuda_peers().detector(sizes.two_stage["name"], held, classes)
+
+
 def two_stage(sizes: Sizes, count: int) -> Case:
     model, params, state = weights(64, sizes.two_stage)
     h, w = sizes.two_stage_size
@@ -267,10 +275,7 @@ def two_stage(sizes: Sizes, count: int) -> Case:
         peers = cuda_peers()
         if not peers:
             return None
-        held = convert.export(
-            params, state, source="torchvision", classes=model.spec.outputs
-        )
-        net = peers.detector(sizes.two_stage["name"], held, model.spec.outputs)
+        net = torchvision_detector(sizes)
         return peers.predict(net, batch.inputs.images, amp=True)
 
     return Case(
@@ -305,10 +310,7 @@ def training(sizes: Sizes, count: int) -> Case:
         peers = cuda_peers()
         if not peers:
             return None
-        held = convert.export(
-            params, state, source="torchvision", classes=model.spec.outputs
-        )
-        net = peers.detector(sizes.two_stage["name"], held, model.spec.outputs)
+        net = torchvision_detector(sizes)
         boxes = batch.target.boxes[:, :few]
         return peers.train(net, batch.inputs.images, boxes, masks=True, amp=True)
 

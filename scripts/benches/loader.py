@@ -12,6 +12,7 @@ import sys
 import numpy as np
 
 from benches.timing import Row, seconds
+from detjax.data import crew
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 BATCH = 8
@@ -115,7 +116,7 @@ def loader(rounds=5):
     DETJAX_DATA's coco_cc, by threads and by worker processes, against OpenCV decoding
     and resizing alone on as many cores, and against the same transforms in PIL"""
     records, prepare = photographs(), recipe()
-    cores = len(os.sched_getaffinity(0))
+    cores = crew.cores()
     ways = [(f"{n} thread{'s'[: n > 1]}", n, {"threads": n}) for n in (1, 2)]
     several = sorted({2, cores - 1, cores} - {0, 1})
     ways += [(f"{n} workers", n, {"workers": n}) for n in several if n <= cores]
