@@ -1,14 +1,13 @@
 """From class scores and a box for each class to detections."""
 
 import dataclasses
-import functools
 
-import jax
 import jax.numpy as jnp
 
-from detjax.ops import boxes, nms
+from detjax.ops import boxes
+from detjax.ops.nms import Method, suppress
 from detjax.ops.ranking import top_k
-from detjax.settings import Count, Fraction
+from detjax.settings import Count, Fraction, Positive
 from detjax.types import Array, Detections
 
 
@@ -16,14 +15,19 @@ from detjax.types import Array, Detections
 class Detect:
     """Settings of what is detected.
 
-    score_threshold: boxes of a class that score less are dropped.
-    nms_threshold: the IoU of suppression, which is greedy and class by class.
+    score_threshold: boxes of a class that score less are dropped; those that score no
+        more, after suppression by methods that lower scores.
+    nms: the NMS method; see `detjax.ops.nms.suppress`.
+    nms_threshold: the IoU above which two boxes are one object.
+    nms_sigma: of the Gaussians of nms="soft" and "matrix".
     top_k: the best boxes of each class that take part in suppression.
     max_detections: detections of an image.
     """
 
     score_threshold: Fraction = 0.05
+    nms: Method = "greedy"
     nms_threshold: Fraction = 0.3
+    nms_sigma: Positive = 0.5
     top_k: Count = 300
     max_detections: Count = 100
 
@@ -40,19 +44,16 @@ class Detect:
         )
         found = boxes.clip(found, window)
         chosen = jnp.take_along_axis(found.swapaxes(0, 1), place[..., None], axis=1)
-        of_class = functools.partial(
-            nms.greedy, threshold=self.nms_threshold, most=self.max_detections
+        labels = jnp.broadcast_to(jnp.arange(len(best))[:, None], best.shape)
+        kept = suppress(
+            chosen.reshape(-1, 4),
+            best.ravel(),
+            labels.ravel(),
+            best.ravel() > -jnp.inf,
+            nms=self.nms,
+            threshold=self.nms_threshold,
+            sigma=self.nms_sigma,
+            score_threshold=self.score_threshold,
+            max_detections=self.max_detections,
         )
-        keep = jax.vmap(of_class)(chosen, best, valid=best > -jnp.inf)
-        ranking = jnp.where(keep, best, -jnp.inf).ravel()
-        missing = max(self.max_detections - ranking.size, 0)
-        ranking = jnp.pad(ranking, (0, missing), constant_values=-jnp.inf)
-        score, index = top_k(ranking, self.max_detections)
-        real = score > -jnp.inf
-        index = jnp.where(real, index, 0)
-        return Detections(
-            boxes=chosen.reshape(-1, 4)[index],
-            scores=jnp.where(real, score, 0.0),
-            labels=(index // best.shape[1]).astype(jnp.int32),
-            valid=real,
-        )
+        return Detections(kept.boxes, kept.scores, kept.labels, kept.valid)

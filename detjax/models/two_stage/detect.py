@@ -9,9 +9,10 @@ import jax
 import jax.numpy as jnp
 
 from detjax.models.two_stage.roi import WEIGHTS
-from detjax.ops import boxes, nms
+from detjax.ops import boxes
+from detjax.ops.nms import Method, suppress
 from detjax.ops.ranking import top_k
-from detjax.settings import Count, Fraction
+from detjax.settings import Count, Fraction, Positive
 from detjax.types import Array, Detections, Proposals
 
 MIN_SIDE = 1e-2  # pixels; smaller boxes are dropped
@@ -21,15 +22,20 @@ MIN_SIDE = 1e-2  # pixels; smaller boxes are dropped
 class Detect:
     """Settings of what is detected.
 
-    score_threshold: boxes of a class that score no more are dropped.
-    nms_threshold: the IoU of suppression, class by class.
+    score_threshold: boxes of a class that score no more are dropped, before suppression
+        and, of methods that lower scores, after it.
+    nms: the NMS method; see `detjax.ops.nms.suppress`.
+    nms_threshold: the IoU above which two boxes are one object.
+    nms_sigma: of the Gaussians of nms="soft" and "matrix".
     pre_nms_top_k: the best boxes of an image, of all classes, that take part in
         suppression; the result is exact where there are no more.
     max_detections: detections of an image.
     """
 
     score_threshold: Fraction = 0.05
+    nms: Method = "greedy"
     nms_threshold: Fraction = 0.5
+    nms_sigma: Positive = 0.5
     pre_nms_top_k: Count = 2000
     max_detections: Count = 100
 
@@ -53,26 +59,15 @@ class Detect:
             jnp.where(some, scores.reshape(-1), -1.0),
             min(self.pre_nms_top_k, some.shape[0]),
         )
-        labels = index % count
-        keep = nms.greedy(
+        kept = suppress(
             decoded[index],
             best,
-            self.nms_threshold,
-            valid=best >= 0,
-            labels=labels,
-            most=self.max_detections,
+            index % count,
+            best >= 0,
+            nms=self.nms,
+            threshold=self.nms_threshold,
+            sigma=self.nms_sigma,
+            score_threshold=self.score_threshold,
+            max_detections=self.max_detections,
         )
-        ranking = jnp.pad(
-            jnp.where(keep, best, -1.0),
-            (0, max(self.max_detections - len(index), 0)),
-            constant_values=-1.0,
-        )
-        score, place = top_k(ranking, self.max_detections)
-        valid = score >= 0
-        place = jnp.where(valid, place, 0)
-        return Detections(
-            boxes=jnp.where(valid[:, None], decoded[index[place]], 0.0),
-            scores=jnp.where(valid, score, 0.0),
-            labels=jnp.where(valid, labels[place], 0).astype(jnp.int32),
-            valid=valid,
-        )
+        return Detections(kept.boxes, kept.scores, kept.labels, kept.valid)
