@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from detjax import cli, models, priors
-from detjax.data import plan
+from detjax.data import sizing
 from detjax.data.records import Record
 from detjax.errors import UserError
 from detjax.ops import fitting
@@ -15,12 +15,14 @@ from detjax.plots import anchors as plot
 from detjax.plots import style
 from detjax.types import Task
 
+CELL = 32  # pixels of the input, of YOLOv2's map
+
 
 def report(
     settings: Mapping[str, Any] | None,
     records: Sequence[Record],
     task: Task,
-    sizes: plan.InputSizes,
+    sizes: sizing.InputSizes,
     *,
     most: int,
     objects: int,
@@ -30,7 +32,8 @@ def report(
 ) -> str:
     """How well the priors of the model of `settings` fit, and which fit better.
 
-    Clusters of 1 to `most` shapes, of about `objects` objects. Draws anchors.png into
+    Clusters of 1 to `most` shapes, of about `objects` objects, and those of 5, 6 and 9
+    as darknet's files have anchors. Draws anchors.png into
     `out`. Without a model it is the clusters alone. Raises UserError where there are
     no objects with boxes, or no such model.
     """
@@ -64,6 +67,10 @@ def report(
     for centres, mean in zip(clusters, means, strict=True):
         listed = "  ".join(f"{w:.0f}x{h:.0f}" for w, h in centres)
         said.append(f"{len(centres):2}  {mean:13.3f}  {listed}")
+    plain = fitting.kmeans(shapes, len(clusters), seed, "euclidean")
+    others = [fitting.mean_best_iou(shapes, centres) for centres in plain]
+    said += ["", "by Euclidean distance: " + " ".join(f"{x:.3f}" for x in others)]
+    said += ["", *darknet(clusters)]
     shown: dict[str, np.ndarray] = {}
     if model is not None:
         better = priors.fitted(sample, model, settings)
@@ -77,10 +84,32 @@ def report(
         shown = {"centres": clusters[min(9, len(clusters)) - 1]}
         said += ["", "--model=NAME, or a config, turns them into its settings"]
     out = cli.make_workdir(out)
-    makers = {"anchors.png": lambda: plot.anchors(shapes, means, **shown)}
+    makers = {"anchors.png": lambda: plot.anchors(shapes, means, others, **shown)}
     if style.save_all(out, makers):
         said += ["", f"drawn in {out / 'anchors.png'}"]
     return "\n".join(said)
+
+
+def darknet(clusters: Sequence[np.ndarray]) -> list[str]:
+    """Lines of darknet's files for as many clusters as its networks have anchors.
+
+    [region] counts in cells of 32 pixels, [yolo] in pixels of the input.
+    """
+    lines = []
+    for number, section, said in (
+        (5, "[region]", "YOLOv2"),
+        (6, "[yolo]", "tiny YOLOv3"),
+        (9, "[yolo]", "YOLOv3"),
+    ):
+        if number > len(clusters):
+            continue
+        centres = clusters[number - 1]
+        if section == "[region]":
+            text = ", ".join(f"{w:.4g},{h:.4g}" for w, h in centres / CELL)
+        else:
+            text = ", ".join(f"{w:.0f},{h:.0f}" for w, h in np.maximum(centres, 1))
+        lines.append(f"darknet's {section} of {said}, num={number}:  anchors = {text}")
+    return lines
 
 
 def spread(shapes: np.ndarray) -> str:

@@ -8,7 +8,7 @@ import numpy as np
 
 from detjax import compilation, files, models, tasks, tta
 from detjax.checkpoint import Checkpoints
-from detjax.data import handed, images, plan
+from detjax.data import handed, images, sizing
 from detjax.data import proposals as proposing
 from detjax.errors import MissingFileError, UserError
 from detjax.predictor import Given, Predictor, in_order, known, prepared
@@ -88,7 +88,9 @@ class TrainedModel(NamedTuple):
         """
         given = tta.divided(self.config.get("eval") or {})[0] | testing
         model = tta.augmented(self.model, self.task, self.keypoints, **given)
-        declared = {k: v for k, v in self.config["data"].items() if k in plan.KEYWORDS}
+        declared = {
+            k: v for k, v in self.config["data"].items() if k in sizing.KEYWORDS
+        }
         method = self.proposal_method()
         limit: Any = self.config["data"].get("max_proposals")
         limit = limit or (method and method["limit"])

@@ -9,7 +9,7 @@ import numpy as np
 
 from detjax import answers, sharding
 from detjax.answers import Image
-from detjax.data import example, frames, plan, reduced, views
+from detjax.data import example, frames, reduced, sizing, views
 from detjax.types import Inputs, Task, View
 
 T = TypeVar("T")
@@ -41,28 +41,29 @@ def prepared(
 ) -> Given:
     """`image` [h w 3] as the network sees it.
 
-    declared: what `plan.resize_for` takes.
+    declared: what `sizing.resize_for` takes.
     proposals: boxes [p 4] in the image's pixels, of which at most `most_proposals` are
         taken; None pads them to few sizes, each of which is compiled.
     reduce: as `data.reduced` has it.
     """
     shape = image.shape[:2]
-    size, letterbox, scale = plan.resize_for(*shape, **declared)
+    fit = sizing.resize_for(*shape, **declared)
     matrix = frames.resize(
-        frames.Frame(np.eye(3), shape), size, letterbox, scale
+        frames.Frame(np.eye(3), shape), fit.size, fit.letterbox, fit.scale
     ).matrix
     room = None
     if proposals is not None:
         most = most_proposals or 1 << max(len(proposals) - 1, 0).bit_length()
         room = jax.tree.map(lambda x: x[0], example.empty_proposals(1, most))
-        example.put_proposals(room, proposals, matrix, size)
+        example.put_proposals(room, proposals, matrix, fit.size)
     view = View(
         affine=matrix[:2].astype(np.float32),
         sizes=np.array(shape, np.int32),
         valid=np.ones((), bool),
     )
     move = reduced.move_pixels if reduce else views.move_pixels
-    return Given(image, matrix, Inputs(move(image, matrix, size), view, room))
+    seen = move(image, matrix, fit.size, fit.fill)
+    return Given(image, matrix, Inputs(seen, view, room))
 
 
 class Predictor:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from detjax import models
-from detjax.data import frames, plan
+from detjax.data import frames, sizing
 from detjax.data.records import Record, Unreadable
 from detjax.ops import anchors
 from detjax.types import Model, Priors, Task
@@ -50,7 +50,7 @@ class Fit(NamedTuple):
 def sample(
     records: Sequence[Record],
     task: Task,
-    sizes: plan.InputSizes,
+    sizes: sizing.InputSizes,
     *,
     objects: int,
     most_records: int,
@@ -87,7 +87,7 @@ def sample(
 def placed(
     boxes: np.ndarray,
     picture: tuple[int, int],
-    sizes: plan.InputSizes,
+    sizes: sizing.InputSizes,
     rng: np.random.Generator,
 ) -> tuple[tuple[int, int], np.ndarray]:
     """The (h, w) of the input of a picture of (h, w), and its boxes [n 4] there."""
@@ -142,7 +142,7 @@ def warning(
     settings: Mapping[str, Any],
     records: Callable[[], Sequence[Record]],
     task: Task,
-    sizes: plan.InputSizes,
+    sizes: sizing.InputSizes,
     min_size: float = 1.0,
 ) -> str | None:
     """What a run says where most objects find no prior of its model; None if they do.

@@ -7,7 +7,7 @@ import sys
 
 from detjax import cluster, experiment, optim
 from detjax import predict as prediction
-from detjax.data import plan
+from detjax.data import sizing
 from detjax.data.builder import Info
 from detjax.errors import UserError
 from detjax.experiment import Settings
@@ -40,7 +40,7 @@ JUMP = 1.5
 # metrics, and what is read only at the first step.
 FIXED = re.compile(
     rf"model\.(?!backbone\.remat$)|classes$|category_ids$"
-    rf"|data\.({'|'.join(plan.KEYWORDS)})$|data\.seed$|train\.seed$"
+    rf"|data\.({'|'.join(sizing.KEYWORDS)}|sizes|size_every)$|data\.seed$|train\.seed$"
 )
 
 
@@ -59,7 +59,8 @@ def compare(before: Settings, now: Settings, workdir: pathlib.Path, step: int) -
     change, and where nothing is left to train with those that do.
     """
     changed = experiment.changes(with_defaults(before, now), now)
-    bucketed = len(now["data"].get("buckets") or ()) > 1
+    # A batch has one size, and begins where batches of another number would not.
+    bucketed = any(len(now["data"].get(k) or ()) > 1 for k in ("buckets", "sizes"))
     for name, (was, wanted) in changed.items():
         if FIXED.match(name) or (bucketed and name == "data.batch_size"):
             raise UserError(

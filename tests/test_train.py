@@ -32,7 +32,7 @@ from detjax import (
     train,
 )
 from detjax import evaluate as evaluate_module
-from detjax.data import ahead, frames, loader, plan
+from detjax.data import ahead, frames, loader, sizing
 from detjax.data.formats import shapes
 from detjax.errors import UserError
 from detjax.tasks import detection
@@ -365,7 +365,7 @@ def test_nothing_compiles_after_the_first_steps(parts, records, tmp_path):
 
 def test_every_bucket_is_compiled_once(parts, records, tmp_path):
     wide = [dataclasses.replace(r, id=r.id + 100) for r in records[:6]]
-    sizes = plan.input_sizes(
+    sizes = sizing.input_sizes(
         buckets=((64, 64), (64, 96), (96, 64)), short_side=(48, 64)
     )
     shapes_ = np.array([[64, 64]] * 6 + [[64, 90], [90, 64]] * 3)
@@ -394,7 +394,7 @@ def test_predictions_come_back_through_any_bucket(size, short_side, part):
     buckets = ((64, 64), (64, 96), (96, 64), (32, 128))
     declared = {"buckets": buckets, "short_side": short_side, "letterbox": False}
     h, w = size
-    fit = plan.resize_for(h, w, buckets=buckets, short_side=short_side)
+    fit = sizing.resize_for(h, w, buckets=buckets, short_side=short_side)
     whole = frames.Frame(np.eye(3), size)
     matrix = frames.resize(whole, fit.size, True, fit.scale).matrix
     x, y = sorted(part[:2]), sorted(part[2:])

@@ -14,7 +14,7 @@ from typing import Any
 from absl import flags
 
 from detjax import cli, experiment, fit_anchors, models, tasks
-from detjax.data import builder, dataset, plan
+from detjax.data import builder, dataset, sizing
 from detjax.errors import UserError
 
 CONFIG = cli.config_flag()
@@ -85,5 +85,5 @@ def of_flags() -> dict[str, Any]:
             NAME.value, DATA_DIR.value, SPLIT.value, task, images=False
         ),
         "task": task,
-        "sizes": plan.input_sizes(size=size, letterbox=LETTERBOX.value),
+        "sizes": sizing.input_sizes(size=size, letterbox=LETTERBOX.value),
     }

@@ -2,16 +2,18 @@
 
 import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 from detjax import settings
-from detjax.data import ahead, builder, loader, mosaic, plan
+from detjax.data import ahead, builder, loader, mosaic, sizing
 from detjax.data import repeats as repeating
 from detjax.data.prepare import prepare as prepare_files
 from detjax.data.records import Record
 from detjax.errors import UserError
-from detjax.settings import Count, Fraction, Location, Seed, Whole
+from detjax.settings import Count, Fraction, Location, NotEmpty, Range, Seed, Whole
 from detjax.types import Task
+
+Level = Annotated[int, Range(0, 255)]
 
 
 class Data(NamedTuple):
@@ -27,7 +29,7 @@ class Data(NamedTuple):
     pictures: Sequence[Record]  # the same with their images
     image_ids: Sequence[int | str]  # theirs, without reading them
     skip: bool  # whether records that cannot be read are passed over
-    sizes: plan.InputSizes  # of the inputs
+    sizes: sizing.InputSizes  # of the inputs, in evaluation
     learnt: Callable[[], Sequence[Record]]  # of the training split, without images
 
 
@@ -41,6 +43,9 @@ def make(
     short_side: Count | tuple[Count, ...] | None = None,
     long_side: Count | None = None,
     letterbox: bool = False,
+    fill: tuple[Level, Level, Level] = sizing.FILL,
+    sizes: Annotated[tuple[tuple[Count, Count], ...], NotEmpty()] | None = None,
+    size_every: Count = 10,
     data_dir: Location = "datasets",
     prepare: Mapping[str, Any] | None = None,
     train_split: str = "train",
@@ -67,6 +72,10 @@ def make(
         which training draws one for each image.
     long_side: with `short_side`, the most that their longer sides get.
     letterbox: keep the shape of images and pad them, instead of stretching.
+    fill: RGB, 0 to 255, of what pads images: ImageNet's mean; darknet's is 127 thrice.
+    sizes: with `size`, which evaluation has, several (h, w) of training: one of them is
+        drawn for so many batches (multi-scale training of YOLOv2); each is compiled.
+    size_every: batches that have one of `sizes`.
     data_dir: the folder of data sets.
     prepare: how the data set is made if it is missing, as scripts/make_dataset.py does.
     train_split, eval_split: the splits that are learnt and evaluated.
@@ -86,17 +95,19 @@ def make(
     max_skipped: records that may be skipped before the run stops.
 
     `targets` are the keywords of `task.targets`: how the truth is padded. See
-    `plan.InputSizes` for sizes, `loader.Prepare` for what is done to an image.
+    `sizing.InputSizes` for sizes, `loader.Prepare` for what is done to an image.
 
     Raises UserError for inconsistent settings.
     """
-    sizes = plan.input_sizes(
+    fitted = sizing.input_sizes(
         size=size,
         buckets=buckets,
         short_side=short_side,
         long_side=long_side,
         letterbox=letterbox,
+        fill=fill,
     )
+    learning = sizing.changing(fitted, sizes, size_every)
     if prepare is not None:
         prepare_files(name, data_dir, task, **prepare)
     info = builder.info(name, data_dir)
@@ -108,9 +119,9 @@ def make(
     several = settings.keywords(mosaic.mosaic)
     augment = augment or {}
     steps = loader.Prepare(
-        size=sizes.buckets[0],
+        size=fitted.buckets[0],
         targets=task.targets(info, **targets),
-        letterbox=sizes.letterbox,
+        letterbox=fitted.letterbox,
         augment={k: v for k, v in augment.items() if k not in several},
         mosaic=mosaic.mosaic(**{k: v for k, v in augment.items() if k in several}),
         max_proposals=info.max_proposals if max_proposals is None else max_proposals,
@@ -120,7 +131,7 @@ def make(
     def images(split: str):
         return (
             builder.image_sizes(name, data_dir, split, task)
-            if sizes.need_images
+            if fitted.need_images
             else None
         )
 
@@ -129,7 +140,7 @@ def make(
             source,
             steps,
             batch_size=eval_batch_size or batch_size,
-            sizes=sizes,
+            sizes=fitted,
             images=known,
             threads=threads,
             workers=None if len(source) < ahead.FEW else workers,
@@ -148,13 +159,13 @@ def make(
     learnt, evaluated = split(train_split), split(eval_split)
     return Data(
         info=info,
-        size=sizes.buckets[0],
+        size=fitted.buckets[0],
         train=loader.train_loader(
             learnt[0],
             steps,
             batch_size=batch_size,
             seed=seed,
-            sizes=sizes,
+            sizes=learning,
             images=learnt[1],
             repeats=repeats,
             threads=threads,
@@ -171,7 +182,7 @@ def make(
         pictures=evaluated[0],
         image_ids=builder.listing(name, data_dir, eval_split, task).ids,
         skip=on_error == "skip",
-        sizes=sizes,
+        sizes=fitted,
         learnt=functools.partial(
             builder.source, name, data_dir, train_split, task, on_error, images=False
         ),

@@ -10,8 +10,8 @@ import numpy as np
 from detjax.data import augment, frames, reduced, views
 from detjax.data.frames import Seen, scaling
 from detjax.data.mosaic import Mosaic, interleaved
-from detjax.data.plan import Resize
 from detjax.data.records import Record, Unreadable
+from detjax.data.sizing import Resize
 from detjax.errors import UserError
 from detjax.types import Batch, Inputs, Proposals, View
 
@@ -144,14 +144,17 @@ class Prepare:
             frame = frames.Frame(np.eye(3), full)
             matrix = frames.resize(frame, fit.size, fit.letterbox, fit.scale).matrix
             image, by = self._read(record, matrix)
-            moved = views.move_pixels(image, matrix @ scaling(by, by), fit.size)
+            moved = views.move_pixels(
+                image, matrix @ scaling(by, by), fit.size, fit.fill
+            )
             batch.inputs.images[row] = moved
         else:
             truth, colours, frame = self._augmented(record, rng)
             # A crop of another aspect ratio is scaled to fit the input.
             scale = fit.scale if tuple(frame.size) == full else None
             frame = frames.resize(frame, fit.size, fit.letterbox, scale)
-            matrix = self._place(batch.inputs.images[row], record, frame, colours)
+            room = batch.inputs.images[row]
+            matrix = self._place(room, record, frame, colours, fit.fill)
         self._put_view(batch, row, matrix, full)
         seen = Seen(truth, matrix, whole(fit.size))
         self._put_truth(batch, row, [seen], [record.proposals], fit.size)
@@ -179,7 +182,7 @@ class Prepare:
             frame = layout.place(i, frame, fit, alone)
             x1, y1, x2, y2 = layout.windows[i]
             part = images[y1:y2, x1:x2]
-            matrix = self._place(part, record, frame, colours)
+            matrix = self._place(part, record, frame, colours, fit.fill)
             matrix = frames.scaling(1, 1, x1, y1) @ matrix
             seen.append(Seen(truth, matrix, np.array([x1, y1, x2, y2])))
             proposed.append(record.proposals)
@@ -212,7 +215,7 @@ class Prepare:
         by = reduced.factor(matrix) if self.reduced else 1
         return read(record, by), by
 
-    def _place(self, out, record, frame, colours) -> np.ndarray:
+    def _place(self, out, record, frame, colours, fill) -> np.ndarray:
         """Fills `out` with a record's image; the matrix that it was drawn by.
 
         See `views.place`. Raises Unreadable.
@@ -220,7 +223,7 @@ class Prepare:
         image, by = self._read(record, frame.matrix)
         # Each pixel of the image is a block of as many original ones along each side.
         seen = frame._replace(matrix=frame.matrix @ scaling(by, by))
-        matrix = views.place(out, image, seen, colours)
+        matrix = views.place(out, image, seen, colours, fill)
         return matrix @ scaling(1 / by, 1 / by)
 
     def _put_view(

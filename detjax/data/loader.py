@@ -15,7 +15,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from detjax.data import ahead, lint, plan
+from detjax.data import ahead, lint, plan, sizing
 from detjax.data.example import Prepare, decode
 from detjax.data.records import Record
 from detjax.data.rows import EvalBatches, Examples, TrainBatches
@@ -31,7 +31,7 @@ def train_loader(
     *,
     batch_size: int,
     seed: int = 0,
-    sizes: plan.InputSizes | None = None,
+    sizes: sizing.InputSizes | None = None,
     images: np.ndarray | None = None,
     repeats: np.ndarray | None = None,
     threads: int | None = None,
@@ -57,7 +57,7 @@ def train_loader(
     inconsistent.
     """
     lint.check_choice(on_error)
-    sizes = sizes or plan.InputSizes((prepare.size,), prepare.letterbox)
+    sizes = sizes or sizing.InputSizes((prepare.size,), prepare.letterbox)
     batches = TrainBatches(
         Examples(source, prepare, sizes, split),
         plan.Plan(
@@ -80,7 +80,7 @@ def eval_loader(
     prepare: Prepare,
     *,
     batch_size: int,
-    sizes: plan.InputSizes | None = None,
+    sizes: sizing.InputSizes | None = None,
     images: np.ndarray | None = None,
     threads: int | None = None,
     workers: int | None = 0,
@@ -99,7 +99,7 @@ def eval_loader(
     arguments.
     """
     lint.check_choice(on_error)
-    sizes = sizes or plan.InputSizes((prepare.size,), prepare.letterbox)
+    sizes = sizes or sizing.InputSizes((prepare.size,), prepare.letterbox)
     process, processes = place_of(process, processes)
     batch_size += -batch_size % processes
     batches = EvalBatches(
@@ -240,7 +240,7 @@ def image_sizes(source: Sequence[Record]) -> np.ndarray:
 
 
 def known_sizes(
-    source, sizes: plan.InputSizes, images: np.ndarray | None
+    source, sizes: sizing.InputSizes, images: np.ndarray | None
 ) -> np.ndarray:
     """`images`, or an empty placeholder where sizes are not needed."""
     if images is not None:

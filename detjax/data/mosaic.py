@@ -11,7 +11,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from detjax.data.frames import Frame, scaling
-from detjax.data.plan import Resize
+from detjax.data.sizing import Resize
 from detjax.settings import Count, Fraction, Span
 from detjax.types import Array
 

@@ -6,196 +6,16 @@ every process can compute any place and all see the same stream.
 
 import bisect
 import threading
-from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from detjax.data import repeats as repeating
+from detjax.data.sizing import InputSizes
 from detjax.errors import UserError
 
-# Settings of a config's data section that determine how images are resized.
-KEYWORDS = ("size", "buckets", "short_side", "long_side", "letterbox")
-# Padding shares that differ by less are considered equal.
-TOLERANCE = 0.01
 # Small data sets are planned several epochs at a time, at least this many images.
 ROUND = 16_384
-
-
-class Resize(NamedTuple):
-    """How an image is resized to its input.
-
-    size       (h, w) of the input, in pixels
-    letterbox  keep the aspect ratio and pad, instead of stretching
-    scale      input pixels per image pixel, both ways; None fits the input
-    """
-
-    size: tuple[int, int]
-    letterbox: bool
-    scale: float | None = None
-
-
-class InputSizes(NamedTuple):
-    """The declared input sizes, and the rule that assigns one to an image.
-
-    buckets      (h, w) of each
-    letterbox    see `Resize`; several buckets or a short side always keep the aspect
-    short_sides  pixels that an image's short side gets, one drawn an image; () for
-                 images that are made as large as their bucket lets them
-    long_side    pixels that its long side may not exceed then, or None
-    """
-
-    buckets: tuple[tuple[int, int], ...]
-    letterbox: bool = False
-    short_sides: tuple[int, ...] = ()
-    long_side: int | None = None
-
-    @property
-    def need_images(self) -> bool:
-        """Whether the image's own size matters."""
-        return len(self.buckets) > 1 or bool(self.short_sides)
-
-    def scales(self, images: np.ndarray, short: int = -1) -> np.ndarray:
-        """The scale [n] of `images` [n 2] at short side number `short`."""
-        images = np.maximum(images, 1)
-        scales = self.short_sides[short] / images.min(axis=1)
-        if self.long_side is not None:
-            scales = np.minimum(scales, self.long_side / images.max(axis=1))
-        return scales
-
-    def options(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The bucket candidates of each of `images` [n 2], (h, w).
-
-        Returns indices [n k] and counts [n] of valid ones. Training draws among them;
-        evaluation takes the last.
-
-        With short sides there is one candidate each: the smallest bucket that holds the
-        scaled image, or if none does, the one in which it stays largest. Without,
-        candidates are the buckets with the least padding, smallest first.
-        """
-        if self.short_sides:
-            columns = [self._held(images, i) for i in range(len(self.short_sides))]
-            return np.stack(columns, 1), np.full(len(images), len(columns))
-        fills, areas = self._fills(images)
-        padding = 1 - fills**2 * np.maximum(images, 1).prod(axis=1)[:, None] / areas
-        equal = padding <= padding.min(axis=1, keepdims=True) + TOLERANCE
-        ranks = np.where(equal, areas, np.inf)
-        return np.argsort(ranks, axis=1, kind="stable"), equal.sum(axis=1)
-
-    def _held(self, images: np.ndarray, short: int) -> np.ndarray:
-        """The bucket [n] of each image at short side number `short`."""
-        fills, areas = self._fills(images)
-        holds = fills >= self.scales(images, short)[:, None] * (1 - 1e-9)
-        smallest = np.where(holds, areas, np.inf).argmin(axis=1)
-        # Ties in scale are broken by the smallest bucket.
-        most = fills >= fills.max(axis=1, keepdims=True) * (1 - 1e-9)
-        largest = np.where(most, areas, np.inf).argmin(axis=1)
-        return np.where(holds.any(axis=1), smallest, largest)
-
-    def _fills(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The scales [n b] at which images fit the buckets, and the buckets' areas."""
-        buckets = np.array(self.buckets, np.float64)
-        return (buckets / np.maximum(images, 1)[:, None]).min(axis=2), buckets.prod(1)
-
-    def resize(self, image: Sequence[int], bucket: int, short: int = -1) -> Resize:
-        """The resize of an image of size (h, w) `image` into bucket number `bucket`.
-
-        Any bucket works: an image that is too large is scaled down until it fits.
-        """
-        h, w = self.buckets[bucket]
-        keep = self.letterbox or len(self.buckets) > 1
-        if not self.short_sides:
-            return Resize((h, w), keep)
-        rows, columns = max(int(image[0]), 1), max(int(image[1]), 1)
-        wanted = float(self.scales(np.array([[rows, columns]]), short)[0])
-        return Resize((h, w), True, min(wanted, h / rows, w / columns))
-
-
-def input_sizes(
-    *,
-    size: Sequence[int] | None = None,
-    buckets: Sequence[Sequence[int]] | None = None,
-    short_side: int | Sequence[int] | None = None,
-    long_side: int | None = None,
-    letterbox: bool = False,
-) -> InputSizes:
-    """The input sizes declared by keywords of a config's data section.
-
-    Raises UserError if they conflict or are not sizes.
-    """
-    if (size is None) == (buckets is None):
-        raise UserError(
-            f"data.size is {_shown(size)} and data.buckets is {_shown(buckets)}; set "
-            "one of them, the other to None"
-        )
-    declared = [size] if buckets is None else list(buckets)
-    if not declared:
-        raise UserError("data.buckets is empty; declare at least one (height, width)")
-    for one in declared:
-        if not _are_counts(one, 2):
-            raise UserError(
-                f"{_shown(one)} in data.{'size' if buckets is None else 'buckets'} is "
-                "not a (height, width) of whole numbers above 0"
-            )
-    pairs = tuple((int(h), int(w)) for h, w in declared)
-    if len(set(pairs)) < len(pairs):
-        raise UserError(f"data.buckets names a size twice: {_shown(pairs)}")
-    if short_side is None and long_side is not None:
-        raise UserError(
-            f"data.long_side={long_side} limits data.short_side, which is None; set it"
-        )
-    sides = [short_side] if isinstance(short_side, int) else list(short_side or ())
-    for side in sides if long_side is None else [*sides, long_side]:
-        if not _are_counts([side], 1):
-            raise UserError(
-                f"{side!r} in data.short_side or data.long_side is not a whole number "
-                "above 0"
-            )
-    return InputSizes(
-        buckets=pairs,
-        letterbox=letterbox or buckets is not None,
-        short_sides=tuple(map(int, sides)),
-        long_side=long_side,
-    )
-
-
-def _are_counts(numbers: Any, count: int) -> bool:
-    """Whether `numbers` are `count` positive integers."""
-    return (
-        isinstance(numbers, Sequence)
-        and len(numbers) == count
-        and all(isinstance(n, int | np.integer) and n > 0 for n in numbers)
-    )
-
-
-def _shown(value: Any) -> str:
-    """`value` as a config file spells it."""
-    return repr(tuple(value) if isinstance(value, list) else value)
-
-
-def resize_for(
-    h: int,
-    w: int,
-    *,
-    size: Sequence[int] | None = None,
-    buckets: Sequence[Sequence[int]] | None = None,
-    short_side: int | Sequence[int] | None = None,
-    long_side: int | None = None,
-    letterbox: bool = False,
-) -> Resize:
-    """The resize of an image of h x w pixels at evaluation.
-
-    The keywords are those of a config's data section; see `sizes`.
-    """
-    declared = input_sizes(
-        size=size,
-        buckets=buckets,
-        short_side=short_side,
-        long_side=long_side,
-        letterbox=letterbox,
-    )
-    options, count = declared.options(np.array([[h, w]]))
-    return declared.resize((h, w), int(options[0, count[0] - 1]))
 
 
 class Place(NamedTuple):
@@ -225,7 +45,8 @@ class Plan:
     and, among equally good buckets, a new bucket. With one bucket this order is the
     stream. With several, each aligned run of `batch_size` places shares a bucket, and a
     batch is emitted once its bucket has that many records; the remainder is carried
-    over to later epochs. All records are thus shown equally often, except for the
+    over to later epochs. Where buckets are drawn for batches the order is the stream
+    too. All records are thus shown equally often, except for the
     remainder; a bucket with fewer records than a batch repeats some within a batch.
 
     `images` [n 2] are the records' (h, w); where sizes are not needed, only n matters.
@@ -244,7 +65,9 @@ class Plan:
         if not len(images):
             raise UserError("there is no image to train on")
         self._batch, self._seed, self._repeats = batch_size, seed, repeats
-        self._buckets, self._shorts = len(sizes.buckets), len(sizes.short_sides)
+        self._drawn_sizes = sizes if sizes.every is not None else None
+        self._buckets = len(sizes.buckets) if sizes.suited else 1
+        self._shorts = len(sizes.short_sides)
         self._options, self._counts = sizes.options(images)
         self._epochs = -(-ROUND // len(images))  # in a round
         # For each round reached: its first place and the remainder of earlier rounds.
@@ -266,6 +89,8 @@ class Plan:
             table = self._table(number)
             row = position - self._start(number)
         record, bucket, short = (int(column[row]) for column in table)
+        if self._drawn_sizes is not None:
+            bucket = self._drawn_sizes.drawn(self._seed, position // self._batch)
         return Place(record, bucket, short)
 
     @property

@@ -27,6 +27,7 @@ from detjax.data.formats import (
     labelme,
     objectmasks,
     places,
+    shape_tree,
     shapes,
     voc,
     yolo,
@@ -49,6 +50,7 @@ FORMATS: dict[str, ModuleType] = {
     "objectmasks": objectmasks,
     "labelmaps": labelmaps,
     "shapes": shapes,
+    "shape_tree": shape_tree,
     "folders": folders,
 }
 Format = Annotated[str, OneOf(tuple(FORMATS))]

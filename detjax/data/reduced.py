@@ -63,11 +63,14 @@ def shrink(image: np.ndarray, by: int) -> np.ndarray:
 
 
 def move_pixels(
-    image: np.ndarray, matrix: np.ndarray, size: tuple[int, int]
+    image: np.ndarray,
+    matrix: np.ndarray,
+    size: tuple[int, int],
+    fill: tuple[int, int, int] = views.FILL,
 ) -> np.ndarray:
     """`views.move_pixels` of `image` [h w 3], reduced as far as `matrix` [3 3] allows.
 
     Images whose size is not yet reduced are seen as those of `decode` are.
     """
     by = factor(matrix)
-    return views.move_pixels(shrink(image, by), matrix @ scaling(by, by), size)
+    return views.move_pixels(shrink(image, by), matrix @ scaling(by, by), size, fill)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 import cv2
 import numpy as np
 
-from detjax.data import plan, views
+from detjax.data import plan, sizing, views
 from detjax.data.example import Prepare
 from detjax.data.records import Record, Unreadable
 from detjax.errors import UserError
@@ -28,7 +28,7 @@ class Examples:
 
     source: Sequence[Record]
     prepare: Prepare
-    sizes: plan.InputSizes
+    sizes: sizing.InputSizes
     split: str
 
     def empty(self, bucket: int, rows: int) -> Batch:

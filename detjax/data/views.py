@@ -8,9 +8,7 @@ import numpy as np
 
 from detjax.data.colours import Colours, blurred, recolour
 from detjax.data.frames import Frame, scaling, upright
-
-# The fill colour: ImageNet's mean, which normalisation turns into zeros.
-FILL = (124, 117, 104)
+from detjax.data.sizing import FILL
 
 
 def move_pixels(
@@ -29,29 +27,37 @@ def move_pixels(
 
 
 def place(
-    out: np.ndarray, image: np.ndarray, frame: Frame, colours: Colours
+    out: np.ndarray,
+    image: np.ndarray,
+    frame: Frame,
+    colours: Colours,
+    fill: tuple[int, int, int] = FILL,
 ) -> np.ndarray:
-    """Fills `out` [h w 3] with `image` in `frame`, which has its size.
+    """Fills `out` [h w 3] with `image` in `frame`, which has its size, and `fill`.
 
     Returns the matrix [3 3] that was drawn by: the frame's, or where it is upright
     another by up to half a pixel; see `snap`.
     """
     if upright(frame.matrix):
         view = snap(frame, image.shape[:2])
-        draw(out, image, view, colours)
+        draw(out, image, view, colours, fill)
         return view.matrix
-    draw_turned(out, image, frame.matrix, colours)
+    draw_turned(out, image, frame.matrix, colours, fill)
     return frame.matrix
 
 
 def draw_turned(
-    out: np.ndarray, image: np.ndarray, matrix: np.ndarray, colours: Colours
+    out: np.ndarray,
+    image: np.ndarray,
+    matrix: np.ndarray,
+    colours: Colours,
+    fill: tuple[int, int, int] = FILL,
 ) -> None:
     """Fills `out` [h w 3] with `image` under any affine `matrix`, as `draw` does."""
     h, w = image.shape[:2]
     corners = np.array([[0, 0], [w, 0], [w, h], [0, h]]) @ matrix[:2, :2].T
     corners += matrix[:2, 2]
-    out[:] = _grey(out.shape[:2])
+    out[:] = _filled(out.shape[:2], fill)
     # The part of the frame in which the picture lies.
     (x1, y1), (x2, y2) = (
         np.clip(ends, 0, out.shape[1::-1]).astype(int).tolist()
@@ -123,11 +129,17 @@ def _whole(low: float, high: float, most: int) -> tuple[int, int]:
     return first, min(max(round(high), first + 1), most)
 
 
-def draw(out: np.ndarray, image: np.ndarray, view: Crop, colours: Colours) -> None:
+def draw(
+    out: np.ndarray,
+    image: np.ndarray,
+    view: Crop,
+    colours: Colours,
+    fill: tuple[int, int, int] = FILL,
+) -> None:
     """Fills `out` [h w 3] with the view of `image`, with jittered colours."""
     part = out[view.target]
     if part.shape != out.shape:
-        out[:] = _grey(out.shape[:2])
+        out[:] = _filled(out.shape[:2], fill)
     if not part.size:
         return
     seen, linear = image[view.source], view.matrix[:2, :2]
@@ -148,9 +160,9 @@ def draw(out: np.ndarray, image: np.ndarray, view: Crop, colours: Colours) -> No
 
 
 @functools.lru_cache(16)
-def _grey(size: tuple[int, int]) -> np.ndarray:
-    """An image of FILL: copying it is faster than repeating three numbers."""
-    return np.full((*size, 3), FILL, np.uint8)
+def _filled(size: tuple[int, int], fill: tuple[int, int, int]) -> np.ndarray:
+    """An image of one colour: copying it is faster than repeating three numbers."""
+    return np.full((*size, 3), fill, np.uint8)
 
 
 def _fills(image: np.ndarray, matrix: np.ndarray, size: tuple[int, int]) -> bool:

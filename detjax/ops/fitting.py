@@ -4,7 +4,8 @@ n        objects
 k        shapes: (w, h) in pixels
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Literal, NamedTuple
 
 import numpy as np
 from jaxtyping import Float
@@ -31,54 +32,74 @@ def mean_best_iou(
 
 
 def kmeans(
-    shapes: Float[np.ndarray, "n 2"], most: int, seed: int = 0
+    shapes: Float[np.ndarray, "n 2"],
+    most: int,
+    seed: int = 0,
+    distance: Literal["iou", "euclidean"] = "iou",
 ) -> list[Float[np.ndarray, "k 2"]]:
     """Shapes (w, h) for k = 1 ... `most`, by rising area, that cluster those given.
 
-    The distance of a shape and a centre is 1 - IoU, a centre the median of its shapes.
-    Of two starts the one with the higher `mean_best_iou` is kept: that of k-means++,
-    and the centres of k - 1 with one more, so that it never falls with k.
+    The distance of a shape and a centre is 1 - IoU and a centre the median of its
+    shapes; or, "euclidean", the square of that of (w, h), and their mean. Of two starts
+    the one with the lower mean distance is kept: that of k-means++, and the centres of
+    k - 1 with one more, so that with "iou" `mean_best_iou` never falls with k.
 
     Redmon and Farhadi 2017 (YOLO9000), section 2, "dimension clusters".
     """
     rng = np.random.default_rng(seed)
+    way = _WAYS[distance]
     found: list[np.ndarray] = []
     for k in range(1, most + 1):
-        starts = [_spread(shapes, np.zeros((0, 2)), k, rng)]
+        starts = [_spread(shapes, np.zeros((0, 2)), k, rng, way)]
         if found:
-            starts.append(_spread(shapes, found[-1], k, rng))
-        moved = [_moved(shapes, start) for start in starts]
-        best = max(moved, key=lambda centres: mean_best_iou(shapes, centres))
+            starts.append(_spread(shapes, found[-1], k, rng, way))
+        moved = [_moved(shapes, start, way) for start in starts]
+        best = min(moved, key=lambda centres: way.far(shapes, centres).min(1).mean())
         found.append(best[np.argsort(best.prod(axis=1), kind="stable")])
     return found
 
 
-def _spread(shapes, centres, k: int, rng: np.random.Generator) -> np.ndarray:
+class _Way(NamedTuple):
+    """A way to cluster."""
+
+    far: Callable[[np.ndarray, np.ndarray], np.ndarray]  # [n 2], [k 2] -> [n k]
+    centre: Callable[..., np.ndarray]  # of shapes, along axis 0
+
+
+_WAYS = {
+    "iou": _Way(lambda a, b: 1 - shape_iou(a, b), np.median),
+    "euclidean": _Way(lambda a, b: ((a[:, None] - b) ** 2).sum(-1), np.mean),
+}
+
+
+def _spread(
+    shapes: np.ndarray, centres: np.ndarray, k: int, rng: np.random.Generator, way: _Way
+) -> np.ndarray:
     """`centres` and shapes drawn by their distance to those before, `k` together."""
     while len(centres) < k:
         weights = np.ones(len(shapes))
         if len(centres):
-            weights = 1 - shape_iou(shapes, centres).max(axis=1)
+            weights = way.far(shapes, centres).min(axis=1)
         total = weights.sum()
         share = weights / total if total > 1e-9 else None
         centres = np.append(centres, shapes[[rng.choice(len(shapes), p=share)]], axis=0)
     return centres
 
 
-def _moved(shapes, centres) -> np.ndarray:
-    """The best of `centres` while each moves to the median of its shapes."""
-    best, highest, before = centres, -1.0, None
+def _moved(shapes: np.ndarray, centres: np.ndarray, way: _Way) -> np.ndarray:
+    """The best of `centres` while each moves to the middle of its shapes."""
+    best, lowest, before = centres, np.inf, None
     for _ in range(ROUNDS):
-        iou = shape_iou(shapes, centres)
-        nearest, score = iou.argmax(axis=1), float(iou.max(axis=1).mean())
-        if score > highest:
-            best, highest = centres, score
+        far = way.far(shapes, centres)
+        nearest, mean = far.argmin(axis=1), float(far.min(axis=1).mean())
+        if mean < lowest:
+            best, lowest = centres, mean
         if before is not None and (nearest == before).all():
             break
         before = nearest
         centres = np.array(
             [
-                np.median(shapes[own], axis=0) if own.any() else centre
+                way.centre(shapes[own], axis=0) if own.any() else centre
                 for centre, own in (
                     (centre, nearest == i) for i, centre in enumerate(centres)
                 )
@@ -168,3 +189,36 @@ def _with(levels, size: np.ndarray, ratio: np.ndarray) -> list[PriorLevel]:
         h = np.exp(own[:, None] - ratio / 2).ravel()
         made.append(level._replace(boxes=np.stack([-w, -h, w, h], -1) / 2))
     return made
+
+
+def climbed(
+    boxes: Float[np.ndarray, "n 4"],
+    placed: Callable[[np.ndarray], Sequence[PriorLevel]],
+    starts: Sequence[np.ndarray],
+    positive: float = 0.5,
+) -> np.ndarray:
+    """The parameters, logarithms [k], whose priors fit boxes xyxy best.
+
+    Where priors are no product of sizes and ratios, they are what `placed` makes of
+    the parameters. From the better of `starts`, each parameter in turn moves up or down
+    as long as that raises the score of `sizes_and_ratios`, by steps that get smaller.
+    """
+    side = np.maximum(boxes[:, 2:] - boxes[:, :2], 1e-3).astype(np.float64)
+    weights = rarity(np.log(side).mean(axis=1))
+
+    def score(values: np.ndarray) -> float:
+        top = best_iou(boxes, placed(values))[0].max(axis=1)
+        return float(weights @ (top + (top >= positive)))
+
+    best = max(starts, key=score)
+    highest = score(best)
+    for step in (0.3, 0.3, 0.15, 0.07):
+        for i in range(len(best)):
+            for by in (step, -step):
+                moved = best.copy()
+                moved[i] += by
+                found = score(moved)
+                if found > highest:
+                    best, highest = moved, found
+                    break
+    return best

@@ -9,7 +9,7 @@ import pytest
 from test_loader import NAMES, equal, prepare, with_points
 
 from detjax import experiment
-from detjax.data import frames, loader, mosaic, plan, views
+from detjax.data import frames, loader, mosaic, sizing, views
 from detjax.errors import UserError
 from detjax.tasks import classification
 
@@ -86,7 +86,7 @@ def test_objects_masks_keypoints_and_proposals_lie_on_their_pictures():
 
 def test_pictures_meet_at_a_random_point_at_their_scale():
     rng, points = np.random.default_rng(0), []
-    fit = plan.Resize((96, 128), letterbox=False)
+    fit = sizing.Resize((96, 128), letterbox=False)
     for _ in range(50):
         layout = mosaic.mosaic(mosaic=1.0, mosaic_scale=(0.4, 0.8)).layout(
             rng, (96, 128)
@@ -124,7 +124,7 @@ def test_the_largest_objects_of_all_four_are_kept(settings):
         assert b.counts["objects"] + b.counts["objects cut"] == total
 
 
-BUCKETS = plan.input_sizes(buckets=((96, 128), (128, 96)), short_side=(60, 80))
+BUCKETS = sizing.input_sizes(buckets=((96, 128), (128, 96)), short_side=(60, 80))
 
 
 @pytest.mark.parametrize("sizes", [None, BUCKETS])

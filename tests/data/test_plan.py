@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from detjax.data import frames, plan
+from detjax.data import frames, plan, sizing
 
 SIDES = st.integers(1, 2000)
 PAIRS = st.tuples(SIDES, SIDES)
@@ -44,8 +44,8 @@ def smallest_that_holds(image, declared, short):
 def test_there_and_back_whatever_the_bucket(image, buckets, short_side, limited, box):
     long_side = 1333 if limited and short_side is not None else None
     kwargs = {"buckets": buckets, "short_side": short_side, "long_side": long_side}
-    declared = plan.input_sizes(**kwargs)
-    fit = plan.resize_for(*image, **kwargs)
+    declared = sizing.input_sizes(**kwargs)
+    fit = sizing.resize_for(*image, **kwargs)
     h, w = image
     frame = frames.resize(
         frames.Frame(np.eye(3), image), fit.size, fit.letterbox, fit.scale
@@ -78,20 +78,20 @@ def test_there_and_back_whatever_the_bucket(image, buckets, short_side, limited,
         good = [
             a * b
             for (a, b), s in zip(buckets, shares, strict=True)
-            if s <= min(shares) + plan.TOLERANCE - 1e-9
+            if s <= min(shares) + sizing.TOLERANCE - 1e-9
         ]
         assert fit.size[0] * fit.size[1] >= max(good)
         number = buckets.index(fit.size)
-        assert shares[number] <= min(shares) + plan.TOLERANCE + 1e-9
+        assert shares[number] <= min(shares) + sizing.TOLERANCE + 1e-9
 
 
 def test_one_size_needs_no_images_and_may_stretch():
-    declared = plan.input_sizes(size=[32, 48])
+    declared = sizing.input_sizes(size=[32, 48])
     assert not declared.need_images
-    assert declared.resize((10, 10), 0) == plan.Resize((32, 48), False)
-    assert plan.resize_for(10, 10, size=(32, 48), letterbox=True).letterbox
-    even = plan.resize_for(100, 200, size=(64, 64), short_side=16)
-    assert even == plan.Resize((64, 64), True, 0.16)
+    assert declared.resize((10, 10), 0) == sizing.Resize((32, 48), False)
+    assert sizing.resize_for(10, 10, size=(32, 48), letterbox=True).letterbox
+    even = sizing.resize_for(100, 200, size=(64, 64), short_side=16)
+    assert even == sizing.Resize((64, 64), True, 0.16)
 
 
 @pytest.mark.parametrize(
@@ -111,7 +111,7 @@ def test_one_size_needs_no_images_and_may_stretch():
 )
 def test_sizes_that_contradict_one_another_are_a_sentence(kwargs, words):
     with pytest.raises(ValueError, match=words):
-        plan.input_sizes(**kwargs)
+        sizing.input_sizes(**kwargs)
 
 
 def stream(places, count, start=0):
@@ -120,13 +120,13 @@ def stream(places, count, start=0):
 
 def test_one_bucket_is_one_permutation_an_epoch():
     places = plan.Plan(
-        np.ones((10, 2)), plan.input_sizes(size=(8, 8)), batch_size=4, seed=3
+        np.ones((10, 2)), sizing.input_sizes(size=(8, 8)), batch_size=4, seed=3
     )
     epochs = np.reshape([p.record for p in stream(places, 1000)], (100, 10))
     assert (np.sort(epochs, axis=1) == np.arange(10)).all()
     assert len({tuple(e) for e in epochs}) > 90
     big = plan.Plan(
-        np.ones((plan.ROUND, 2)), plan.input_sizes(size=(8, 8)), batch_size=4, seed=3
+        np.ones((plan.ROUND, 2)), sizing.input_sizes(size=(8, 8)), batch_size=4, seed=3
     )
     later = [p.record for p in stream(big, plan.ROUND, start=plan.ROUND)]
     assert sorted(later) == list(range(plan.ROUND))
@@ -134,7 +134,7 @@ def test_one_bucket_is_one_permutation_an_epoch():
 
 @pytest.mark.parametrize("short_side", [None, (40, 50, 64)])
 def test_batches_share_a_bucket_and_no_image_is_lost(short_side):
-    declared = plan.input_sizes(buckets=BUCKETS, short_side=short_side)
+    declared = sizing.input_sizes(buckets=BUCKETS, short_side=short_side)
     sizes = images(41)
     options, counts = declared.options(sizes)
     places = plan.Plan(sizes, declared, batch_size=8, seed=0)
@@ -162,7 +162,7 @@ def test_batches_share_a_bucket_and_no_image_is_lost(short_side):
 
 def test_a_bucket_of_one_image_waits_until_it_fills_a_batch():
     sizes = np.array([(60, 90)] * 31 + [(90, 60)])
-    declared = plan.input_sizes(buckets=((60, 90), (90, 60)))
+    declared = sizing.input_sizes(buckets=((60, 90), (90, 60)))
     places = plan.Plan(sizes, declared, batch_size=8, seed=0)
     seen = stream(places, 16 * 32)
     batches = [{p.record for p in seen[i : i + 8]} for i in range(0, len(seen), 8)]
@@ -173,19 +173,19 @@ def test_a_bucket_of_one_image_waits_until_it_fills_a_batch():
 
 def test_several_short_sides_and_equal_buckets_are_all_drawn():
     sizes = np.full((50, 2), 60)
-    sides = plan.input_sizes(buckets=BUCKETS, short_side=(40, 50, 64))
+    sides = sizing.input_sizes(buckets=BUCKETS, short_side=(40, 50, 64))
     drawn = stream(plan.Plan(sizes, sides, batch_size=4, seed=0), 400)
     assert {p.short for p in drawn} == {0, 1, 2}
-    squares = plan.input_sizes(buckets=((64, 64), (96, 96), (80, 80), (64, 128)))
+    squares = sizing.input_sizes(buckets=((64, 64), (96, 96), (80, 80), (64, 128)))
     drawn = stream(plan.Plan(sizes, squares, batch_size=4, seed=0), 400)
     assert {p.bucket for p in drawn} == {0, 1, 2}
-    assert plan.resize_for(60, 60, buckets=squares.buckets).size == (96, 96)
-    assert plan.resize_for(60, 60, size=(96, 96), short_side=(10, 30)).scale == 0.5
+    assert sizing.resize_for(60, 60, buckets=squares.buckets).size == (96, 96)
+    assert sizing.resize_for(60, 60, size=(96, 96), short_side=(10, 30)).scale == 0.5
 
 
 @pytest.mark.parametrize("buckets", [BUCKETS, BUCKETS[:1]])
 def test_any_place_can_be_asked_for(buckets):
-    declared = plan.input_sizes(buckets=buckets)
+    declared = sizing.input_sizes(buckets=buckets)
 
     def new():
         return plan.Plan(images(3000), declared, batch_size=8, seed=5)
@@ -204,7 +204,7 @@ def test_the_fiftieth_epoch_of_coco_is_there_at_once():
     rng = np.random.default_rng(0)
     shapes = np.array([(480, 640), (640, 480), (427, 640), (640, 427), (500, 375)])
     sizes = shapes[rng.integers(len(shapes), size=118_000)]
-    declared = plan.input_sizes(
+    declared = sizing.input_sizes(
         buckets=((800, 1344), (1344, 800), (1088, 1088)),
         short_side=(640, 672, 704, 736, 768, 800),
         long_side=1333,
@@ -217,12 +217,14 @@ def test_the_fiftieth_epoch_of_coco_is_there_at_once():
 
 def test_no_image_is_a_sentence():
     with pytest.raises(ValueError, match="no image"):
-        plan.Plan(np.ones((0, 2)), plan.input_sizes(size=(8, 8)), batch_size=4, seed=0)
+        plan.Plan(
+            np.ones((0, 2)), sizing.input_sizes(size=(8, 8)), batch_size=4, seed=0
+        )
 
 
 @pytest.mark.parametrize("buckets", [BUCKETS, BUCKETS[:1]])
 def test_an_evaluation_holds_every_image_once(buckets):
-    places = plan.once(images(29), plan.input_sizes(buckets=buckets), 8)
+    places = plan.once(images(29), sizing.input_sizes(buckets=buckets), 8)
     assert len(places) % 8 == 0
     assert sorted(p.record for p in places if p.valid) == list(range(29))
     for i in range(0, len(places), 8):

@@ -7,8 +7,8 @@ import pytest
 from test_loader import prepare
 
 from detjax.data import example, frames, pixels, reduced, views
-from detjax.data.plan import Resize
 from detjax.data.records import Annotation, Record
+from detjax.data.sizing import Resize
 from detjax.errors import UserError
 
 # Sizes that no factor divides, and one that all do.

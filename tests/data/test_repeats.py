@@ -8,15 +8,15 @@ import numpy as np
 import pytest
 from test_loader import equal, prepare, record
 
-from detjax.data import builder, dataset, listings, loader, plan, repeats
+from detjax.data import builder, dataset, listings, loader, plan, repeats, sizing
 from detjax.data.listings import Classes
 from detjax.data.records import Dataset
 from detjax.tasks import classification, detection
 
 # Class 0 is in 8 of 10 images, class 1 in 2, class 2 in 1; the last has none.
 IMAGES = [[0], [0], [0, 0], [0], [0], [0], [0, 1], [0, 2, 1], [1 - 1, 0], []]
-ONE_SIZE = plan.input_sizes(size=(8, 8))
-BUCKETS = plan.input_sizes(buckets=((64, 96), (96, 64)))
+ONE_SIZE = sizing.input_sizes(size=(8, 8))
+BUCKETS = sizing.input_sizes(buckets=((64, 96), (96, 64)))
 
 
 def listed(images=IMAGES):

@@ -15,11 +15,11 @@ import pytest
 from test_loader import SIZE, equal, prepare, record
 
 from detjax import cli
-from detjax.data import builder, dataset, frames, loader, plan, views
+from detjax.data import builder, dataset, frames, loader, sizing, views
 from detjax.data.records import Dataset
 from detjax.tasks import detection
 
-BUCKETS = plan.input_sizes(buckets=((32, 48), (48, 32), (40, 40)))
+BUCKETS = sizing.input_sizes(buckets=((32, 48), (48, 32), (40, 40)))
 SHAPES = ((60, 90), (90, 60), (70, 70), (64, 80), (33, 100))
 RANDOM = {"mirror": True, "colour": True, "crop": True, "turn": True}
 
@@ -104,7 +104,9 @@ def test_training_shares_are_equal_or_a_sentence():
 
 def test_a_picture_and_its_boxes_lie_where_the_affine_says():
     source = records(5)
-    sizes = plan.input_sizes(buckets=((40, 64), (64, 40)), short_side=30, long_side=60)
+    sizes = sizing.input_sizes(
+        buckets=((40, 64), (64, 40)), short_side=30, long_side=60
+    )
     for batch in evaluation(source, batch_size=2, sizes=sizes):
         for i in np.flatnonzero(batch.inputs.view.valid):
             original = source[batch.index[i]]
@@ -134,7 +136,7 @@ def test_each_bucket_is_compiled_once():
         traced.append(batch.inputs.images.shape)
         return batch.inputs.images.astype("f").mean() + batch.target.boxes.sum()
 
-    sizes = plan.input_sizes(buckets=BUCKETS.buckets, short_side=(24, 36, 40))
+    sizes = sizing.input_sizes(buckets=BUCKETS.buckets, short_side=(24, 36, 40))
     for batch in take(stream(records(60), sizes=sizes), 2 * 60 // 4):
         step(batch)
     assert sorted(traced) == sorted((4, h, w, 3) for h, w in BUCKETS.buckets)

@@ -70,6 +70,26 @@ def scattered(count, mean=3.3, spread=0.6):
     return np.concatenate([corner, corner + size], axis=1).clip(0, [320, 256] * 2)
 
 
+def test_kmeans_by_euclidean_distance_is_that_of_the_textbook():
+    """Centres are the means of what is nearest to them: no move lowers the squares."""
+    rng = np.random.default_rng(2)
+    shapes = np.exp(rng.normal(3.5, 0.8, (300, 2)))
+    found = fitting.kmeans(shapes, 5, distance="euclidean")
+    squares = []
+    for centres in found:
+        far = ((shapes[:, None] - centres) ** 2).sum(-1)
+        nearest = far.argmin(1)
+        for i, centre in enumerate(centres):
+            np.testing.assert_allclose(centre, shapes[nearest == i].mean(0), rtol=1e-9)
+        squares.append(far.min(1).mean())
+    assert squares == sorted(squares, reverse=True)
+    by_iou = fitting.kmeans(shapes, 5)
+    for ours, plain in zip(by_iou[1:], found[1:], strict=True):
+        assert fitting.mean_best_iou(shapes, ours) > fitting.mean_best_iou(
+            shapes, plain
+        )
+
+
 def test_the_best_iou_is_that_of_all_priors():
     boxes = np.concatenate([scattered(40), [[300, 200, 320, 256], [0, 0, 320, 256]]])
     for levels in (

@@ -163,7 +163,9 @@ def test_all_plots_can_be_written_with_any_names(tmp_path):
     makers = {
         "pr.png": lambda: metrics.precision_recall(recalls, precision, counts, names),
         "matrix.png": lambda: metrics.confusion(matrix, names, names, names[0]),
-        "anchors.png": lambda: anchors.anchors(sides, [0.5, 0.6], sides[:3], sides[3:]),
+        "anchors.png": lambda: anchors.anchors(
+            sides, [0.5, 0.6], [0.5, 0.55], sides[:3], sides[3:]
+        ),
         "sizes.png": lambda: shapes.sizes(sizes, counts, names, sides, counts),
         "pictures.png": lambda: shapes.sizes(sizes, counts, names, None, counts, "few"),
         "curves.png": lambda: training.curves(rows()),

@@ -7,6 +7,7 @@ Masks are the visible parts, and objects that are almost hidden are not annotate
 
 import functools
 import hashlib
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 import cv2
@@ -51,16 +52,29 @@ def records(split: str, num: int, size: int = 128, seed: int = 0) -> list[Record
 
 def record(i: int, split: str, size: int = 128, seed: int = 0) -> Record:
     """Picture number `i` of a split, of `size` x `size`."""
+    image, owner, labels = picture(stream(split, seed, i), size)
+    made = Record(i + 1, f"{split}_{i:06d}.png", size, size, image=encoded(image))
+    made.truth = annotations(i, owner, labels)
+    return made
+
+
+def stream(split: str, seed: int, i: int) -> np.random.Generator:
+    """The random stream of picture number `i` of a split."""
     code = int.from_bytes(hashlib.sha256(split.encode()).digest()[:4], "big")
-    rng = np.random.default_rng([seed, code, i])
-    image, owner, labels = picture(rng, size)
-    png = cv2.imencode(".png", image, _PNG)[1]
-    made = Record(i + 1, f"{split}_{i:06d}.png", size, size, image=png.tobytes())
-    made.truth = [
+    return np.random.default_rng([seed, code, i])
+
+
+def encoded(image: np.ndarray) -> bytes:
+    """The bytes of a PNG of `image` [h w 3]."""
+    return cv2.imencode(".png", image, _PNG)[1].tobytes()
+
+
+def annotations(i: int, owner: np.ndarray, labels: Sequence[int]) -> list[Annotation]:
+    """The objects of picture number `i`, as `picture` has them."""
+    return [
         Annotation((i + 1) * 100 + value, box, labels[value - 1], area, rle=code)
         for value, (code, box, area) in rle.instances(owner).items()
     ]
-    return made
 
 
 def read_entry(i: int, **which: Any) -> Reading:
@@ -69,18 +83,22 @@ def read_entry(i: int, **which: Any) -> Reading:
 
 
 def picture(
-    rng: np.random.Generator, size: int
+    rng: np.random.Generator,
+    size: int,
+    kinds: Sequence[str] = CLASSES,
+    most: int = MAX_OBJECTS,
 ) -> tuple[np.ndarray, np.ndarray, list[int]]:
     """An image [h w 3] uint8, who owns each pixel [h w], and every object's class.
 
-    Object i owns the pixels of value i + 1; 0 is background and all but hidden objects.
+    There are 1 to `most` objects of `kinds`, which the classes are indices of. Object i
+    owns the pixels of value i + 1; 0 is background and all but hidden objects.
     """
     canvas = background(rng, size)
     owner = np.zeros((size, size), np.uint8)
     labels, areas = [], [0]
-    for value in range(1, rng.integers(1, MAX_OBJECTS + 1) + 1):
-        labels.append(int(rng.integers(len(CLASSES))))
-        mask = outline(rng, CLASSES[labels[-1]], size)
+    for value in range(1, rng.integers(1, most + 1) + 1):
+        labels.append(int(rng.integers(len(kinds))))
+        mask = outline(rng, kinds[labels[-1]], size)
         paint(rng, canvas, mask)
         owner[mask] = value
         areas.append(int(mask.sum()))
@@ -126,12 +144,19 @@ def _corners(rng: np.random.Generator, kind: str) -> np.ndarray:
     if kind == "rectangle":
         half = rng.uniform(0.3, np.pi / 4)  # from about 3:1 to square
         angles = np.array([half, np.pi - half, np.pi + half, -half])
+    elif kind == "cross":
+        turn = np.pi / 2 * np.arange(4)[:, None]
+        angles = (turn + np.array([-0.3, 0.3, np.pi / 4])).ravel()
     else:
-        count = {"triangle": 3, "star": 10}[kind]
+        count = {"triangle": 3, "hexagon": 6, "star": 10, "ellipse": 32}[kind]
         angles = 2 * np.pi * np.arange(count) / count
     corners = np.stack([np.cos(angles), np.sin(angles)], axis=1)
     if kind == "star":
         corners[1::2] *= 0.42
+    if kind == "cross":
+        corners[2::3] *= np.sqrt(2) * np.sin(0.3)
+    if kind == "ellipse":
+        corners[:, 1] *= rng.uniform(0.35, 0.65)
     return corners
 
 
