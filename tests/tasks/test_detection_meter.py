@@ -253,3 +253,40 @@ def test_confident_detections_keep_all_that_is_theirs():
     assert kept.mask_scores.tolist() == [0.8, 0.7] and kept.size == (5, 6)
     bare = Found(*found[:3], None)
     assert restore.confident(bare, 0.95).boxes.shape == (0, 4)
+
+
+def test_pascals_metrics_stand_beside_cocos():
+    first, second = records(None, None)[0], records(None)[0]
+    second.id = 4
+    row_ = {"image_id": 3, "category_id": 7, "bbox": [0.0, 0.0, 60.0, 60.0]}
+    rows = [{**row_, "score": 0.9}, {**row_, "score": 0.8}]
+    held = [first, second]
+
+    def found(points):
+        return judged([0, 1], rows, held, sigmas=SIGMAS, voc=points)
+
+    # Two of three objects, both right: the precision is 1 up to a recall of 2/3.
+    both = found("all")
+    assert both["voc/mAP"] == both["voc/AP/a"] == both["voc/global_AP"]
+    assert both["voc/mAP"] == pytest.approx(2 / 3)
+    assert both["voc/AP_by_image"] == pytest.approx((0.5 + 1) / 2)
+    assert found("11")["voc/mAP"] == pytest.approx(7 / 11)
+    plain = judged([0, 1], rows, held, sigmas=SIGMAS)
+    assert set(both) - set(plain) == {name for name in both if name.startswith("voc")}
+    # Difficult objects count neither way.
+    first.truth[1].difficult = True
+    assert found("all")["voc/mAP"] == pytest.approx(1)
+
+
+def test_pascals_metrics_have_their_names_before_anything_is_read():
+    class Whole(NamedTuple):
+        classes: tuple[str, ...] = ("a",)
+        category_ids: tuple[int, ...] = (7,)
+        has_masks: bool = False
+        keypoints: tuple[str, ...] = ()
+
+    made = meter.meter(records(None), Whole(), [3], voc="all")
+    names = [name for name in made.names() if name.startswith("voc")]
+    found = made.again().result({})
+    assert names == [name for name in found if name.startswith("voc")]
+    assert found["voc/mAP"] == 0

@@ -1,4 +1,4 @@
-"""COCO's metrics of detections in a split."""
+"""COCO's metrics of detections in a split, and Pascal VOC's."""
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
@@ -8,6 +8,7 @@ import numpy as np
 
 from detjax.data.records import Record
 from detjax.eval import coco, confusion
+from detjax.eval import voc as pascal
 from detjax.eval.collected import Collected, Parts
 from detjax.eval.confusion import MIN_IOU
 from detjax.settings import Count, NotEmpty, Positive
@@ -33,11 +34,12 @@ class Meter:
         skip: bool,
         *,
         truth: Callable[[], Truth] | None = None,
+        voc: pascal.Points | None = None,
         **settings: Any,
     ):
         self._collected = Collected()
         self._records, self._info, self._skip = records, info, skip
-        self._image_ids, self._settings = image_ids, settings
+        self._image_ids, self._voc, self._settings = image_ids, voc, settings
         self._truth = truth or functools.cache(lambda: truth_of(records, skip))
         # Of the last parts: what they are worth, and their confusion.
         self._last: tuple[Any, dict[str, Judged]] | None = None
@@ -46,7 +48,7 @@ class Meter:
     def again(self) -> "Meter":
         """A meter of the same split, of nothing yet; the truth is read once."""
         held = self._records, self._info, self._image_ids, self._skip
-        return Meter(*held, truth=self._truth, **self._settings)
+        return Meter(*held, truth=self._truth, voc=self._voc, **self._settings)
 
     def add(self, place: int, found: Found) -> None:
         """Collects the detections of the image at `place`."""
@@ -59,7 +61,8 @@ class Meter:
 
     def result(self, parts: Mapping[str, np.ndarray]) -> dict[str, float]:
         """The metrics of the parts of all processes."""
-        return metrics(self._judged(parts), self._info.classes)
+        found = metrics(self._judged(parts), self._info.classes)
+        return found if self._voc is None else found | self._pascal(parts, self._voc)
 
     def names(self) -> list[str]:
         """The names of the metrics of `result`, without reading anything.
@@ -76,7 +79,35 @@ class Meter:
             found += [f"{kind}/{name}" for name in each]
             if len(info.classes) > 1:
                 found += [f"{kind}/AP/{name}" for name in info.classes]
+        if self._voc is not None:
+            found += ["voc/mAP", "voc/global_AP", "voc/AP_by_image"]
+            found += [f"voc/AP/{name}" for name in info.classes]
         return found
+
+    def _pascal(
+        self, parts: Mapping[str, np.ndarray], points: pascal.Points
+    ) -> dict[str, float]:
+        """Pascal VOC's metrics of the boxes in `parts`."""
+        truth = self._truth()
+        classes = self._info.classes
+        scores = pascal.evaluate(
+            truth.columns._replace(rles=None, keypoints=None),
+            results_of(parts, truth.ranks),
+            image_ids=truth.images,
+            num_classes=len(classes),
+            points=points,
+        )
+        means = {
+            "mAP": scores.macro,
+            "global_AP": scores.micro,
+            "AP_by_image": scores.by_image,
+        }
+        each = zip(classes, scores.classes, strict=True)
+        means |= {f"AP/{name}": value for name, value in each}
+        return {
+            f"voc/{name}": -1.0 if np.isnan(value) else float(value)
+            for name, value in means.items()
+        }
 
     def files(self, parts: Mapping[str, np.ndarray]) -> dict[str, Any]:
         """What is written of the parts, by file name: results.json in COCO's form.
@@ -151,11 +182,15 @@ def meter(
     *,
     max_detections: Annotated[tuple[Count, ...], NotEmpty()] = (1, 10, 100),
     sigmas: tuple[Positive, ...] = coco.COCO_SIGMAS,
+    voc: pascal.Points | None = None,
 ) -> Meter:
     """A meter of a split, of `records` without images.
 
     max_detections  of an image and class, for each AR; the last one counts for AP
     sigmas          the annotators' standard deviation of each keypoint, for OKS
+    voc             also Pascal VOC's AP, at an IoU of 0.5, over "all" recalls or "11":
+                    its mean over classes, that of one ranking of all classes
+                    (global_AP), and the mean over images of that of one image
 
     With `skip` records and masks that cannot be read are passed over; else they are a
     UserError.
@@ -167,4 +202,5 @@ def meter(
         skip,
         max_detections=tuple(max_detections),
         sigmas=tuple(sigmas),
+        voc=voc,
     )
