@@ -151,7 +151,10 @@ def check(held: Settings) -> Settings:
         if section != "model":
             checked[section] = _check(section, makers, held[section])
     # Makers check the consistency of their settings.
-    models.make(**{"num_classes": 1, **checked["model"]})
+    parameter = settings.keywords(models.MODELS[name]).get("num_classes")
+    # The data set's are not known yet.
+    unknown = parameter is not None and parameter.default is parameter.empty
+    models.make(**({"num_classes": 1} if unknown else {}) | checked["model"])
     optim.make(**checked["optimizer"], steps=checked["train"]["steps"])
     return checked
 

@@ -4,7 +4,7 @@ import inspect
 import json
 import pathlib
 
-from detjax import files, models
+from detjax import files, import_darknet, models
 from detjax.data.classes import COCO, COCO_IDS, names_for
 from detjax.errors import UserError
 from detjax.weights import published
@@ -23,20 +23,30 @@ def import_weights(
     allow: str | None = None,
     classes: list[str] | None = None,
 ) -> Report:
-    """Writes the weights of a torch file to the folder `out`; prints a report.
+    """Writes the weights of a file to the folder `out`; prints a report.
 
-    For a detector `out` also gets a config.json, for prediction. Without `classes` the
-    names are COCO's. Raises UserError, with nothing written, if the file or the names
-    do not fit the model, or if `out` holds a run or an earlier import.
+    A file of darknet's (`source` "darknet") has its cfg file as `model`; others are
+    torch's and safetensors. For a detector, and any network of darknet's, `out` also
+    gets a config.json, for prediction. Without `classes` the names are COCO's, or those
+    that `import_darknet.describe` finds. Raises UserError, with nothing written, if the
+    file or the names do not fit the model, or if `out` holds a run or an earlier
+    import.
     """
     out = pathlib.Path(out)
     check_free(out)
     kwargs = {"num_classes": len(classes)} if classes else {}
-    # Before the file, which is slow to read.
-    described = describe(model, classes) if model in models.MODELS else None
-    params, state, report = published.load(
-        path, source=source, model=model, allow=allow, **kwargs
-    )
+    described: dict | None
+    if source == import_darknet.SOURCE:
+        if allow:
+            raise UserError("files of darknet have no names; leave out --allow")
+        described = import_darknet.describe(model, classes)
+        params, state, report = import_darknet.load(path, described["model"])
+    else:
+        # Before the file, which is slow to read.
+        described = describe(model, classes) if model in models.MODELS else None
+        params, state, report = published.load(
+            path, source=source, model=model, allow=allow, **kwargs
+        )
     with files.writing(out):
         out.mkdir(parents=True, exist_ok=True)
     published.save(out, params, state)
@@ -87,7 +97,11 @@ def describe(model: str, classes: list[str] | None) -> dict:
     ids = (
         tuple(range(1, count + 1))
         if classes
-        else tuple(known.get(name, i) for i, name in enumerate(names, start=1))
+        else tuple(
+            known.get(name, i)
+            # A background has no number among COCO's.
+            for i, name in enumerate(names, start=0 if names[0] == "background" else 1)
+        )
     )
     letterbox = model in models.LETTERBOXED
     side = models.LETTERBOXED.get(model) or models.SIDES.get(model, 550)

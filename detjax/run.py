@@ -74,6 +74,7 @@ def train_locked(
     task = tasks.TASKS[models.task_of(settings["model"]["name"])]
     data = cluster.primary_first(lambda: dataset.make(task, **settings["data"]))
     settings["model"].setdefault("num_classes", len(data.info.classes))
+    settings["model"] = models.standing(settings["model"])
     model = models.make(**settings["model"])
     described = describe(settings, data.info)
     cluster.primary_first(lambda: resume.check(described, data.info, workdir))
@@ -280,35 +281,13 @@ def evaluate(
     that no evaluation reads, and for weights that do not fit the changed model.
     """
     workdir = pathlib.Path(workdir)
-    loaded = prediction.load(workdir, best=best)
-    path = workdir / "config.json"
-    with files.reading(path, "put back the one that the run wrote"):
-        settings = experiment.check(
-            {
-                section: experiment.plain(loaded.config[section])
-                for section in experiment.SECTIONS
-            }
-        )
+    loaded, settings, data = opened(workdir, best, changes)
     if changes:
-        settings = changed_for_evaluation(settings, changes)
-        model = models.make(**{**loaded.config["model"], **settings["model"]})
-        loaded = loaded._replace(model=model)
         out = out or workdir / f"eval-{settings['data'].get('eval_split', 'val')}"
-    # A work directory is data: the data set it names is read, never prepared.
-    task = loaded.task
-    data = cluster.primary_first(
-        lambda: dataset.make(task, **{**settings["data"], "prepare": None})
-    )
     layout = sharding.nearest(**settings["sharding"])
-    if list(data.info.classes) != loaded.classes:
-        raise UserError(
-            f"the run in {workdir} has learnt the classes {', '.join(loaded.classes)}; "
-            f"the data set {data.info.name!r} has {', '.join(data.info.classes)}: make "
-            "it again with those classes, in that order"
-        )
     metrics, results = evaluation.measure(
         loaded.model,
-        task,
+        loaded.task,
         loaded.params,
         loaded.state,
         data,
@@ -329,6 +308,39 @@ def evaluate(
             f"written to {folder}"
         )
     return metrics
+
+
+def opened(
+    workdir: pathlib.Path, best: bool = False, changes: Mapping[str, Any] | None = None
+) -> tuple[prediction.TrainedModel, Settings, dataset.Data]:
+    """The trained model of a run, its settings with `changes`, and its data.
+
+    Raises UserError as `evaluate` does.
+    """
+    loaded = prediction.load(workdir, best=best)
+    path = workdir / "config.json"
+    with files.reading(path, "put back the one that the run wrote"):
+        settings = experiment.check(
+            {
+                section: experiment.plain(loaded.config[section])
+                for section in experiment.SECTIONS
+            }
+        )
+    if changes:
+        settings = changed_for_evaluation(settings, changes)
+        model = models.make(**{**loaded.config["model"], **settings["model"]})
+        loaded = loaded._replace(model=model)
+    # A work directory is data: the data set it names is read, never prepared.
+    data = cluster.primary_first(
+        lambda: dataset.make(loaded.task, **{**settings["data"], "prepare": None})
+    )
+    if list(data.info.classes) != loaded.classes:
+        raise UserError(
+            f"the run in {workdir} has learnt the classes {', '.join(loaded.classes)}; "
+            f"the data set {data.info.name!r} has {', '.join(data.info.classes)}: make "
+            "it again with those classes, in that order"
+        )
+    return loaded, settings, data
 
 
 def changed_for_evaluation(settings: Settings, changes: Mapping[str, Any]) -> Settings:

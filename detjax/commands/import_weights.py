@@ -2,6 +2,10 @@
 
     --source=yolact yolact_resnet50.pth --model=yolact_resnet50 --out=DIR
     --source=torchvision resnet50.pth --model=resnet50 --out=DIR
+    --source=darknet yolov3.weights --model=yolov3.cfg --out=DIR
+
+Files of darknet come with their cfg; one that ends before the last layer, such as
+darknet53.conv.74, gives a network whose other layers begin anew.
 
 A folder with a detector's weights works as --workdir of a prediction; any of them as
 train.init_from of a config.
@@ -13,10 +17,14 @@ from detjax import cli, import_weights
 from detjax.errors import UserError
 
 SOURCE = flags.DEFINE_string("source", None, "Who wrote the file.", required=True)
-MODEL = flags.DEFINE_string("model", None, "The model or backbone.", required=True)
+MODEL = flags.DEFINE_string(
+    "model", None, "The model, backbone or cfg file.", required=True
+)
 OUT = flags.DEFINE_string("out", None, "The folder to write.", required=True)
 ALLOW = flags.DEFINE_string("allow", None, "Regex of names that need not fit.")
-CLASSES = flags.DEFINE_list("classes", None, "Names of classes, if not COCO's.")
+CLASSES = flags.DEFINE_list(
+    "classes", None, "Names of classes, if not COCO's, or a file."
+)
 
 
 def main() -> None:

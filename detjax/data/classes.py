@@ -1,4 +1,4 @@
-"""COCO's classes, for weights that come without their names."""
+"""COCO's and VOC's classes, for weights that come without their names."""
 
 COCO = tuple(
     """person,bicycle,car,motorcycle,airplane,bus,train,truck,boat,traffic light,
@@ -9,6 +9,11 @@ cup,fork,knife,spoon,bowl,banana,apple,sandwich,orange,broccoli,carrot,hot dog,p
 donut,cake,chair,couch,potted plant,bed,dining table,toilet,tv,laptop,mouse,remote,
 keyboard,cell phone,microwave,oven,toaster,sink,refrigerator,book,clock,vase,scissors,
 teddy bear,hair drier,toothbrush""".replace("\n", "").split(",")
+)
+
+VOC = tuple(
+    """aeroplane,bicycle,bird,boat,bottle,bus,car,cat,chair,cow,diningtable,dog,horse,
+motorbike,person,pottedplant,sheep,sofa,train,tvmonitor""".replace("\n", "").split(",")
 )
 
 # The numbers of COCO's categories run to 90; these were never used.
@@ -23,6 +28,8 @@ COCO_NUMBERED = tuple(
 def names_for(count: int) -> tuple[str, ...]:
     """The names that a head of `count` classes has if it was trained on COCO.
 
-    All 80, the 90 numbers, or the person alone, of keypoints; all 80 for any other.
+    All 80, the 90 numbers, these behind a background, as torchvision's sigmoids have
+    them, or the person alone, of keypoints; all 80 for any other.
     """
-    return {90: COCO_NUMBERED, 1: COCO[:1]}.get(count, COCO)
+    known = {91: ("background", *COCO_NUMBERED), 90: COCO_NUMBERED, 1: COCO[:1]}
+    return known.get(count, COCO)

@@ -24,6 +24,7 @@ BACKGROUND_FIRST = {
         r"box_predictor\.cls_score\.(weight|bias)$": 1,
         r"box_predictor\.bbox_pred\.(weight|bias)$": 4,
         r"mask_fcn_logits\.(weight|bias)$": 1,
+        r"classification_head\.module_list\.\d+(\.1)?\.(weight|bias)$": 1,
     },
 }
 # Layers on a flattened map, which is channels first in the source, and its rows.
@@ -154,7 +155,7 @@ def renamed(state_dict: StateDict, source: str) -> dict[str, np.ndarray]:
     """
     held: dict[str, np.ndarray] = {}
     for former, value in state_dict.items():
-        key = modern(former, source)
+        key = modern(former, source, state_dict.keys())
         if key in held:
             raise UserError(
                 f"the file has {shown(key)} twice, under a former name too; remove one"

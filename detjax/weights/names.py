@@ -6,7 +6,7 @@ that turn our names into theirs, all applied in order.
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from detjax.errors import UserError
 
@@ -59,7 +59,16 @@ FORMER: dict[str, list[Rename]] = {
     ]
 }
 
-SOURCES: dict[str, list[Rename]] = {"torchvision": [], "yolact": YOLACT}
+# RetinaNet's first file counts its convolutions with the ReLUs between; FCOS's has the
+# same names for others, with norms between.
+_RETINANET_BEFORE = "head.classification_head.conv.2.weight"
+_RETINANET: Rename = (
+    r"^(head\.\w+\.conv)\.(\d)\.(weight|bias)$",
+    lambda m: f"{m[1]}.{int(m[2]) // 2}.0.{m[3]}",
+)
+
+# Darknet's files have no names; `weights.darknet` gives them these.
+SOURCES: dict[str, list[Rename]] = {"torchvision": [], "yolact": YOLACT, "darknet": []}
 
 
 def spell(path: str, source: str) -> str:
@@ -76,8 +85,14 @@ def spell(path: str, source: str) -> str:
     return key
 
 
-def modern(key: str, source: str) -> str:
-    """The current name in `source` of `key`, which may be an older name."""
-    for pattern, replacement in FORMER.get(source, []):
+def modern(key: str, source: str, keys: Collection[str] = ()) -> str:
+    """The current name in `source` of `key`, which may be an older name.
+
+    Some names mean one thing or another by the others in their file, its `keys`.
+    """
+    renames = FORMER.get(source, [])
+    if source == "torchvision" and _RETINANET_BEFORE in keys:
+        renames = [*renames, _RETINANET]
+    for pattern, replacement in renames:
         key = re.sub(pattern, replacement, key)
     return key

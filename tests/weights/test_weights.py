@@ -12,7 +12,7 @@ from safetensors.numpy import save_file
 from detjax import models, optim, train
 from detjax import predict as prediction
 from detjax.errors import UserError
-from detjax.models import two_stage
+from detjax.models import fcos, retinanet, ssd, two_stage
 from detjax.types import Inputs
 from detjax.weights import convert, names, published, read, transfer
 
@@ -243,6 +243,72 @@ def test_torchvisions_files_load_and_come_back(name):
     score = "roi_heads.box_predictor.cls_score.bias"
     ours = loaded["roi_heads"]["box_predictor"]["cls_score"]["bias"]
     assert ours[-1] == drawn[score][0]
+
+
+@pytest.mark.parametrize(
+    "name", [*retinanet.ORIGINALS, *fcos.ORIGINALS, *ssd.ORIGINALS]
+)
+def test_files_of_one_stage_load_and_come_back(name):
+    model = models.make(name)
+    images = np.zeros((1, 300, 300, 3), np.uint8)
+    shapes = jax.eval_shape(model.init, jax.random.key(0), images)
+    zeros = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), shapes)
+    kind = {"source": "torchvision", "classes": model.net.num_classes}
+    held = convert.export(*zeros, **kind)
+    bias = {k: np.arange(v.size, dtype="f") for k, v in held.items() if v.ndim == 1}
+    held |= bias
+    file = held
+    if name == "retinanet_resnet50_fpn":
+        # As in its first file.
+        before = r"(head\.\w+\.conv)\.(\d)\.0\."
+        file = {
+            re.sub(before, lambda m: f"{m[1]}.{2 * int(m[2])}.", k): v
+            for k, v in held.items()
+        }
+        assert "head.regression_head.conv.6.weight" in file
+    loaded, state, report = convert.load(file, *shapes, **kind)
+    assert len(report.loaded) == len(held)
+    equal(convert.export(loaded, state, **kind), held)
+    head = loaded["head"]["classification_head"]
+    if name in ssd.ORIGINALS:
+        # The background of each of the first map's four priors comes last here.
+        ours = head["module_list.0"]["bias"].reshape(4, 91)
+        np.testing.assert_array_equal(ours[:, -1], [0, 91, 182, 273])
+    else:
+        ours = head["cls_logits"]["bias"]
+        np.testing.assert_array_equal(ours, np.arange(len(ours)))
+
+
+def test_a_vgg_starts_ssd(tmp_path):
+    from detjax import backbones
+
+    made = models.make(**{**TINY["ssd"], "backbone": {"name": "vgg16", "width": 8}})
+    net = backbones.make("vgg16", width=8)
+    shapes = jax.eval_shape(net.init, jax.random.key(3), np.ones((1, 64, 64, 3)))
+    params = jax.tree.map(lambda x: np.full(x.shape, 0.5, "f"), shapes)["params"]
+    published.save(tmp_path, params, {})
+    optimizer, _ = optim.make(steps=1, name="sgd", schedule={"peak": 1e-3})
+    before = train.create(made.init, optimizer, batch().inputs.images, seed=5)
+    run, report = transfer.start(before, tmp_path)
+    body = run.params["backbone"]
+    assert len(report.loaded) == 2 * 13
+    for layer in ("features.0", "features.21", "extra.0.1", "extra.0.5"):
+        assert (body[layer]["kernel"] == 0.5).all(), layer
+    equal(body["extra.0.7.1"], before.params["backbone"]["extra.0.7.1"])
+
+
+def test_a_detector_of_other_classes_starts_without_their_layers(tmp_path):
+    for name, left in (("retinanet", "cls_logits"), ("ssd", "classification_head")):
+        optimizer, _ = optim.make(steps=1, name="sgd", schedule={"peak": 1e-3})
+        published.save(tmp_path / name, *variables(name))
+        made = models.make(**{**TINY[name], "num_classes": 5})
+        before = train.create(made.init, optimizer, batch().inputs.images, seed=5)
+        with pytest.raises(ValueError, match=left):
+            transfer.start(before, tmp_path / name)
+        run, report = transfer.start(before, tmp_path / name, allow=left)
+        assert all(left in kept for kept in report.left)
+        regression = run.params["head"]["regression_head"]
+        equal(regression, variables(name)[0]["head"]["regression_head"])
 
 
 def test_a_backbone_starts_a_pyramid(tmp_path):
