@@ -14,8 +14,10 @@ COMMANDS = {
     "configs": "list the experiments that come with detjax, or print one",
     "train": "train a config, evaluate and draw what was learnt",
     "evaluate": "metrics of a trained model",
+    "compare-nms": "AP of a trained model by every method of suppression",
     "predict": "draw predictions for pictures",
     "import-weights": "published weights, to predict with or to start from",
+    "export-weights": "the weights of a run as a file of darknet",
 }
 
 

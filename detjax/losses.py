@@ -39,6 +39,27 @@ def sigmoid_cross_entropy(
     return jnp.maximum(x, 0) - x * targets + jnp.log1p(jnp.exp(-jnp.abs(x)))
 
 
+def focal(
+    logits: Float[Array, "*shape"],
+    targets: Float[Array, "*shape"],
+    alpha: float = 0.25,
+    gamma: float = 2.0,
+) -> Float[Array, "*shape"]:
+    """-a (1 - q)^gamma log q, q the probability that the sigmoid gives to the target.
+
+    Per element, of targets 0 or 1; a is `alpha` where the target is 1 and 1 - `alpha`
+    where it is 0. With gamma = 0 it is half the cross entropy at alpha = 0.5.
+
+    Lin et al. 2017 (RetinaNet), equation 5.
+    """
+    x = logits.astype(jnp.float32)
+    # The logit for what is not the target: its probability is 1 - q.
+    against = x * (1 - 2 * targets)
+    entropy = jax.nn.softplus(against)
+    weight = alpha * targets + (1 - alpha) * (1 - targets)
+    return weight * jnp.exp(gamma * (against - entropy)) * entropy
+
+
 def smooth_l1(
     predictions: Float[Array, "*shape"],
     targets: Float[Array, "*shape"],

@@ -16,10 +16,16 @@ from detjax import experiment, models, settings
 EXAMPLES = {task: next(iter(found)) for task, found in models.BY_TASK.items()}
 # A model of each family, by what the family is called.
 FAMILIES = {
+    "SSD": "ssd",
+    "RetinaNet": "retinanet",
+    "FCOS": "fcos",
+    "YOLO": "yolov3",
+    "Detectors of a cfg": "darknet",
     "YOLACT and YOLACT++": "yolact",
     "Two-stage detectors": "mask_rcnn",
     "R-CNN": "rcnn",
     "Classifiers": "classifier",
+    "Classifiers of a cfg": "darknet_classifier",
 }
 
 

@@ -14,7 +14,7 @@ import sys
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT)]
 
-from benches import accelerator, host, loader, networks, ops, timing  # noqa: E402
+from benches import accelerator, host, loader, networks, one_stage, ops, timing  # noqa: E402
 
 BENCHES = {
     f.__name__: f
@@ -24,6 +24,7 @@ BENCHES = {
         ops.roi_align,
         networks.yolact,
         networks.two_stage,
+        one_stage.one_stage,
         host.coco_eval,
         loader.loader,
         host.checkpoint,

@@ -23,16 +23,17 @@ def show(paths):
     """Prints a table, a row for each golden."""
     print(
         "| model | parameters | outputs | losses | gradients | proposals | detections "
-        "| masks |"
+        "| masks | weight file |"
     )
-    print("|---|---|---|---|---|---|---|---|")
+    print("|---|---|---|---|---|---|---|---|---|")
     for path in paths:
         c = parity.certify(path)
         print(
             f"| {c.model} | {c.parameters:,} | {cell(c.outputs)} | {cell(c.losses)} | "
             f"{cell(c.gradients)} | {cell(c.proposals, '{:.1%}')} | "
             f"{cell(c.detections, '{:.1%}')} | "
-            f"{cell(c.mask_areas)} |",
+            f"{cell(c.mask_areas)} | "
+            f"{ {None: '', True: 'equal', False: 'differs'}[c.file] } |",
             flush=True,
         )
 

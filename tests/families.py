@@ -51,11 +51,82 @@ def with_stages(**stages):
     return {**TWO_STAGE, **changed, **off}
 
 
+RETINANET = {
+    "name": "retinanet",
+    "num_classes": CLASSES,
+    "backbone": {"name": "resnet10", "width": 8, "norm": "frozen", "levels": (3, 4)},
+    "fpn": {"features": 8, "extra_levels": 1},
+    "head": {"depth": 1, "prior": 0.3},
+    "priors": {"sizes": ((12,), (24,), (48,))},
+    "detect": {"score_threshold": 0.001, "pre_nms_top_k": 20, "max_detections": 10},
+}
+FCOS = {
+    **{k: v for k, v in RETINANET.items() if k != "priors"},
+    "name": "fcos",
+    "match": {"span": 1.0},
+}
+SSD = {
+    "name": "ssd",
+    "num_classes": CLASSES,
+    "backbone": {"name": "vgg11", "width": 8, "norm": "frozen"},
+    "extras": {"features": (16,), "kernels": (3,), "strides": (2,), "paddings": (1,)},
+    "priors": {"scales": (0.2, 0.35, 0.6, 0.9), "ratios": ((2,), (2, 3), (2,))},
+    "detect": {"score_threshold": 0.01, "pre_nms_top_k": 20, "max_detections": 10},
+}
 C4 = with_stages(
     backbone={"levels": (4,)},
     fpn=None,
     rpn={"sizes": ((12, 24, 48),), "features": 16},
 )
+
+
+def cfg(*sections: str) -> str:
+    """The text of a cfg: each section "kind option=value ...", after [net]."""
+    lines = [f"[net]\nwidth={SIDE}\nheight={SIDE}\nchannels=3"]
+    for section in sections:
+        kind, *options = section.split()
+        lines.append("\n".join([f"[{kind}]", *options]))
+    return "\n".join(lines) + "\n"
+
+
+def conv(filters: int, stride: int = 1) -> str:
+    """A convolution with norm."""
+    return (
+        f"convolutional batch_normalize=1 filters={filters} size=3 stride={stride} "
+        "pad=1 activation=leaky"
+    )
+
+
+def linear(filters: int) -> str:
+    """What a head reads."""
+    return f"convolutional filters={filters} size=1 activation=linear"
+
+
+HEAD = (
+    "yolo anchors=8,8,12,12,20,20,30,20 classes=3 num=4 ignore_thresh=.7 "
+    "truth_thresh=1 mask="
+)
+# Two heads, the second of a larger map.
+YOLO = cfg(
+    *(conv(8, 2), conv(16, 2), conv(16, 2), linear(2 * (5 + CLASSES)), HEAD + "2,3"),
+    *("route layers=-3", "upsample stride=2", "route layers=-1,1"),
+    *(linear(2 * (5 + CLASSES)), HEAD + "0,1"),
+)
+REGION = cfg(
+    *(conv(8, 2), conv(16, 2), linear(2 * (5 + CLASSES))),
+    "region anchors=3,3,6,4 classes=3 num=2 softmax=1 bias_match=1 rescore=1 "
+    "object_scale=5 thresh=.6",
+)
+DETECTION = cfg(
+    *(conv(8, 2), conv(16, 4), "local filters=4 size=3 pad=1 activation=leaky"),
+    *("dropout probability=.0", "connected output=832 activation=linear"),
+    "detection classes=3 side=8 num=2 sqrt=1 rescore=1 noobject_scale=.5 coord_scale=5",
+)
+DARKNET = {
+    "name": "darknet",
+    "num_classes": CLASSES,
+    "detect": {"score_threshold": 0.001, "max_detections": 10},
+}
 TINY = {
     "yolact": YOLACT,
     "yolact-boxes": {**YOLACT, "mask": None},
@@ -87,6 +158,20 @@ TINY = {
     },
     "keypoint_rcnn": {"name": "keypoint_rcnn", **with_stages(keypoint=KEYPOINT)},
     "ms_rcnn": {"name": "ms_rcnn", **with_stages(mask={**MASK, "features": 16})},
+    "retinanet": RETINANET,
+    "retinanet-v2": {
+        **RETINANET,
+        "backbone": {**RETINANET["backbone"], "norm": "group"},
+        "fpn": {**RETINANET["fpn"], "extra_from": "feature"},
+        "head": {"depth": 1, "norm": "group", "prior": 0.3},
+        "loss": {"box": "giou"},
+    },
+    "fcos": FCOS,
+    "ssd": SSD,
+    "ssd-resnet": {
+        **SSD,
+        "backbone": {**RETINANET["backbone"], "norm": "group"},
+    },
     "rcnn": {
         "name": "rcnn",
         "num_classes": CLASSES,
@@ -95,11 +180,24 @@ TINY = {
         "sample": {"num_positives": 1000, "num_background": 1000},
         "detect": {"score_threshold": 0.01, "max_detections": 10},
     },
+    "darknet-yolo": {**DARKNET, "cfg": YOLO},
+    "darknet-region": {**DARKNET, "cfg": REGION},
+    "darknet-detection": {**DARKNET, "cfg": DETECTION},
 }
 
 
 # Compiling these takes minutes; what they share with the others is checked there.
-SLOW = ("yolact-group-norm", "faster_rcnn_c4", "keypoint_rcnn", "ms_rcnn")
+SLOW = (
+    "yolact-group-norm",
+    "faster_rcnn_c4",
+    "keypoint_rcnn",
+    "ms_rcnn",
+    "darknet-region",
+    "darknet-detection",
+    "retinanet-v2",
+    "fcos",
+    "ssd-resnet",
+)
 
 
 def parameters():

@@ -69,5 +69,8 @@ def test_rows_say_rates_and_shares():
 def test_everything_for_an_accelerator_runs():
     rows = list(accelerator.accelerator(tiny=True))
     assert len(rows) == len(list(accelerator.all_cases(accelerator.TINY)))
-    assert {row.name for row in rows} >= {"yolact", "mask_rcnn", "mask_rcnn_train"}
+    assert {row.name for row in rows} >= {
+        *("yolact", "mask_rcnn", "mask_rcnn_train"),
+        *("retinanet", "yolov3", "retinanet_train"),
+    }
     assert all(row.ours_ms > 0 for row in rows)

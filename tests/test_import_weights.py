@@ -54,6 +54,11 @@ def test_torchvisions_classes_have_cocos_numbers(tmp_path):
     assert (config["classes"], config["category_ids"]) == (["person"], [1])
     assert config["data"] == {"size": [1088, 1088], "letterbox": True}
     assert classes.names_for(90)[26 - 1] == "N/A"
+    # torchvision's sigmoids have a background in front, which is no category.
+    described = describe("retinanet_resnet50_fpn", None)
+    assert described["classes"][:2] == ("background", "person")
+    assert described["category_ids"] == tuple(range(91))
+    assert describe("ssd300_vgg16", None)["data"]["size"] == (300, 300)
     assert classes.names_for(90)[90 - 1] == "toothbrush"
 
 

@@ -60,3 +60,28 @@ def test_losses_are_float32_whatever_the_logits_are():
     logits = jnp.ones((3, 4), jnp.bfloat16)
     got = losses.softmax_cross_entropy(logits, jnp.zeros(3, jnp.int32))
     assert got.dtype == jnp.float32
+
+
+@pytest.mark.parametrize(("alpha", "gamma"), [(0.25, 2.0), (0.5, 0.0), (0.9, 0.5)])
+def test_focal_is_its_definition(alpha, gamma):
+    x, t = rng.normal(0, 4, 60), rng.integers(0, 2, 60).astype(float)
+    p = 1 / (1 + np.exp(-x))
+    positive = -alpha * (1 - p) ** gamma * np.log(p)
+    negative = -(1 - alpha) * p**gamma * np.log(1 - p)
+    got = losses.focal(x.astype("f"), t.astype("f"), alpha, gamma)
+    np.testing.assert_allclose(got, np.where(t, positive, negative), rtol=1e-4)
+
+
+def test_focal_without_focus_is_half_the_cross_entropy():
+    x, t = rng.normal(0, 4, 20).astype("f"), rng.integers(0, 2, 20).astype("f")
+    got = losses.focal(x, t, alpha=0.5, gamma=0.0)
+    np.testing.assert_allclose(got, losses.sigmoid_cross_entropy(x, t) / 2, rtol=1e-5)
+
+
+@pytest.mark.parametrize("gamma", [0.5, 2.0])
+def test_focal_is_finite_far_from_its_target_and_near_it(gamma):
+    x, t = np.float32([-1e4, 1e4, -1e4, 1e4]), np.float32([1, 0, 0, 1])
+    got = losses.focal(x, t, 0.25, gamma)
+    np.testing.assert_allclose(got, [2500, 7500, 0, 0])
+    slope = jax.grad(lambda x: losses.focal(x, t, 0.25, gamma).sum())(x)
+    np.testing.assert_allclose(slope, [-0.25, 0.75, 0, 0], atol=1e-6)

@@ -14,7 +14,15 @@ from conftest import ROOT
 
 from detjax import parity
 from detjax.errors import UserError
-from detjax.parity import certificate, classifiers, detectors, own, yolact
+from detjax.parity import (
+    certificate,
+    classifiers,
+    darknet,
+    detectors,
+    one_stage,
+    own,
+    yolact,
+)
 from detjax.parity.detector_inputs import draw_batch, pad
 from detjax.parity.goldens import ellipse
 
@@ -23,11 +31,15 @@ TINY = parity.known(ROOT / "tests/goldens_tiny")
 KNOWN = parity.known(FOLDER)
 FILES = [path for path, source in KNOWN.items() if source is yolact]
 TWO_STAGES = [path for path, source in KNOWN.items() if source is detectors]
+DARKNET = [path for path, source in KNOWN.items() if source is darknet]
+ONE_STAGES = [path for path, source in KNOWN.items() if source is one_stage]
 CLASSIFIERS = [path for path, source in KNOWN.items() if source is classifiers]
 # For every day: one YOLACT, which takes a minute, and no large member of a family
 # of classifiers that has others.
 DAILY = "yolact_resnet50"
 LARGE = ("resnet101", "resnet152", "resnext101_32x8d", "vgg11", "vgg16")
+# Of darknet's a detector of each kind, which takes ten seconds, and a classifier.
+SMALL = ("yolov3-tiny", "yolov2-tiny-voc", "darknet")
 
 
 def sampled(paths, slow):
@@ -55,6 +67,7 @@ def test_our_numbers_did_not_move(path):
     assert found.detections in (None, 1)
     assert found.proposals in (None, 1)
     assert not found.mask_areas
+    assert found.file in (None, True)
 
 
 def test_an_output_that_moved_is_found(tmp_path):
@@ -78,7 +91,7 @@ def test_only_goldens_of_our_own_are_written(tmp_path):
     with pytest.raises(UserError, match="what torchvision"):
         own.rewrite(path)
     assert parity.known(path) == {path: classifiers}
-    path.write_text(json.dumps({"source": "darknet", "model": "resnet50"}))
+    path.write_text(json.dumps({"source": "caffe", "model": "resnet50"}))
     assert parity.known(path) == {}
 
 
@@ -126,6 +139,16 @@ def test_backbone_is_torchvisions(path):
     assert found.outputs["logits"] < 1e-4
 
 
+@pytest.mark.skipif(not DARKNET, reason=f"no goldens in {FOLDER}: set DETJAX_GOLDENS")
+@pytest.mark.parametrize("path", sampled(DARKNET, lambda name: name not in SMALL))
+def test_networks_are_darknets(path):
+    found = parity.certify(path)
+    assert found.parameters == found.expected_parameters
+    assert {k: v for k, v in found.outputs.items() if not v < 1e-4} == {}
+    assert found.file
+    assert found.detections in (None, 1)
+
+
 @pytest.mark.skipif(not FILES, reason=f"no goldens in {FOLDER}: set DETJAX_GOLDENS")
 @pytest.mark.parametrize("path", sampled(FILES, lambda name: name != DAILY))
 def test_yolact_is_the_original(path):
@@ -157,6 +180,21 @@ def test_two_stages_are_torchvisions(path):
     assert max(second.values()) < (1e-4 if found.proposals == 1 else 1e-3)
     assert {k: v for k, v in found.gradients.items() if not v < 1e-3} == {}
     assert found.proposals >= 0.975
+    assert found.detections >= 0.99
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
+    not ONE_STAGES, reason=f"no goldens in {FOLDER}: set DETJAX_GOLDENS"
+)
+@pytest.mark.parametrize("path", ONE_STAGES, ids=lambda p: p.stem)
+def test_one_stages_are_torchvisions(path):
+    found = parity.certify(path)
+    assert found.parameters == found.expected_parameters
+    assert {k: v for k, v in found.outputs.items() if not v < 1e-4} == {}
+    assert {k: v for k, v in found.losses.items() if not v < 1e-4} == {}
+    assert {k: v for k, v in found.gradients.items() if not v < 1e-3} == {}
+    # Nearly equal scores, and overlaps near a threshold, may fall either way.
     assert found.detections >= 0.99
 
 

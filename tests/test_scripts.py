@@ -179,6 +179,23 @@ def test_another_split_and_other_settings_have_a_folder_of_their_own(run):
         assert words in done.stderr, done.stderr
 
 
+def test_methods_of_suppression_are_compared(run):
+    workdir, out = run[0] / "work", run[0] / "nms"
+    done = start(
+        "compare_nms", f"--workdir={workdir}", f"--out={out}", "--nms=fast,soft,wbf"
+    )
+    assert done.returncode == 0, done.stderr
+    assert "10 images" in done.stdout and (out / "nms.png").exists()
+    held = json.loads((out / "nms.json").read_text())
+    assert [*held["methods"]] == ["fast", "soft", "wbf"]
+    assert held["methods"]["fast"] == pytest.approx(
+        json.loads((workdir / "eval.json").read_text()), abs=1e-6
+    )
+    done = start("compare_nms", f"--workdir={workdir}", "--nms=fastest")
+    assert done.returncode == 1
+    assert "model.detect.nms='fastest' is not one of 'greedy'" in done.stderr
+
+
 def test_results_are_cocos(run):
     """pycocotools reads results.json and finds the same box AP."""
     from pycocotools.coco import COCO

@@ -6,7 +6,17 @@ from typing import Any
 
 from detjax import settings
 from detjax.errors import UserError
-from detjax.models import classifier, earlier, rcnn, two_stage, yolact
+from detjax.models import (
+    classifier,
+    darknet,
+    earlier,
+    fcos,
+    rcnn,
+    retinanet,
+    ssd,
+    two_stage,
+    yolact,
+)
 from detjax.models.ema import ema as averaged
 from detjax.types import Model
 
@@ -23,26 +33,53 @@ TWO_STAGES: dict[str, Callable[..., Model]] = {
         for name, kwargs in two_stage.ORIGINALS.items()
     },
 }
+ONE_STAGES: dict[str, Callable[..., Model]] = {
+    "retinanet": retinanet.retinanet,
+    "fcos": fcos.fcos,
+    "ssd": ssd.ssd,
+    "ssd300": ssd.ssd300,
+    "ssd512": ssd.ssd512,
+    **{
+        name: partial(make, **kwargs)
+        for make, originals in (
+            (retinanet.retinanet, retinanet.ORIGINALS),
+            (fcos.fcos, fcos.ORIGINALS),
+            (ssd.ssd, ssd.ORIGINALS),
+        )
+        for name, kwargs in originals.items()
+    },
+}
 DETECTORS: dict[str, Callable[..., Model]] = {
     "yolact": yolact.yolact,
     "rcnn": rcnn.rcnn,
+    "darknet": darknet.darknet,
+    **{name: partial(darknet.yolo, network=name) for name in darknet.NETWORKS},
     **{
         name: partial(yolact.yolact, **kwargs)
         for name, kwargs in yolact.ORIGINALS.items()
     },
     **TWO_STAGES,
+    **ONE_STAGES,
 }
-CLASSIFIERS: dict[str, Callable[..., Model]] = {"classifier": classifier.classifier}
+CLASSIFIERS: dict[str, Callable[..., Model]] = {
+    "classifier": classifier.classifier,
+    "darknet_classifier": darknet.darknet_classifier,
+}
 BY_TASK = {"detection": DETECTORS, "classification": CLASSIFIERS}
 MODELS = {name: make for found in BY_TASK.values() for name, make in found.items()}
 # The side of the square input that an original's weights were trained at.
 SIDES = {name: 550 for name in yolact.ORIGINALS} | {
     "yolact_im400": 400,
     "yolact_im700": 700,
+    "ssd300_vgg16": 300,
 }
-# Those of two stages were trained at a short side of 800 pixels, the picture's shape
-# kept: a picture of 3 : 4 letterboxed into this square is as large.
-LETTERBOXED = {name: 1088 for name in two_stage.ORIGINALS}
+# Those of two stages, RetinaNet and FCOS were trained at a short side of 800 pixels,
+# the picture's shape kept: one of 3 : 4 letterboxed into this square is as large.
+LETTERBOXED = {
+    name: 1088
+    for originals in (two_stage.ORIGINALS, retinanet.ORIGINALS, fcos.ORIGINALS)
+    for name in originals
+}
 # By model, the settings that earlier versions called otherwise.
 EARLIER: dict[str, earlier.Table] = {
     **dict.fromkeys(("yolact", *yolact.ORIGINALS), yolact.EARLIER),
@@ -79,6 +116,11 @@ def make(name: str, **kwargs: Any) -> Model:
     checked = settings.check_all("model", MODELS[name], kwargs)
     model = MODELS[name](**settings.build(MODELS[name], checked))
     return wrapped(model, **settings.check_all("model", wrapped, shared))
+
+
+def standing(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of a model that need no file: with what its files hold."""
+    return darknet.standing(settings)
 
 
 def current(name: str, given: Mapping[str, Any]) -> dict[str, Any]:

@@ -21,6 +21,9 @@ class FPN(linen.Module):
 
     features: int = 256
     extra_levels: int = 0
+    # What the first of these sees: the last "level", or the last backbone "feature".
+    extra_from: str = "level"
+    extra_relu: bool = False  # before each of these but the first
     upsample: str = "nearest"  # or "bilinear"
     relu: bool = False  # after each level's 3x3 convolution
     norm: str | None = None  # after each convolution of a feature, in a bias's place
@@ -64,6 +67,9 @@ class FPN(linen.Module):
             top = lateral
             level = block(f"layer_blocks.{i}", 3, top)
             levels.insert(0, linen.relu(level) if self.relu else level)
+        x = levels[-1] if self.extra_from == "level" else features[-1]
         for i in range(self.extra_levels):
-            levels.append(conv(f"extra_blocks.p{i + 6}", 3, 2)(levels[-1]))
+            x = linen.relu(x) if i and self.extra_relu else x
+            x = conv(f"extra_blocks.p{i + 6}", 3, 2)(x)
+            levels.append(x)
         return tuple(levels)

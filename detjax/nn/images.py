@@ -11,15 +11,18 @@ from detjax.ops import boxes
 from detjax.types import Array, Inputs
 
 # (mean, std) on a 0..255 scale, by the kind of weights that were trained with them:
-# torchvision's, YOLACT's for ResNets (from the days of Caffe), Darknet's.
+# torchvision's, YOLACT's for ResNets (from the days of Caffe), SSD's, Darknet's.
 STATISTICS = {
     "imagenet": ((123.675, 116.28, 103.53), (58.395, 57.12, 57.375)),
     "yolact": ((123.68, 116.78, 103.94), (58.40, 57.12, 57.38)),
+    # torchvision's SSD, whose VGG is Caffe's: pixels less their mean.
+    "caffe": ((122.99925, 116.9991, 103.9992), (1.0, 1.0, 1.0)),
+    # To 0..1: darknet's.
     "unit": ((0.0, 0.0, 0.0), (255.0, 255.0, 255.0)),
 }
 # The kind whose images are floats that are normalised already.
 NORMALIZED = "normalized"
-Pixels = Literal["imagenet", "yolact", "unit", "normalized"]
+Pixels = Literal["imagenet", "yolact", "caffe", "unit", "normalized"]
 
 
 def normalize(images: Array, kind: str = "imagenet", dtype: Any = jnp.float32):

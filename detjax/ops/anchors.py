@@ -107,6 +107,15 @@ def halved(size: Size, times: int) -> Size:
     return -(-h // 2**times), -(-w // 2**times)
 
 
+def strides(shapes: Sequence[Size], size: Size) -> list[Size]:
+    """Pixels between the cells of each level (h, w), whole numbers as in torchvision.
+
+    Inputs count as if they were padded to a multiple of 32, as torchvision's are.
+    """
+    h, w = (-(-side // 32) * 32 for side in size)
+    return [(h // rows, w // columns) for rows, columns in shapes]
+
+
 def best_iou(
     boxes: Float[np.ndarray, "n 4"], levels: Sequence[PriorLevel]
 ) -> tuple[Float[np.ndarray, "n k"], Float[np.ndarray, "k 2"]]:

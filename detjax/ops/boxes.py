@@ -61,10 +61,12 @@ def giou(a: Float[Array, "n 4"], b: Float[Array, "m 4"]) -> Float[Array, "n m"]:
 
     Rezatofighi et al. 2019, algorithm 1.
     """
-    a, b = _pairs(a, b)
-    inter, union = _overlap(a, b)
-    hull = _area(_hull(a, b))
-    return ratio(inter, union) - ratio(hull - union, hull)
+    return _giou(*_pairs(a, b))
+
+
+def paired_giou(a: Float[Array, "n 4"], b: Float[Array, "n 4"]) -> Float[Array, "n"]:
+    """`giou` of each box of `a` with the box of `b` at its place."""
+    return _giou(jnp.asarray(a), jnp.asarray(b))
 
 
 def diou(a: Float[Array, "n 4"], b: Float[Array, "m 4"]) -> Float[Array, "n m"]:
@@ -236,6 +238,12 @@ def _overlap(a: jax.Array, b: jax.Array) -> tuple[jax.Array, jax.Array]:
     high = jnp.minimum(a[..., 2:], b[..., 2:])
     inter = _area(jnp.concatenate([low, high], -1))
     return inter, _area(a) + _area(b) - inter
+
+
+def _giou(a: jax.Array, b: jax.Array) -> jax.Array:
+    inter, union = _overlap(a, b)
+    hull = _area(_hull(a, b))
+    return ratio(inter, union) - ratio(hull - union, hull)
 
 
 def _hull(a: jax.Array, b: jax.Array) -> jax.Array:

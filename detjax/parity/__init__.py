@@ -12,10 +12,17 @@ from typing import Any
 
 import jax
 
-from detjax.parity import classifiers, detectors, goldens, yolact
+from detjax.parity import (
+    classifiers,
+    darknet,
+    detectors,
+    goldens,
+    one_stage,
+    yolact,
+)
 from detjax.parity.certificate import Certificate
 
-SOURCES = (classifiers, yolact, detectors)
+SOURCES = (classifiers, yolact, detectors, one_stage, darknet)
 # Whose goldens say only that our own numbers did not move; see `own`.
 OWN = "detjax"
 

@@ -25,6 +25,7 @@ class Certificate(NamedTuple):
     detections: float | None = None  # the part of the original's with a twin, of 1
     mask_areas: float | None = None  # largest difference, relative to the mask's area
     proposals: float | None = None  # the part of the original's with a twin, of 1
+    file: bool | None = None  # whether the weight file written is the original's
 
 
 class Training(NamedTuple):

@@ -40,19 +40,26 @@ def resized_shape(size: tuple[int, int], facts: dict[str, Any]) -> tuple[int, in
     return int(size[0] * float(scale)), int(size[1] * float(scale))
 
 
-def pad(facts: dict[str, Any]) -> Padded:
-    """A golden's images, drawn, normalised, resized and batched."""
-    mean, std = (np.array(s, np.float32) / 255 for s in STATISTICS["imagenet"])
+def pad(
+    facts: dict[str, Any], pixels: str = "imagenet", side: int | None = None
+) -> Padded:
+    """A golden's images, drawn, normalised, resized and batched.
+
+    With a `side` they become squares of it, as torchvision's SSD takes them.
+    """
+    mean, std = (np.array(s, np.float32) / 255 for s in STATISTICS[pixels])
     shrink = jax.jit(resize.bilinear, static_argnums=1)
     images, sizes, shapes = [], [], []
     for drawn in facts["input"]:
         image = (goldens.draw_images(drawn["shape"], drawn["seed"])[0] - mean) / std
         size = image.shape[:2]
-        shape = resized_shape(size, facts)
+        shape = (side, side) if side else resized_shape(size, facts)
         images.append(np.asarray(shrink(image, shape)))
         sizes.append(size)
         shapes.append(shape)
-    h, w = (-(-max(side) // 32) * 32 for side in zip(*shapes, strict=True))
+    h, w = (max(sides) for sides in zip(*shapes, strict=True))
+    if not side:
+        h, w = (-(-longest // 32) * 32 for longest in (h, w))
     batch = np.zeros((len(images), h, w, 3), np.float32)
     for i, image in enumerate(images):
         batch[i, : image.shape[0], : image.shape[1]] = image
@@ -63,8 +70,8 @@ def pad(facts: dict[str, Any]) -> Padded:
     return Padded(Inputs(batch, view), shapes)
 
 
-def draw_batch(padded: Padded, targets: list[dict[str, Any]]) -> Batch:
-    """A golden's objects, resized with their images.
+def draw_batch(padded: Padded, targets: list[dict[str, Any]], first: int = 1) -> Batch:
+    """A golden's objects, resized with their images; our labels begin at its `first`.
 
     Raises ValueError where the ellipses drawn do not have the golden's areas.
     """
@@ -78,7 +85,7 @@ def draw_batch(padded: Padded, targets: list[dict[str, Any]]) -> Batch:
             continue
         given = np.array(target["boxes"], np.float32)
         objects.boxes[i, :m] = given * np.tile(padded.scale[i], 2)
-        objects.labels[i, :m] = np.asarray(target["labels"]) - 1
+        objects.labels[i, :m] = np.asarray(target["labels"]) - first
         objects.valid[i, :m] = True
         objects.keypoints[i, :m] = np.array(target["keypoints"], np.float32)
         objects.keypoints[i, :m, :, :2] *= padded.scale[i]

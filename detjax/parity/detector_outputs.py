@@ -39,26 +39,33 @@ class Answers(NamedTuple):
     training: Training
 
 
-def detections(ours: Answers) -> list[dict[str, np.ndarray]]:
-    """Detections of each image in its own pixels; torchvision's labels start at 1."""
-    found, scale = ours.found, np.tile(ours.padded.scale, 2)
+def detections(
+    found: Detections, padded: Padded, first: int = 1
+) -> list[dict[str, np.ndarray]]:
+    """Detections of each image in its own pixels; the original's labels begin later.
+
+    Our label 0 is its `first`.
+    """
+    scale = np.tile(padded.scale, 2)
     return [
         {
             "boxes": found.boxes[i][some] / scale[i],
-            "labels": found.labels[i][some] + 1,
+            "labels": found.labels[i][some] + first,
             "scores": found.scores[i][some],
         }
         for i, some in enumerate(found.valid)
     ]
 
 
-def matches(ours: Answers, expected: list[dict[str, Any]]) -> list[np.ndarray]:
+def matches(
+    found: Detections, padded: Padded, expected: list[dict[str, Any]], first: int = 1
+) -> list[np.ndarray]:
     """For each image and expected detection the place of ours, -1 without a twin."""
     matched = []
-    for found, image, valid in zip(
-        detections(ours), expected, ours.found.valid, strict=True
+    for ours, image, valid in zip(
+        detections(found, padded, first), expected, found.valid, strict=True
     ):
-        twin = twins(found, image, WITHIN)
+        twin = twins(ours, image, WITHIN)
         matched.append(
             np.where(twin < 0, -1, np.append(np.flatnonzero(valid), -1)[twin])
         )

@@ -16,7 +16,7 @@ from detjax.parity import detector_outputs as outputs
 from detjax.parity.certificate import Certificate, Training
 from detjax.parity.detector_inputs import Padded, draw_batch, pad
 from detjax.parity.detector_outputs import Answers, Raw
-from detjax.parity.goldens import Golden, summary
+from detjax.parity.goldens import Golden, joined, summary
 from detjax.types import Inputs, Model
 from detjax.weights import convert
 
@@ -53,7 +53,7 @@ def certify(golden: Golden) -> Certificate:
     Raises ValueError where names or shapes do not fit.
     """
     facts, ours = golden.facts, _answers(golden)
-    matched = outputs.matches(ours, facts["detections"])
+    matched = outputs.matches(ours.found, ours.padded, facts["detections"])
     losses, gradients = certificate.training_errors(
         ours.training, facts["train"], LOSSES
     )
@@ -81,7 +81,7 @@ def answers(golden: Golden) -> dict[str, Any]:
     detections = [
         {name: value.tolist() for name, value in found.items()}
         | {k: summary(v) for k, v in outputs.drawn(ours, i, places[i]).items()}
-        for i, found in enumerate(outputs.detections(ours))
+        for i, found in enumerate(outputs.detections(ours.found, ours.padded))
     ]
     return {
         "parameters": ours.parameters,
@@ -106,21 +106,12 @@ def maker(facts: dict[str, Any]) -> Callable[..., Model]:
         for stage in ("fpn", "box", "mask")
         if getattr(original.get(stage), "norm", None)
     }
-    stages = _joined(_joined(SETTINGS, normed), goldens.settings(facts))
+    stages = joined(joined(SETTINGS, normed), goldens.settings(facts))
 
     def make(**changes: Any) -> Model:
-        return models.make(name, **_joined(stages, changes))
+        return models.make(name, **joined(stages, changes))
 
     return make
-
-
-def _joined(settings: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
-    """`settings` with `changes`; those of a stage join the others of the stage."""
-    joined = {
-        name: {**settings.get(name, {}), **value} if isinstance(value, dict) else value
-        for name, value in changes.items()
-    }
-    return settings | joined
 
 
 def _answers(golden: Golden) -> Answers:

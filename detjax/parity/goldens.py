@@ -39,6 +39,15 @@ def settings(facts: dict[str, Any]) -> dict[str, Any]:
     return {name: frozen(value) for name, value in facts.get("settings", {}).items()}
 
 
+def joined(settings: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    """`settings` with `changes`; those of a stage join the others of the stage."""
+    held = {
+        name: {**settings.get(name, {}), **value} if isinstance(value, dict) else value
+        for name, value in changes.items()
+    }
+    return settings | held
+
+
 def frozen(value: Any) -> Any:
     """`value` with tuples for the lists of JSON: modules take what can be hashed."""
     if isinstance(value, dict):
@@ -48,9 +57,10 @@ def frozen(value: Any) -> Any:
 
 def draw_weights(facts: dict[str, Any]) -> dict[str, np.ndarray]:
     """The state dict of a golden, drawn by name and shape."""
-    drawn = {
-        name: draw(name, tuple(shape), facts) for name, shape in facts["state_dict"]
-    }
+    listed = facts["manifest"] if "manifest" in facts else facts["state_dict"]
+    drawn = {name: draw(name, tuple(shape), facts) for name, shape in listed}
+    for tweak in facts.get("tweaks", ()):
+        adjust(drawn[tweak["parameter"]], tweak)
     note = facts.get("recipe_note", "")
     found = re.search(r"([\d.]+) is added", note)
     if found and "conf_layer.bias" in note:
@@ -80,7 +90,7 @@ def draw(name: str, shape: tuple[int, ...], facts: dict[str, Any]) -> np.ndarray
     elif len(shape) < 2:
         value = 0.1 * rng.standard_normal(shape)
     else:
-        gain = facts.get("gain", 2.0)
+        gain = by_layer(name, facts.get("gain", 2.0))
         fan_in = np.prod(shape[1:])
         value = np.sqrt(gain / fan_in) * rng.standard_normal(shape)
     return np.asarray(value, np.float32)
@@ -88,7 +98,7 @@ def draw(name: str, shape: tuple[int, ...], facts: dict[str, Any]) -> np.ndarray
 
 def norm_scale(name: str, facts: dict[str, Any]) -> tuple[float, float]:
     """The range of a norm's scale: one for all, or by where the name starts."""
-    scale = facts["norm_scale"]
+    scale = by_layer(name, facts["norm_scale"])
     if isinstance(scale, dict):
         scale = scale["backbone" if name.startswith("backbone") else "other"]
     note = facts.get("norm_scale_note", "")
@@ -98,6 +108,26 @@ def norm_scale(name: str, facts: dict[str, Any]) -> tuple[float, float]:
     if found and not name.startswith(found[1]):
         scale = float(found[2]), float(found[3])
     return tuple(scale)
+
+
+def by_layer(name: str, held: Any) -> Any:
+    """What `held` has for the layer of `name`, where layers have their own."""
+    if not isinstance(held, dict) or "layers" not in held:
+        return held
+    return held["layers"].get(name.partition(".")[0], held["default"])
+
+
+def adjust(value: np.ndarray, tweak: dict[str, Any]) -> None:
+    """Changes some columns of `value`, seen as `view`, as a golden's tweak says.
+
+    Numbers are of each row, or of all.
+    """
+    columns = value.reshape(tweak["view"])[:, slice(*tweak["columns"])]
+    for name, change in (("multiply", np.multiply), ("add", np.add)):
+        if name in tweak:
+            by = np.asarray(tweak[name], np.float32)
+            rows = by.reshape(-1, *[1] * (columns.ndim - 1)) if by.ndim else by
+            change(columns, rows, out=columns)
 
 
 def draw_images(shape: list[int], seed: int) -> np.ndarray:

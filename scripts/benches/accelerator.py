@@ -38,6 +38,9 @@ class Sizes(NamedTuple):
     two_stage: dict[str, Any]
     two_stage_size: tuple[int, int]
     two_stage_batches: tuple[int, ...]
+    # (h, w) and settings by title, and how many of the first, RetinaNet, are trained
+    one_stage: dict[str, tuple[tuple[int, int], dict[str, Any]]]
+    one_stage_training: int
     objects: tuple[int, int]  # of an image, and the room for them
     boxes: tuple[int, ...]  # of suppression
     regions: tuple[int, int, int, int]  # RoIs, h, w, channels
@@ -52,6 +55,12 @@ FULL = Sizes(
     two_stage={"name": "mask_rcnn_r50_fpn"},
     two_stage_size=(800, 1333),
     two_stage_batches=(1, 8),
+    one_stage={
+        "retinanet": ((800, 1333), {"name": "retinanet_resnet50_fpn"}),
+        "ssd300": ((300, 300), {"name": "ssd300_vgg16"}),
+        "yolov3": ((608, 608), {"name": "yolov3", "num_classes": 80}),
+    },
+    one_stage_training=16,
     objects=(8, 100),
     boxes=(1_000, 5_000, 20_000),
     regions=(512, 200, 334, 256),
@@ -83,6 +92,23 @@ TINY = Sizes(
     },
     two_stage_size=(64, 96),
     two_stage_batches=(2,),
+    one_stage={
+        "retinanet": (
+            (64, 96),
+            {
+                "name": "retinanet",
+                "num_classes": 3,
+                "backbone": SMALL,
+                "fpn": {"features": 8, "extra_levels": 1},
+                "priors": {"sizes": ((12,), (24,), (48,))},
+            },
+        ),
+        "yolov3": (
+            (64, 64),
+            {"name": "yolov3_tiny", "num_classes": 3, "width": 0.125},
+        ),
+    },
+    one_stage_training=2,
     objects=(2, 4),
     boxes=(100,),
     regions=(10, 16, 16, 8),
@@ -105,9 +131,10 @@ class Case(NamedTuple):
 
 
 def accelerator(tiny: bool = False, minutes: float = 9) -> Iterator[Row]:
-    """all that wants a device, in bfloat16: YOLACT and Mask R-CNN, inference and
-    training, suppression, RoIAlign, deformable convolution, compiling, the loader;
-    against the layers' roofline, and torchvision with AMP where torch has CUDA"""
+    """all that wants a device, in bfloat16: YOLACT, RetinaNet, SSD300 and YOLOv3,
+    Mask R-CNN and RetinaNet's training too, suppression, RoIAlign, deformable
+    convolution, compiling, the loader; against the layers' roofline, and torchvision
+    with AMP where torch has CUDA"""
     sizes, end = TINY if tiny else FULL, time.monotonic() + 60 * minutes
     if not tiny:
         if jax.default_backend() == "cpu":
@@ -176,6 +203,10 @@ def all_cases(sizes: Sizes) -> Iterator[Case]:
     for count in sizes.two_stage_batches:
         yield two_stage(sizes, count)
     yield training(sizes, sizes.two_stage_batches[-1])
+    for title in sizes.one_stage:
+        for count in sizes.batches:
+            yield one_stage(sizes, title, count)
+    yield one_stage_training(sizes)
     for count in sizes.batches[1:]:
         yield after_yolact(sizes, count)
     yield proposals(sizes, sizes.two_stage_batches[-1])
@@ -289,12 +320,78 @@ def two_stage(sizes: Sizes, count: int) -> Case:
     )
 
 
+def one_stage(sizes: Sizes, title: str, count: int) -> Case:
+    """An image to detections; torchvision's where it has the network."""
+    (h, w), settings = sizes.one_stage[title]
+    model, params, state = weights(w, settings)
+
+    def peer() -> Peer:
+        peers = cuda_peers()
+        if not peers or settings["name"] not in peers.DETECTORS:
+            return None
+        images = cases.noise(count, (h, w)).inputs.images
+        return peers.whole(one_stage_peer(settings, w), images, amp=True)
+
+    return Case(
+        title,
+        f"{h} x {w}, batch {count}",
+        model.predict,
+        lambda: (params, state, zeros(count, (h, w))),
+        count,
+        peer,
+        "torchvision, AMP",
+    )
+
+
+def one_stage_peer(settings: dict[str, Any], side: int) -> Any:
+    """torchvision's detector of one stage, with the weights of ours."""
+    model, params, state = weights(side, settings)
+    classes = model.spec.outputs
+    held = convert.export(params, state, source="torchvision", classes=classes)
+    return cuda_peers().detector(settings["name"], held, classes)
+
+
+def one_stage_training(sizes: Sizes) -> Case:
+    """Steps of SGD of RetinaNet."""
+    title, (size, settings) = next(iter(sizes.one_stage.items()))
+    return stepping(
+        f"{title}_train",
+        sizes,
+        weights(size[1], settings),
+        size,
+        sizes.one_stage_training,
+        lambda: one_stage_peer(settings, size[1]),
+        masks=False,
+    )
+
+
 def training(sizes: Sizes, count: int) -> Case:
+    """Steps of SGD of Mask R-CNN."""
+    return stepping(
+        "mask_rcnn_train",
+        sizes,
+        weights(64, sizes.two_stage),
+        sizes.two_stage_size,
+        count,
+        lambda: torchvision_detector(sizes),
+        masks=True,
+    )
+
+
+def stepping(
+    name: str,
+    sizes: Sizes,
+    made: tuple[Any, Any, Any],
+    size: tuple[int, int],
+    count: int,
+    peer_net: Callable[[], Any],
+    *,
+    masks: bool,
+) -> Case:
     """A step of SGD, its batch on the device."""
-    model, params, state = weights(64, sizes.two_stage)
-    h, w = sizes.two_stage_size
+    (model, params, state), (h, w) = made, size
     few, room = sizes.objects
-    batch = cases.noise(count, (h, w), few, room, on_box=112)
+    batch = cases.noise(count, (h, w), few, room, on_box=112 if masks else 1)
     optimizer, _ = optim.make(
         steps=1000, schedule={"peak": 1e-6, "decay": "constant"}, momentum=0.9
     )
@@ -310,12 +407,12 @@ def training(sizes: Sizes, count: int) -> Case:
         peers = cuda_peers()
         if not peers:
             return None
-        net = torchvision_detector(sizes)
         boxes = batch.target.boxes[:, :few]
-        return peers.train(net, batch.inputs.images, boxes, masks=True, amp=True)
+        images = batch.inputs.images
+        return peers.train(peer_net(), images, boxes, masks=masks, amp=True)
 
     return Case(
-        "mask_rcnn_train",
+        name,
         f"{h} x {w}, batch {count}",
         step,
         args,

@@ -13,7 +13,11 @@ from torchvision.models import detection
 DETECTORS = {
     "faster_rcnn_r50_fpn": detection.fasterrcnn_resnet50_fpn,
     "mask_rcnn_r50_fpn": detection.maskrcnn_resnet50_fpn,
+    "retinanet_resnet50_fpn": detection.retinanet_resnet50_fpn,
+    "ssd300_vgg16": detection.ssd300_vgg16,
 }
+# Those without a class for background.
+FOREGROUND = ("retinanet_resnet50_fpn",)
 
 
 def device() -> str:
@@ -35,6 +39,13 @@ def waits(function: Callable[[], Any]) -> Callable[[], Any]:
 def nms(boxes: np.ndarray, scores: np.ndarray) -> Callable[[], torch.Tensor]:
     b, s = (torch.from_numpy(x).to(device()) for x in (boxes, scores))
     return waits(lambda: torchvision.ops.nms(b, s, 0.5))
+
+
+def batched_nms(
+    boxes: np.ndarray, scores: np.ndarray, labels: np.ndarray, threshold: float
+) -> Callable[[], torch.Tensor]:
+    b, s, c = (torch.from_numpy(x).to(device()) for x in (boxes, scores, labels))
+    return waits(lambda: torchvision.ops.batched_nms(b, s, c, threshold)[:100])
 
 
 def roi_align(
@@ -68,7 +79,9 @@ def deform_conv(
 def detector(name: str, held: dict[str, np.ndarray], classes: int) -> torch.nn.Module:
     """The detector of our `name` that holds the weights of `convert.export`."""
     model = DETECTORS[name](
-        weights=None, weights_backbone=None, num_classes=classes + 1
+        weights=None,
+        weights_backbone=None,
+        num_classes=classes + (name not in FOREGROUND),
     )
     tensors = {k: torch.from_numpy(v) for k, v in held.items()}
     wrong = model.load_state_dict(tensors, strict=False)
@@ -91,6 +104,20 @@ def predict(
             features = model.backbone(held.tensors)
             proposals, _ = model.rpn(held, features)
             return model.roi_heads(features, proposals, held.image_sizes)[0]
+
+    return waits(call)
+
+
+def whole(
+    model: torch.nn.Module, images: np.ndarray, amp: bool = False
+) -> Callable[[], list[dict[str, torch.Tensor]]]:
+    """Images [b h w 3] uint8 to detections, by the model's own call."""
+    model.eval()
+    tensors = _tensors(images)
+
+    def call():
+        with torch.inference_mode(), _amp(amp):
+            return model(tensors)
 
     return waits(call)
 

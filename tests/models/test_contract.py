@@ -196,7 +196,8 @@ def test_padding_is_inert(name):
 
 
 def test_order_of_objects_is_irrelevant(name):
-    data = batch()
+    # No two have one centre: there some models learn the first, or the last.
+    data = batch(seed=1)
     flipped = jax.tree.map(lambda x: x[:, ::-1].copy(), data.target)
     (loss, _), _ = run(name, data)
     (again, _), _ = run(name, data.replace(target=flipped))
@@ -237,7 +238,7 @@ def test_crowds_are_not_learnt(name):
 
 
 def test_images_that_fill_up_a_batch_count_for_nothing(name):
-    if TINY[name]["backbone"].get("norm", "batch") == "batch":
+    if TINY[name].get("backbone", {}).get("norm", "batch") == "batch":
         pytest.skip("batch statistics see every image of a batch, as they must")
     whole, data = batch(count=2), batch(count=2, seed=3)
     data = jax.tree.map(lambda a, b: np.concatenate([a, b]), whole, data)

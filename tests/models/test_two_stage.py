@@ -22,7 +22,8 @@ from detjax import models, settings
 from detjax.models import earlier, two_stage
 from detjax.models.two_stage import RPN, Box, Detect, RoI, mask, mask_iou
 from detjax.models.two_stage.roi import Regions
-from detjax.models.two_stage.rpn import Priors, strides
+from detjax.models.two_stage.rpn import Priors
+from detjax.ops.anchors import strides
 from detjax.types import Inputs, Proposals
 from tests import reference
 

@@ -8,7 +8,7 @@ Girshick 2015; Ren et al. 2015; Lin et al. 2017 (FPN); He et al. 2017; Huang et 
 2019. The recipes, and the names of parameters, are torchvision's.
 """
 
-from detjax.models.two_stage.backbone import FPN, Backbone
+from detjax.backbones.pyramid import FPN, Backbone
 from detjax.models.two_stage.box import Box
 from detjax.models.two_stage.detect import Detect
 from detjax.models.two_stage.detector import two_stage

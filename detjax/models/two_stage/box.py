@@ -15,7 +15,7 @@ from flax import linen
 
 from detjax import losses
 from detjax.backbones import resnet
-from detjax.models.two_stage.backbone import Backbone
+from detjax.backbones.pyramid import Backbone
 from detjax.models.two_stage.heads import Convs, dense, flat
 from detjax.models.two_stage.roi import Regions
 from detjax.nn.norm import Norm

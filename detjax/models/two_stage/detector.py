@@ -13,11 +13,11 @@ import jax
 import jax.numpy as jnp
 from flax import linen
 
+from detjax.backbones.pyramid import FPN, Backbone
 from detjax.errors import UserError
 from detjax.models.two_stage import keypoint as keypoints
 from detjax.models.two_stage import mask as masks
 from detjax.models.two_stage import mask_iou as mask_ious
-from detjax.models.two_stage.backbone import FPN, Backbone
 from detjax.models.two_stage.box import Box
 from detjax.models.two_stage.check import check, check_batch
 from detjax.models.two_stage.detect import Detect

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen
 
-from detjax.models.two_stage.backbone import FPN, Backbone, Pyramid, pyramid
+from detjax.backbones.pyramid import FPN, Backbone, Pyramid, pyramid
 from detjax.models.two_stage.box import Box
 from detjax.models.two_stage.detect import Detect
 from detjax.models.two_stage.keypoint import Keypoint

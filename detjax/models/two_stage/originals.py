@@ -3,7 +3,7 @@
 import functools
 from typing import Any
 
-from detjax.models.two_stage.backbone import FPN, Backbone
+from detjax.backbones.pyramid import FPN, Backbone
 from detjax.models.two_stage.box import Box
 from detjax.models.two_stage.detect import Detect
 from detjax.models.two_stage.detector import two_stage

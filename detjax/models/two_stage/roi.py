@@ -14,8 +14,8 @@ from typing import Any, Literal, NamedTuple
 import jax.numpy as jnp
 from jax import lax
 
-from detjax.models.two_stage.match import match
 from detjax.ops import assign, boxes, roi, roi_pool
+from detjax.ops.matching import match
 from detjax.settings import Count, Fraction, Positive, Whole
 from detjax.types import Array, Objects, Proposals
 

@@ -18,8 +18,8 @@ from flax import linen
 from jax import lax
 
 from detjax import losses
-from detjax.models.two_stage.match import match
 from detjax.ops import anchors, assign, boxes, fitting, nms
+from detjax.ops.matching import match
 from detjax.ops.ranking import top_k
 from detjax.settings import Count, Fraction, NonNegative, Positive
 from detjax.types import Array, Objects, PriorLevel, Proposals
@@ -96,7 +96,7 @@ class RPN:
         self, shapes: Sequence[tuple[int, int]], size: tuple[int, int]
     ) -> list[PriorLevel]:
         """The levels that these are placed on."""
-        steps = strides(shapes, size)
+        steps = anchors.strides(shapes, size)
         return anchors.rcnn_levels(shapes, steps, self.sizes, self.ratios)
 
     def fitted(self, levels: Sequence[PriorLevel], boxes: np.ndarray) -> dict[str, Any]:
@@ -256,14 +256,3 @@ class Network(linen.Module):
             self.features, self.per_location, self.depth, self.dtype, name="head"
         )
         return head(levels)
-
-
-def strides(
-    shapes: Sequence[tuple[int, int]], size: tuple[int, int]
-) -> list[tuple[int, int]]:
-    """Pixels between the cells of each level (h, w), whole numbers as in torchvision.
-
-    Inputs count as if they were padded to a multiple of 32, as torchvision's are.
-    """
-    h, w = (-(-side // 32) * 32 for side in size)
-    return [(h // rows, w // columns) for rows, columns in shapes]

@@ -1,14 +1,14 @@
-"""Levels that both stages read: a classifier's features, and a pyramid on them."""
+"""Levels that heads read: a classifier's features, and a pyramid on them."""
 
 import dataclasses
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from flax import linen
 
 from detjax import backbones
 from detjax.nn import fpn as pyramids
 from detjax.nn.norm import Norm
-from detjax.settings import Count, NonNegative, Range
+from detjax.settings import Count, NonNegative, Range, Whole
 
 Level = Annotated[int, Range(2)]
 
@@ -67,6 +67,34 @@ class FPN:
         return pyramids.FPN(self.features, **kinds)
 
 
+@dataclasses.dataclass(frozen=True)
+class LongFPN:
+    """A feature pyramid with coarser levels than the backbone's.
+
+    features: channels of its levels.
+    norm: after each of its convolutions; None is none.
+    extra_levels: coarser levels, each by a convolution of stride 2 of the one before.
+    extra_from: what the first of these sees: the pyramid's coarsest "level", or the
+        backbone's coarsest "feature", as in RetinaNet's paper.
+    """
+
+    features: Count = 256
+    norm: Norm | None = None
+    extra_levels: Whole = 2
+    extra_from: Literal["level", "feature"] = "level"
+
+    def module(self, norm_eps: float, dtype: Any) -> pyramids.FPN:
+        return pyramids.FPN(
+            self.features,
+            extra_levels=self.extra_levels,
+            extra_from=self.extra_from,
+            extra_relu=True,
+            norm=self.norm,
+            norm_eps=norm_eps,
+            dtype=dtype,
+        )
+
+
 class Pyramid(linen.Module):
     """Normalised images -> levels, finest first; plain features where `fpn` is None."""
 
@@ -80,7 +108,7 @@ class Pyramid(linen.Module):
         return tuple(found) if self.fpn is None else self.fpn(found, train)
 
 
-def pyramid(backbone: Backbone, fpn: FPN | None, dtype: Any) -> Pyramid:
-    """The module of both stages."""
+def pyramid(backbone: Backbone, fpn: FPN | LongFPN | None, dtype: Any) -> Pyramid:
+    """The module of the levels, whose parameters are `body` and `fpn`."""
     top = None if fpn is None else fpn.module(backbone.norm_eps, dtype)
     return Pyramid(backbone.body(dtype), tuple(backbone.levels), top)

@@ -1,4 +1,4 @@
-"""Matching of boxes to objects, for both stages."""
+"""Matching of priors or proposals to the objects of one image."""
 
 import jax.numpy as jnp
 

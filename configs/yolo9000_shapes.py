@@ -1,0 +1,49 @@
+"""YOLO9000 in small: shapes of a tree, three of seven without any box.
+
+    python scripts/train.py --config=configs/yolo9000_shapes.py --workdir=DIR
+
+It learns to find circles, triangles, rectangles and stars from their boxes, and what
+ellipses, hexagons and crosses are from pictures that are only labelled; then it finds
+all seven.
+"""
+
+from ml_collections import ConfigDict
+
+from detjax import experiment
+from detjax.data.formats import shape_tree
+
+
+def get_config() -> ConfigDict:
+    return experiment.config(
+        {
+            "model": {
+                "name": "yolo9000",
+                "num_classes": len(shape_tree.CLASSES),
+                "width": 0.25,
+                "tree": shape_tree.TREE,
+                "priors": {"sizes": ((20, 20), (35, 35), (55, 55))},
+            },
+            "data": {
+                "name": "shape_tree",
+                "prepare": {
+                    "format": "shape_tree",
+                    "num_train": 4000,
+                    "num_val": 400,
+                    "size": 128,
+                },
+                "size": (128, 128),
+                "max_objects": 8,
+                "min_size": 4,
+                "mask_stride": None,
+                "batch_size": 16,
+                "augment": {"turn": True},
+            },
+            "optimizer": {
+                "name": "adamw",
+                "schedule": {"peak": 2e-3, "warmup_steps": 50},
+                "weight_decay": 1e-4,
+                "clip_norm": 10.0,
+            },
+            "train": {"steps": 1400, "checkpoint_every": 500},
+        }
+    )
