@@ -159,19 +159,8 @@ TINY = {
     "keypoint_rcnn": {"name": "keypoint_rcnn", **with_stages(keypoint=KEYPOINT)},
     "ms_rcnn": {"name": "ms_rcnn", **with_stages(mask={**MASK, "features": 16})},
     "retinanet": RETINANET,
-    "retinanet-v2": {
-        **RETINANET,
-        "backbone": {**RETINANET["backbone"], "norm": "group"},
-        "fpn": {**RETINANET["fpn"], "extra_from": "feature"},
-        "head": {"depth": 1, "norm": "group", "prior": 0.3},
-        "loss": {"box": "giou"},
-    },
     "fcos": FCOS,
     "ssd": SSD,
-    "ssd-resnet": {
-        **SSD,
-        "backbone": {**RETINANET["backbone"], "norm": "group"},
-    },
     "rcnn": {
         "name": "rcnn",
         "num_classes": CLASSES,
@@ -194,9 +183,7 @@ SLOW = (
     "ms_rcnn",
     "darknet-region",
     "darknet-detection",
-    "retinanet-v2",
     "fcos",
-    "ssd-resnet",
 )
 
 
