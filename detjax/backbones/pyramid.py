@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 from flax import linen
 
 from detjax import backbones
+from detjax.errors import UserError
 from detjax.nn import fpn as pyramids
 from detjax.nn.norm import Norm
 from detjax.settings import Count, NonNegative, Range, Whole
@@ -106,6 +107,15 @@ class Pyramid(linen.Module):
         found = self.body(x, train)
         found = [found[i - 2] for i in self.levels]
         return tuple(found) if self.fpn is None else self.fpn(found, train)
+
+
+def check_levels(backbone: Backbone) -> None:
+    """Raises UserError where a pyramid's levels do not follow one another."""
+    levels = backbone.levels
+    if not levels or list(levels) != list(range(min(levels), max(levels) + 1)):
+        raise UserError(
+            f"model.backbone.levels={levels} must follow one another, the finest first"
+        )
 
 
 def pyramid(backbone: Backbone, fpn: FPN | LongFPN | None, dtype: Any) -> Pyramid:

@@ -64,6 +64,11 @@ def giou(a: Float[Array, "n 4"], b: Float[Array, "m 4"]) -> Float[Array, "n m"]:
     return _giou(*_pairs(a, b))
 
 
+def paired_iou(a: Float[Array, "... 4"], b: Float[Array, "... 4"]) -> Array:
+    """`iou` of each box of `a` with the box of `b` at its place; shapes broadcast."""
+    return ratio(*_overlap(jnp.asarray(a), jnp.asarray(b)))
+
+
 def paired_giou(a: Float[Array, "n 4"], b: Float[Array, "n 4"]) -> Float[Array, "n"]:
     """`giou` of each box of `a` with the box of `b` at its place."""
     return _giou(jnp.asarray(a), jnp.asarray(b))

@@ -196,3 +196,14 @@ def test_decoded_boxes_are_finite_whatever_the_deltas():
 def test_ratios_of_nothing_are_nothing():
     found = boxes.ratio(jnp.array([3.0, 3, 0]), jnp.array([2.0, 0, 0]))
     assert found.tolist() == [1.5, 0, 0]
+
+
+def test_pairs_are_the_diagonal_of_every_pair():
+    rng = np.random.default_rng(4)
+    a, b = (
+        np.sort(rng.uniform(0, 9, (20, 2, 2)).astype("f"), 1).reshape(20, 4)
+        for _ in "ab"
+    )
+    every = np.asarray(boxes.iou(a, b))
+    np.testing.assert_allclose(boxes.paired_iou(a, b), every.diagonal(), rtol=1e-6)
+    np.testing.assert_allclose(boxes.paired_iou(a, b[:1]), every[:, 0], rtol=1e-6)

@@ -106,7 +106,9 @@ class Detection:
         centre = own[:, :2] * self.side - np.stack([x, y], axis=-1)
         aim = jnp.concatenate([centre / self.side, own[:, 2:]], axis=-1)
         shares = jax.lax.stop_gradient(self.shares(box))
-        iou = _iou(shares, aim[:, None])
+        iou = boxes.paired_iou(
+            boxes.cxcywh_to_xyxy(shares), boxes.cxcywh_to_xyxy(aim[:, None])
+        )
         apart = jnp.sqrt(jnp.square(shares - aim[:, None]).sum(axis=-1))
         near = jnp.where(iou.max(axis=1) > 0, iou.argmax(axis=1), apart.argmin(axis=1))
         chosen = (jnp.arange(self.count) == near[:, None]) & positive[:, None]
@@ -126,16 +128,6 @@ class Detection:
             0.5 * self.classes_scale * jnp.sum(jnp.where(positive, of_class, 0.0)),
             jnp.sum(positive),
         )
-
-
-def _iou(a: Array, b: Array) -> Array:
-    """IoU of boxes [... 4] cxcywh in pairs."""
-    first, second = boxes.cxcywh_to_xyxy(a), boxes.cxcywh_to_xyxy(b)
-    low = jnp.maximum(first[..., :2], second[..., :2])
-    high = jnp.minimum(first[..., 2:], second[..., 2:])
-    inter = jnp.maximum(high - low, 0).prod(axis=-1)
-    areas = a[..., 2] * a[..., 3] + b[..., 2] * b[..., 3]
-    return boxes.ratio(inter, areas - inter)
 
 
 def detection(section: Section) -> Detection:

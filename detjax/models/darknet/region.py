@@ -17,7 +17,16 @@ import numpy as np
 from detjax import losses
 from detjax.models.darknet.cfg import Section
 from detjax.models.darknet.tree import Tree
-from detjax.models.darknet.truths import Found, Sums, cells, nearest, shape_iou, truths
+from detjax.models.darknet.truths import (
+    Found,
+    Sums,
+    cells,
+    nearest,
+    places,
+    shape_iou,
+    split,
+    truths,
+)
 from detjax.ops import boxes
 from detjax.settings import Count, Fraction, NonNegative, Positive
 from detjax.types import Array, Objects
@@ -56,15 +65,11 @@ class Region:
 
     def places(self, shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
         """The cells [p 2] x, y and the anchors [p 2] w, h of a map (h, w)."""
-        h, w = shape
-        y, x, _ = np.indices((h, w, len(self.anchors)))
-        cell = np.stack([x, y], axis=-1).reshape(-1, 2)
-        return cell, np.tile(np.array(self.anchors, np.float32), (h * w, 1))
+        return places(shape, self.anchors)
 
     def split(self, raw: Array) -> tuple[Array, Array, Array]:
         """Box [p 4], objectness [p] and classes [p c] of `raw`, float32."""
-        parts = raw.reshape(-1, 5 + self.classes).astype(jnp.float32)
-        return parts[:, :4], parts[:, 4], parts[:, 5:]
+        return split(raw, self.classes)
 
     def shares(self, box: Array, shape: tuple[int, int]) -> Array:
         """Boxes [p 4] cxcywh in shares of the input."""
@@ -130,7 +135,7 @@ class Region:
         aim = 1.0
         if self.rescore:
             own = boxes.cxcywh_to_xyxy(truth.boxes[of])
-            aim = _paired_iou(boxes.cxcywh_to_xyxy(shares), own)
+            aim = boxes.paired_iou(boxes.cxcywh_to_xyxy(shares), own)
         background = ~positive & ~(near.overlap > self.ignore) & ~near.crowded
         one = losses.sigmoid_cross_entropy(
             objectness, jnp.where(positive, aim, jnp.zeros_like(objectness))
@@ -207,13 +212,6 @@ class Region:
             labels = labels.at[place, truth.labels].set(1.0, mode="drop")
             each = losses.sigmoid_cross_entropy(classes, labels).sum(axis=-1)
         return jnp.sum(jnp.where(positive, each, 0.0))
-
-
-def _paired_iou(a: Array, b: Array) -> Array:
-    """IoU [p] of boxes [p 4] xyxy in pairs."""
-    low, high = jnp.maximum(a[:, :2], b[:, :2]), jnp.minimum(a[:, 2:], b[:, 2:])
-    inter = jnp.maximum(high - low, 0).prod(axis=-1)
-    return boxes.ratio(inter, boxes.area(a) + boxes.area(b) - inter)
 
 
 def region(

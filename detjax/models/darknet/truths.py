@@ -1,8 +1,10 @@
 """What heads find and learn: objects in shares of the input, and where they lie."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax.numpy as jnp
+import numpy as np
 
 from detjax.ops import assign, boxes, columns
 from detjax.types import Array, Objects
@@ -82,6 +84,22 @@ def nearest(truth: Truths, shares: Array) -> Nearest:
     near = assign.nearest(columns.iou_rows(known, found), truth.valid)
     inside = assign.nearest(columns.iou_crowd_rows(found, crowds), truth.crowded)
     return Nearest(near.overlap, near.index, inside.overlap > CROWDED)
+
+
+def places(
+    shape: tuple[int, int], anchors: Sequence[tuple[float, float]]
+) -> tuple[np.ndarray, np.ndarray]:
+    """The cells [p 2] x, y and the anchors [p 2] w, h of a map (h, w)."""
+    h, w = shape
+    y, x, _ = np.indices((h, w, len(anchors)))
+    cell = np.stack([x, y], axis=-1).reshape(-1, 2)
+    return cell, np.tile(np.array(anchors, np.float32), (h * w, 1))
+
+
+def split(raw: Array, classes: int) -> tuple[Array, Array, Array]:
+    """Box [p 4], objectness [p] and classes [p c] of a map [h w a*(5+c)], float32."""
+    parts = raw.reshape(-1, 5 + classes).astype(jnp.float32)
+    return parts[:, :4], parts[:, 4], parts[:, 5:]
 
 
 def cells(truth: Array, shape: tuple[int, int]) -> tuple[Array, Array]:

@@ -22,7 +22,9 @@ from detjax.models.darknet.truths import (
     Truths,
     cells,
     nearest,
+    places,
     shape_iou,
+    split,
     truths,
 )
 from detjax.ops import boxes
@@ -49,16 +51,11 @@ class Yolo:
 
     def places(self, shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
         """The cells [p 2] x, y and the anchors [p 2] w, h of a map (h, w)."""
-        h, w = shape
-        y, x, _ = np.indices((h, w, len(self.mask)))
-        cell = np.stack([x, y], axis=-1).reshape(-1, 2)
-        own = np.array([self.anchors[i] for i in self.mask], np.float32)
-        return cell, np.tile(own, (h * w, 1))
+        return places(shape, [self.anchors[i] for i in self.mask])
 
     def split(self, raw: Array) -> tuple[Array, Array, Array]:
         """Box [p 4], objectness [p] and classes [p c] of `raw`, float32."""
-        parts = raw.reshape(-1, 5 + self.classes).astype(jnp.float32)
-        return parts[:, :4], parts[:, 4], parts[:, 5:]
+        return split(raw, self.classes)
 
     def shares(self, box: Array, shape: tuple[int, int], size: tuple[int, int]):
         """Boxes [p 4] cxcywh in shares of the input of `size` (h, w)."""

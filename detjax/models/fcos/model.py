@@ -4,8 +4,7 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from detjax.backbones.pyramid import Backbone, LongFPN, pyramid
-from detjax.errors import UserError
+from detjax.backbones.pyramid import Backbone, LongFPN, check_levels, pyramid
 from detjax.models.fcos.detect import Detect
 from detjax.models.fcos.match import Loss, Match
 from detjax.models.fcos.net import Head, Net
@@ -43,13 +42,9 @@ def fcos(
 
     Raises UserError where the backbone's levels do not follow one another.
     """
-    levels = backbone.levels
-    if not levels or list(levels) != list(range(min(levels), max(levels) + 1)):
-        raise UserError(
-            f"model.backbone.levels={levels} must follow one another, the finest first"
-        )
+    check_levels(backbone)
     net = Net(
-        min(levels),
+        min(backbone.levels),
         match.span,
         pyramid(backbone, fpn, jnp.dtype(dtype)),
         head.module(num_classes, jnp.dtype(dtype)),

@@ -6,7 +6,7 @@ from typing import Any
 import jax.numpy as jnp
 
 from detjax import losses
-from detjax.backbones.pyramid import Backbone, LongFPN, pyramid
+from detjax.backbones.pyramid import Backbone, LongFPN, check_levels, pyramid
 from detjax.errors import UserError
 from detjax.models.retinanet.detect import Detect
 from detjax.models.retinanet.match import Loss, Match
@@ -100,11 +100,8 @@ def retinanet(
 
 def check(backbone: Backbone, fpn: LongFPN, priors: Priors) -> None:
     """Raises UserError where stages do not fit each other."""
+    check_levels(backbone)
     levels, sizes = backbone.levels, priors.sizes
-    if not levels or list(levels) != list(range(min(levels), max(levels) + 1)):
-        raise UserError(
-            f"model.backbone.levels={levels} must follow one another, the finest first"
-        )
     if len(sizes) != len(levels) + fpn.extra_levels or len({len(s) for s in sizes}) > 1:
         raise UserError(
             f"model.priors.sizes={sizes} must hold one tuple of equal length for each "
