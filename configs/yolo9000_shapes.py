@@ -21,7 +21,9 @@ def get_config() -> ConfigDict:
                 "num_classes": len(shape_tree.CLASSES),
                 "width": 0.25,
                 "tree": shape_tree.TREE,
-                "priors": {"sizes": ((20, 20), (35, 35), (55, 55))},
+                # A leaf is answered where it is better than a guess.
+                "detect": {"tree_threshold": 0.2},
+                "priors": {"sizes": ((34, 34), (60, 60), (96, 96))},
             },
             "data": {
                 "name": "shape_tree",
@@ -31,11 +33,12 @@ def get_config() -> ConfigDict:
                     "num_val": 400,
                     "size": 128,
                 },
-                "size": (128, 128),
+                # Cells are of 32 pixels: larger than drawn.
+                "size": (224, 224),
                 "max_objects": 8,
                 "min_size": 4,
                 "mask_stride": None,
-                "batch_size": 16,
+                "batch_size": 8,
                 "augment": {"turn": True},
             },
             "optimizer": {
