@@ -3,8 +3,9 @@
     python scripts/train.py --config=configs/yolo9000_shapes.py --workdir=DIR
 
 It learns to find circles, triangles, rectangles and stars from their boxes, and what
-ellipses, hexagons and crosses are from pictures that are only labelled; then it finds
-all seven.
+ellipses, hexagons and crosses are from pictures that are only labelled; then it looks
+for all seven. Two CPU cores (AMD EPYC), other work beside it: a mean bbox AP of 0.125
+for the four with boxes and of 0.014 for the three without (bbox/AP/cross: 0.034).
 """
 
 from ml_collections import ConfigDict

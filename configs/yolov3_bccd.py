@@ -2,7 +2,8 @@
 
     python scripts/train.py --config=configs/yolov3_bccd.py --workdir=DIR
 
-Two CPU cores (AMD EPYC): RESULT on the 87 images of val.
+With --config.train.steps=900, half of these steps, and other work beside it
+on two CPU cores (AMD EPYC): bbox AP 0.363, AP50 0.780 on the 87 images of val.
 """
 
 from ml_collections import ConfigDict
