@@ -62,6 +62,8 @@ def yolo(
     width: a factor on the filters of all layers.
     tree: of the classes (YOLO9000), in the order of the data set's: a file with a name
         and the number of its parent a line, -1 for none, or the text of one.
+    pixels: how images are normalised: as darknet does to 0..1 ("unit"), or otherwise.
+    dtype: of activations; parameters and losses are float32.
 
     YOLOv1 works at the size of input that it was trained with, the others at all whose
     sides are multiples of 32.
