@@ -11,7 +11,7 @@ import dataclasses
 import jax.numpy as jnp
 
 from detjax.models.darknet.truths import Found
-from detjax.ops.nms import Method, suppress
+from detjax.ops.nms import Method, suppressed
 from detjax.ops.ranking import top_k
 from detjax.settings import Count, Fraction, Positive
 from detjax.types import Detections
@@ -56,15 +56,11 @@ class Detect:
         scores = found.objectness[place, None] * found.classes[place]
         scores = jnp.where(scores > self.score_threshold, scores, -1.0)
         score, pair = top_k(scores.ravel(), min(self.pre_nms_top_k, scores.size))
-        kept = suppress(
+        kept = suppressed(
+            self,
             found.boxes[place[pair // count]],
             score,
             pair % count,
             score >= 0,
-            nms=self.nms,
-            threshold=self.nms_threshold,
-            sigma=self.nms_sigma,
-            score_threshold=self.score_threshold,
-            max_detections=self.max_detections,
         )
-        return Detections(kept.boxes, kept.scores, kept.labels, kept.valid)
+        return kept.detections

@@ -4,7 +4,7 @@ import dataclasses
 
 from detjax.models.fcos.places import Places
 from detjax.ops import boxes, candidates
-from detjax.ops.nms import Method, suppress
+from detjax.ops.nms import Method, suppressed
 from detjax.settings import Count, Fraction, Positive
 from detjax.types import Array, Detections
 
@@ -37,15 +37,11 @@ class Detect:
         best = candidates.by_level(
             logits, at.counts, self.pre_nms_top_k, self.score_threshold, quality
         )
-        kept = suppress(
+        kept = suppressed(
+            self,
             boxes.clip(at.box(reach[best.index], best.index), window),
             best.scores,
             best.labels,
             best.valid,
-            nms=self.nms,
-            threshold=self.nms_threshold,
-            sigma=self.nms_sigma,
-            score_threshold=self.score_threshold,
-            max_detections=self.max_detections,
         )
-        return Detections(kept.boxes, kept.scores, kept.labels, kept.valid)
+        return kept.detections

@@ -5,7 +5,7 @@ import dataclasses
 import jax.numpy as jnp
 
 from detjax.ops import boxes
-from detjax.ops.nms import Method, suppress
+from detjax.ops.nms import Method, suppressed
 from detjax.ops.ranking import top_k
 from detjax.settings import Count, Fraction, Positive
 from detjax.types import Array, Detections
@@ -45,15 +45,11 @@ class Detect:
         found = boxes.clip(found, window)
         chosen = jnp.take_along_axis(found.swapaxes(0, 1), place[..., None], axis=1)
         labels = jnp.broadcast_to(jnp.arange(len(best))[:, None], best.shape)
-        kept = suppress(
+        kept = suppressed(
+            self,
             chosen.reshape(-1, 4),
             best.ravel(),
             labels.ravel(),
             best.ravel() > -jnp.inf,
-            nms=self.nms,
-            threshold=self.nms_threshold,
-            sigma=self.nms_sigma,
-            score_threshold=self.score_threshold,
-            max_detections=self.max_detections,
         )
-        return Detections(kept.boxes, kept.scores, kept.labels, kept.valid)
+        return kept.detections

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from detjax.ops import boxes, candidates
-from detjax.ops.nms import Method, suppress
+from detjax.ops.nms import Method, suppressed
 from detjax.settings import Count, Fraction, Positive
 from detjax.types import Array, Detections
 
@@ -46,15 +46,11 @@ class Detect:
         )
         index = best.index
         decoded = boxes.decode_rcnn(deltas[index], jnp.asarray(priors)[index])
-        kept = suppress(
+        kept = suppressed(
+            self,
             boxes.clip(decoded, window),
             best.scores,
             best.labels,
             best.valid,
-            nms=self.nms,
-            threshold=self.nms_threshold,
-            sigma=self.nms_sigma,
-            score_threshold=self.score_threshold,
-            max_detections=self.max_detections,
         )
-        return Detections(kept.boxes, kept.scores, kept.labels, kept.valid)
+        return kept.detections

@@ -8,7 +8,7 @@ import numpy as np
 
 from detjax.models.ssd.match import VARIANCES
 from detjax.ops import boxes, candidates
-from detjax.ops.nms import Method, suppress
+from detjax.ops.nms import Method, suppressed
 from detjax.settings import Count, Fraction, Positive
 from detjax.types import Array, Detections
 
@@ -42,15 +42,11 @@ class Detect:
         decoded = boxes.clip(
             boxes.decode(deltas, jnp.asarray(priors), VARIANCES), window
         )
-        kept = suppress(
+        kept = suppressed(
+            self,
             decoded[best.index],
             best.scores,
             best.labels,
             best.valid,
-            nms=self.nms,
-            threshold=self.nms_threshold,
-            sigma=self.nms_sigma,
-            score_threshold=self.score_threshold,
-            max_detections=self.max_detections,
         )
-        return Detections(kept.boxes, kept.scores, kept.labels, kept.valid)
+        return kept.detections

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from detjax.models.two_stage.roi import WEIGHTS
 from detjax.ops import boxes
-from detjax.ops.nms import Method, suppress
+from detjax.ops.nms import Method, suppressed
 from detjax.ops.ranking import top_k
 from detjax.settings import Count, Fraction, Positive
 from detjax.types import Array, Detections, Proposals
@@ -59,15 +59,11 @@ class Detect:
             jnp.where(some, scores.reshape(-1), -1.0),
             min(self.pre_nms_top_k, some.shape[0]),
         )
-        kept = suppress(
+        kept = suppressed(
+            self,
             decoded[index],
             best,
             index % count,
             best >= 0,
-            nms=self.nms,
-            threshold=self.nms_threshold,
-            sigma=self.nms_sigma,
-            score_threshold=self.score_threshold,
-            max_detections=self.max_detections,
         )
-        return Detections(kept.boxes, kept.scores, kept.labels, kept.valid)
+        return kept.detections

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from detjax.models.yolact.net import Outputs
 from detjax.ops import boxes, masks
-from detjax.ops.nms import Method, fast, suppress
+from detjax.ops.nms import Method, fast, suppressed
 from detjax.ops.ranking import top_k
 from detjax.settings import Count, Fraction, Positive
 from detjax.types import Array, Detections
@@ -63,16 +63,12 @@ class Detect:
         of_class, priors = top_k(some, min(self.top_k, some.shape[1]))
         best, place = top_k(of_class.ravel(), min(self.pre_nms_top_k, of_class.size))
         index = priors.ravel()[place]
-        kept = suppress(
+        kept = suppressed(
+            self,
             decoded[index],
             best,
             place // of_class.shape[1],
             best > -jnp.inf,
-            nms=self.nms,
-            threshold=self.nms_threshold,
-            sigma=self.nms_sigma,
-            score_threshold=self.score_threshold,
-            max_detections=self.max_detections,
         )
-        found = Detections(kept.boxes, kept.scores, kept.labels, kept.valid)
+        found = kept.detections
         return index[kept.index], found

@@ -9,7 +9,7 @@ from detjax.ops.nms.fusion import fuse
 from detjax.ops.nms.greedy import diou, greedy
 from detjax.ops.nms.matrix import matrix
 from detjax.ops.nms.soft import soft
-from detjax.ops.nms.suppress import METHODS, Kept, Method, best, suppress
+from detjax.ops.nms.suppress import METHODS, Kept, Method, best, suppress, suppressed
 
 __all__ = [
     "METHODS",
@@ -24,4 +24,5 @@ __all__ = [
     "matrix",
     "soft",
     "suppress",
+    "suppressed",
 ]

@@ -4,7 +4,7 @@ n        candidates
 d        detections returned
 """
 
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple, Protocol, get_args, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +17,7 @@ from detjax.ops.nms.fusion import fuse
 from detjax.ops.nms.greedy import diou, greedy
 from detjax.ops.nms.matrix import matrix
 from detjax.ops.nms.soft import soft
-from detjax.types import Array
+from detjax.types import Array, Detections
 
 Method = Literal[
     "greedy",
@@ -42,6 +42,27 @@ class Kept(NamedTuple):
     scores: Array  # [d]
     labels: Array  # [d] int32
     valid: Array  # [d] bool
+
+    @property
+    def detections(self) -> Detections:
+        """The same, without what else a detector finds."""
+        return Detections(self.boxes, self.scores, self.labels, self.valid)
+
+
+@runtime_checkable
+class Stage(Protocol):
+    """The settings of suppression that the `detect` stage of every detector has."""
+
+    @property
+    def nms(self) -> Method: ...
+    @property
+    def nms_threshold(self) -> float: ...
+    @property
+    def nms_sigma(self) -> float: ...
+    @property
+    def score_threshold(self) -> float: ...
+    @property
+    def max_detections(self) -> int: ...
 
 
 def best(
@@ -142,6 +163,27 @@ def suppress(
             boxes, mean = fuse(*given)
             left = _only(mean > score_threshold, mean)
     return best(boxes, left, labels, max_detections=most)
+
+
+def suppressed(
+    stage: Stage,
+    boxes: Float[Array, "n 4"],
+    scores: Float[Array, "n"],
+    labels: Int[Array, "n"],
+    valid: Bool[Array, "n"],
+) -> Kept:
+    """`suppress` with the settings of a detector's stage."""
+    return suppress(
+        boxes,
+        scores,
+        labels,
+        valid,
+        nms=stage.nms,
+        threshold=stage.nms_threshold,
+        sigma=stage.nms_sigma,
+        score_threshold=stage.score_threshold,
+        max_detections=stage.max_detections,
+    )
 
 
 def _only(keep: jax.Array, scores: jax.Array) -> jax.Array:
