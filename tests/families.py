@@ -130,10 +130,6 @@ DARKNET = {
 TINY = {
     "yolact": YOLACT,
     "yolact-boxes": {**YOLACT, "mask": None},
-    "yolact-group-norm": {
-        **YOLACT,
-        "backbone": {**YOLACT["backbone"], "norm": "group"},
-    },
     "yolact-frozen-norm": {
         **YOLACT,
         "backbone": {**YOLACT["backbone"], "norm": "frozen"},
@@ -169,6 +165,14 @@ TINY = {
         "sample": {"num_positives": 1000, "num_background": 1000},
         "detect": {"score_threshold": 0.01, "max_detections": 10},
     },
+    "sliding_window": {
+        "name": "sliding_window",
+        "num_classes": CLASSES,
+        "backbone": {"name": "resnet10", "width": 8, "levels": (3,)},
+        "windows": {"side": 32, "sizes": (16.0, 24.0, 40.0)},
+        "sample": {"positives": 1000, "background": 1000},
+        "detect": {"score_threshold": 0.01, "max_detections": 10},
+    },
     "darknet-yolo": {**DARKNET, "cfg": YOLO},
     "darknet-region": {**DARKNET, "cfg": REGION},
     "darknet-detection": {**DARKNET, "cfg": DETECTION},
@@ -177,7 +181,6 @@ TINY = {
 
 # Compiling these takes minutes; what they share with the others is checked there.
 SLOW = (
-    "yolact-group-norm",
     "faster_rcnn_c4",
     "keypoint_rcnn",
     "ms_rcnn",
