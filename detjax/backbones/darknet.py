@@ -25,6 +25,7 @@ class ConvNorm(linen.Module):
     kernel: int
     stride: int
     norm: str
+    norm_eps: float
     dtype: Any
 
     @linen.compact
@@ -40,7 +41,12 @@ class ConvNorm(linen.Module):
             name="conv",
         )(x)
         x = norm(
-            self.norm, name="bn", channels=self.features, train=train, dtype=self.dtype
+            self.norm,
+            name="bn",
+            channels=self.features,
+            train=train,
+            epsilon=self.norm_eps,
+            dtype=self.dtype,
         )(x)
         return linen.leaky_relu(x, 0.1)
 
@@ -50,33 +56,40 @@ class Block(linen.Module):
 
     features: int
     norm: str
+    norm_eps: float
     dtype: Any
 
     @linen.compact
     def __call__(self, x, train: bool):
         half = self.features // 2
-        y = ConvNorm(half, 1, 1, self.norm, self.dtype, name="conv1")(x, train)
-        y = ConvNorm(self.features, 3, 1, self.norm, self.dtype, name="conv2")(y, train)
+        kinds: Any = (self.norm, self.norm_eps, self.dtype)
+        y = ConvNorm(half, 1, 1, *kinds, name="conv1")(x, train)
+        y = ConvNorm(self.features, 3, 1, *kinds, name="conv2")(y, train)
         return x + y
 
 
 class DarkNet(linen.Module):
-    """Features (c2, c3, c4, c5); fewer than four `stages` give fewer.
+    """Features (c2, c3, c4, c5), or class logits [b num_classes] where that is set.
 
+    Fewer than four `stages` give fewer features.
     With `remat` the backward pass computes what is inside each block again instead of
     keeping it.
     """
+
+    head = r"fc\."
 
     blocks: tuple[int, ...] = (1, 2, 8, 8, 4)
     width: int = 32
     stages: int = 4
     norm: str = "batch"
+    norm_eps: float = 1e-5
+    num_classes: int | None = None
     remat: bool = False
     dtype: Any = jnp.float32
 
     @linen.compact
     def __call__(self, images, train: bool = False):
-        kinds: Any = (self.norm, self.dtype)
+        kinds: Any = (self.norm, self.norm_eps, self.dtype)
         block: Any = Block
         convolved: Any = ConvNorm
         if self.remat:
@@ -93,7 +106,10 @@ class DarkNet(linen.Module):
                 x = block(channels, *kinds, name=f"layer{stage}.{i + 1}")(x, train)
             features.append(x)
         # The first stage is stride 2, which no pyramid uses.
-        return tuple(features[1:])
+        if self.num_classes is None:
+            return tuple(features[1:])
+        pooled = x.mean(axis=(1, 2)).astype(jnp.float32)
+        return linen.Dense(self.num_classes, name="fc")(pooled)
 
 
 def darknet(name: str, /, **kwargs: Any) -> DarkNet:

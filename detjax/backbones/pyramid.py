@@ -22,7 +22,9 @@ class Backbone:
     width: channels of its first stage; the published ones if None.
     norm: of all its layers; "frozen" is what fine-tuning from a classifier wants.
     norm_eps: added to the variance in every norm of the detector, those of the pyramid
-        and of the heads included.
+        and of the heads included; if None the published number of the backbone's
+        family, and 1e-5 in the others. Backbones that add to the deviation, such as
+        darknet19, keep their number.
     levels: the numbers of the features that are read, the finest first; level k has
         stride 2^k.
     remat: trains in less memory and more time: the insides of blocks are computed again
@@ -32,22 +34,28 @@ class Backbone:
     name: backbones.Name = "resnet50"
     width: Count | None = None
     norm: Norm = "frozen"
-    norm_eps: NonNegative = 1e-5
+    norm_eps: NonNegative | None = None
     levels: tuple[Level, ...] = (2, 3, 4, 5)
     remat: bool = False
 
     def body(self, dtype: Any) -> linen.Module:
         """Normalised images [b h w 3] -> features, finest first, from stride 4 on."""
+        # Families without norms, whose pyramids and heads may have some, lack it.
+        known = hasattr(backbones.make(self.name), "norm_eps")
         return backbones.make(
             self.name,
             width=self.width,
-            # Not every family has this setting: only what differs is passed on.
-            norm_eps=None if self.norm_eps == 1e-5 else self.norm_eps,
+            norm_eps=self.norm_eps if known else None,
             stages=max(self.levels) - 1,
             norm=self.norm,
             remat=self.remat,
             dtype=dtype,
         )
+
+    @property
+    def others_eps(self) -> float:
+        """What is added to the variance in norms outside of the backbone."""
+        return 1e-5 if self.norm_eps is None else self.norm_eps
 
 
 @dataclasses.dataclass(frozen=True)
@@ -120,5 +128,5 @@ def check_levels(backbone: Backbone) -> None:
 
 def pyramid(backbone: Backbone, fpn: FPN | LongFPN | None, dtype: Any) -> Pyramid:
     """The module of the levels, whose parameters are `body` and `fpn`."""
-    top = None if fpn is None else fpn.module(backbone.norm_eps, dtype)
+    top = None if fpn is None else fpn.module(backbone.others_eps, dtype)
     return Pyramid(backbone.body(dtype), tuple(backbone.levels), top)

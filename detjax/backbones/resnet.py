@@ -10,15 +10,14 @@ padding is explicit, and modules carry torchvision's state-dict names.
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
 from flax import linen
 
 from detjax.errors import UserError
+from detjax.nn.conv import Conv
 from detjax.nn.deform import DeformableConv
 from detjax.nn.norm import norm
-
-kaiming = jax.nn.initializers.variance_scaling(2.0, "fan_out", "normal")
+from detjax.nn.strides import dilated
 
 
 class Spec(NamedTuple):
@@ -54,14 +53,27 @@ class Block(linen.Module):
     dtype: Any
     deformable: bool = False  # its 3x3 convolution, of a bottleneck
     norm_eps: float = 1e-5
+    dilations: tuple[int, int] = (1, 1)  # of 3x3 convolutions: the first, a second
 
     @linen.compact
     def __call__(self, x, train: bool):
-        def conv_norm(x, i, channels, kernel, stride=1, groups=1, relu=True):
+        def conv_norm(
+            x, i, channels, kernel, stride=1, groups=1, relu=True, again=False
+        ):
             if self.deformable and kernel == 3:
-                layer = DeformableConv(channels, 3, stride, self.dtype, name=f"conv{i}")
+                layer: Any = DeformableConv(
+                    channels, 3, stride, self.dtype, name=f"conv{i}"
+                )
             else:
-                layer = conv(channels, kernel, stride, groups, f"conv{i}", self.dtype)
+                layer = Conv(
+                    channels,
+                    kernel,
+                    stride,
+                    groups=groups,
+                    dilation=1 if kernel == 1 else self.dilations[again],
+                    dtype=self.dtype,
+                    name=f"conv{i}",
+                )
             x = layer(x)
             x = self._norm(f"bn{i}", channels, train)(x)
             return linen.relu(x) if relu else x
@@ -75,9 +87,9 @@ class Block(linen.Module):
         else:
             out = self.features
             y = conv_norm(x, 1, out, 3, self.stride)
-            y = conv_norm(y, 2, out, 3, relu=False)
+            y = conv_norm(y, 2, out, 3, relu=False, again=True)
         if self.stride != 1 or x.shape[-1] != out:
-            x = conv(out, 1, self.stride, 1, "downsample.0", self.dtype)(x)
+            x = Conv(out, 1, self.stride, dtype=self.dtype, name="downsample.0")(x)
             x = self._norm("downsample.1", out, train)(x)
         return linen.relu(x + y)
 
@@ -102,10 +114,14 @@ class ResNet(linen.Module):
     """Features (c2, c3, c4, c5), or class logits [b num_classes] where that is set.
 
     Fewer than four `stages` give fewer features, for nets that need no coarser ones.
-    With `deform_every` n, the first and every n-th block after it of the last three
-    stages are deformable, as in YOLACT++. With `remat` the backward pass computes what
-    is inside each block again instead of keeping it.
+    With an `output_stride` of 16 or 8 dilation takes the place of the last strides, as
+    torchvision's `replace_stride_with_dilation` does. With `deform_every` n, the first
+    and every n-th block after it of the last three stages are deformable, as in
+    YOLACT++. With `remat` the backward pass computes what is inside each block again
+    instead of keeping it.
     """
+
+    head = r"fc\."
 
     spec: Spec
     width: int = 64
@@ -113,6 +129,7 @@ class ResNet(linen.Module):
     norm: str = "batch"
     norm_eps: float = 1e-5
     num_classes: int | None = None
+    output_stride: int = 32
     deform_every: int = 0
     remat: bool = False
     dtype: Any = jnp.float32
@@ -120,7 +137,7 @@ class ResNet(linen.Module):
     @linen.compact
     def __call__(self, images, train: bool = False):
         def stem(net, images):
-            x = conv(net.width, 7, 2, 1, "conv1", net.dtype)(images)
+            x = Conv(net.width, 7, 2, dtype=net.dtype, name="conv1")(images)
             x = norm(
                 net.norm,
                 name="bn1",
@@ -133,11 +150,14 @@ class ResNet(linen.Module):
 
         x = (linen.remat(stem) if self.remat else stem)(self, images)
         features = []
+        plan = self._plan()
         for stage, depth in enumerate(self.spec.stages[: self.stages]):
             for i in range(depth):
+                stride, dilations = next(plan)
                 x = block(self.remat)(
                     features=self.width * 2**stage,
-                    stride=2 if stage > 0 and i == 0 else 1,
+                    stride=stride,
+                    dilations=dilations,
                     spec=self.spec,
                     norm=self.norm,
                     dtype=self.dtype,
@@ -152,6 +172,26 @@ class ResNet(linen.Module):
             return tuple(features)
         pooled = x.mean(axis=(1, 2)).astype(jnp.float32)
         return linen.Dense(self.num_classes, name="fc")(pooled)
+
+    def _plan(self):
+        """Stride and dilations of each block.
+
+        A second 3x3 convolution comes after the stride that dilation stands for.
+        """
+        if self.deform_every and self.output_stride != 32:
+            raise UserError(
+                f"output_stride={self.output_stride} is not for deformable "
+                "convolutions; leave it at 32 or set deform_every=0"
+            )
+        strides = [
+            2 if stage > 0 and i == 0 else 1
+            for stage, depth in enumerate(self.spec.stages)
+            for i in range(depth)
+        ]
+        # The stem has a stride of 4.
+        plan = dilated([4, *strides], self.output_stride)[1:]
+        for stride, (kept, dilation) in zip(strides, plan, strict=True):
+            yield kept, (dilation, dilation * stride // kept)
 
 
 class Stage(linen.Module):
@@ -180,20 +220,6 @@ class Stage(linen.Module):
                 name=f"layer4.{i}",
             )(x, train)
         return x
-
-
-def conv(channels, kernel, stride, groups, name, dtype):
-    return linen.Conv(
-        channels,
-        (kernel, kernel),
-        strides=stride,
-        padding=kernel // 2,
-        feature_group_count=groups,
-        use_bias=False,
-        kernel_init=kaiming,
-        dtype=dtype,
-        name=name,
-    )
 
 
 def resnet(name: str, /, **kwargs: Any) -> ResNet:

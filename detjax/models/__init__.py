@@ -11,8 +11,10 @@ from detjax.models import (
     darknet,
     earlier,
     fcos,
+    localiser,
     rcnn,
     retinanet,
+    sliding_window,
     ssd,
     two_stage,
     yolact,
@@ -52,6 +54,7 @@ ONE_STAGES: dict[str, Callable[..., Model]] = {
 DETECTORS: dict[str, Callable[..., Model]] = {
     "yolact": yolact.yolact,
     "rcnn": rcnn.rcnn,
+    "sliding_window": sliding_window.sliding_window,
     "darknet": darknet.darknet,
     **{name: partial(darknet.yolo, network=name) for name in darknet.NETWORKS},
     **{
@@ -65,7 +68,12 @@ CLASSIFIERS: dict[str, Callable[..., Model]] = {
     "classifier": classifier.classifier,
     "darknet_classifier": darknet.darknet_classifier,
 }
-BY_TASK = {"detection": DETECTORS, "classification": CLASSIFIERS}
+LOCALISERS: dict[str, Callable[..., Model]] = {"localiser": localiser.localiser}
+BY_TASK = {
+    "detection": DETECTORS,
+    "classification": CLASSIFIERS,
+    "localisation": LOCALISERS,
+}
 MODELS = {name: make for found in BY_TASK.values() for name, make in found.items()}
 # The side of the square input that an original's weights were trained at.
 SIDES = {name: 550 for name in yolact.ORIGINALS} | {

@@ -11,7 +11,8 @@ from detjax.ops import boxes
 from detjax.types import Array, Inputs
 
 # (mean, std) on a 0..255 scale, by the kind of weights that were trained with them:
-# torchvision's, YOLACT's for ResNets (from the days of Caffe), SSD's, Darknet's.
+# torchvision's, YOLACT's for ResNets (from the days of Caffe), SSD's, Darknet's, and
+# Inception's and LeNet's.
 STATISTICS = {
     "imagenet": ((123.675, 116.28, 103.53), (58.395, 57.12, 57.375)),
     "yolact": ((123.68, 116.78, 103.94), (58.40, 57.12, 57.38)),
@@ -19,10 +20,16 @@ STATISTICS = {
     "caffe": ((122.99925, 116.9991, 103.9992), (1.0, 1.0, 1.0)),
     # To 0..1: darknet's.
     "unit": ((0.0, 0.0, 0.0), (255.0, 255.0, 255.0)),
+    # To -1..1: Google's networks (torchvision's `transform_input`).
+    "inception": ((127.5, 127.5, 127.5), (127.5, 127.5, 127.5)),
+    # To -0.1..1.175: LeNet-5's.
+    "lenet": ((20.0, 20.0, 20.0), (200.0, 200.0, 200.0)),
 }
 # The kind whose images are floats that are normalised already.
 NORMALIZED = "normalized"
-Pixels = Literal["imagenet", "yolact", "caffe", "unit", "normalized"]
+Pixels = Literal[
+    "imagenet", "yolact", "caffe", "unit", "inception", "lenet", "normalized"
+]
 
 
 def normalize(images: Array, kind: str = "imagenet", dtype: Any = jnp.float32):
@@ -50,6 +57,19 @@ def normalize(images: Array, kind: str = "imagenet", dtype: Any = jnp.float32):
         return jnp.asarray(images, dtype)
     mean, std = (jnp.asarray(s, jnp.float32) for s in STATISTICS[kind])
     return ((images.astype(jnp.float32) - mean) / std).astype(dtype)
+
+
+def check_size(images: Array, smallest: int, name: str) -> None:
+    """Raises UserError for images [b h w .] that the network `name` cannot classify.
+
+    Maps of networks without padding would be empty.
+    """
+    h, w = images.shape[1:3]
+    if min(h, w) < smallest:
+        raise UserError(
+            f"images are {h} x {w}; {name} classifies images of at least {smallest} x "
+            f"{smallest}: give larger ones, with data.size"
+        )
 
 
 def windows(inputs: Inputs) -> Array:

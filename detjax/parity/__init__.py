@@ -1,6 +1,6 @@
 """Parity with the original implementations, certified by goldens.
 
-One file a source of goldens, each with where they come from (`ORIGIN`), the originals
+One file a source of goldens, each with where they come from (`ORIGINS`), the originals
 that it knows (`MODELS`), what certifies one of its goldens (`certify`), and how our own
 code fills one in (`answers`, `shapes`). Nothing else in the package imports from here.
 """
@@ -31,7 +31,7 @@ def source(facts: dict[str, Any]) -> ModuleType | None:
     """What certifies a golden; None where its model or its origin is not known."""
     origin, *_ = str(facts.get("source")).split()
     for each in SOURCES:
-        if origin in (OWN, each.ORIGIN) and facts.get("model") in each.MODELS:
+        if origin in (OWN, *each.ORIGINS) and facts.get("model") in each.MODELS:
             return each
     return None
 

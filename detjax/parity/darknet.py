@@ -27,7 +27,8 @@ from detjax.types import Detections
 from detjax.weights import convert
 from detjax.weights import darknet as files
 
-ORIGIN = SOURCE = "darknet"
+SOURCE = "darknet"
+ORIGINS = (SOURCE,)
 CLASSIFIERS = (
     *("alexnet", "cifar", "darknet", "darknet19", "darknet19_448", "darknet53"),
     *("darknet53_448", "darknet9000", "densenet201", "extraction", "resnet18"),

@@ -28,7 +28,8 @@ MODELS = {
     "maskrcnn_resnet50_fpn_v2": "mask_rcnn_r50_fpn_v2",
     "keypointrcnn_resnet50_fpn": "keypoint_rcnn_r50_fpn",
 }
-ORIGIN = SOURCE = "torchvision"
+SOURCE = "torchvision"
+ORIGINS = (SOURCE,)
 LOSSES = {
     "loss_classifier": "class",
     "loss_box_reg": "box",

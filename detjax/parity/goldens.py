@@ -62,6 +62,8 @@ def draw_weights(facts: dict[str, Any]) -> dict[str, np.ndarray]:
     for tweak in facts.get("tweaks", ()):
         adjust(drawn[tweak["parameter"]], tweak)
     note = facts.get("recipe_note", "")
+    for name in re.findall(r"([\w.]+): the sign of the draw", note):
+        drawn[name] = np.sign(drawn[name])
     found = re.search(r"([\d.]+) is added", note)
     if found and "conf_layer.bias" in note:
         offset = float(found[1])
@@ -111,18 +113,22 @@ def norm_scale(name: str, facts: dict[str, Any]) -> tuple[float, float]:
 
 
 def by_layer(name: str, held: Any) -> Any:
-    """What `held` has for the layer of `name`, where layers have their own."""
+    """What `held` has for `name` or its layer, where some have their own."""
+    if isinstance(held, dict) and "names" in held:
+        return held["names"].get(name, held["default"])
     if not isinstance(held, dict) or "layers" not in held:
         return held
     return held["layers"].get(name.partition(".")[0], held["default"])
 
 
 def adjust(value: np.ndarray, tweak: dict[str, Any]) -> None:
-    """Changes some columns of `value`, seen as `view`, as a golden's tweak says.
+    """Changes `value`, or some columns of it seen as `view`, as a golden's tweak says.
 
     Numbers are of each row, or of all.
     """
-    columns = value.reshape(tweak["view"])[:, slice(*tweak["columns"])]
+    columns = value
+    if "view" in tweak:
+        columns = value.reshape(tweak["view"])[:, slice(*tweak["columns"])]
     for name, change in (("multiply", np.multiply), ("add", np.add)):
         if name in tweak:
             by = np.asarray(tweak[name], np.float32)

@@ -37,7 +37,8 @@ MODELS = {
     "fcos_resnet50_fpn": Original(0, settings=_PLAIN, named=True),
     "ssd300_vgg16": Original(1, pixels="caffe", side=300),
 }
-ORIGIN = SOURCE = "torchvision"
+SOURCE = "torchvision"
+ORIGINS = (SOURCE,)
 LOSSES = {
     "classification": "class",
     "bbox_regression": "box",

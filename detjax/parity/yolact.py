@@ -17,7 +17,7 @@ from detjax.weights import convert
 
 # Our names of the models behind the authors' configurations.
 MODELS = {f"{name}_config": name for name in ORIGINALS}
-ORIGIN = "dbolya/yolact"
+ORIGINS = ("dbolya/yolact",)
 SOURCE = "yolact"  # of weights
 LOSSES = {"B": "box", "C": "class", "M": "mask", "S": "semantic", "I": "rescore"}
 # Relative coordinates, and scores.

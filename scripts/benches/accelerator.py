@@ -17,13 +17,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from benches import cases, host, loader, ops, roofline
+from benches.classify import exported
 from benches.timing import Row, in_turn, ready
 from detjax import optim, sharding, train
 from detjax.models import yolact as yolact_family
 from detjax.models.two_stage.rpn import RPN
 from detjax.models.yolact.net import by_image
 from detjax.ops import deform, nms
-from detjax.types import Inputs
+from detjax.types import Inputs, Label
 from detjax.weights import convert
 
 Peer = Callable[[], Any] | None
@@ -41,6 +42,8 @@ class Sizes(NamedTuple):
     # (h, w) and settings by title, and how many of the first, RetinaNet, are trained
     one_stage: dict[str, tuple[tuple[int, int], dict[str, Any]]]
     one_stage_training: int
+    # Settings of a classifier, side and batch of its training
+    classifier: tuple[dict[str, Any], int, int]
     objects: tuple[int, int]  # of an image, and the room for them
     boxes: tuple[int, ...]  # of suppression
     regions: tuple[int, int, int, int]  # RoIs, h, w, channels
@@ -61,6 +64,7 @@ FULL = Sizes(
         "yolov3": ((608, 608), {"name": "yolov3", "num_classes": 80}),
     },
     one_stage_training=16,
+    classifier=({"name": "resnet50"}, 224, 256),
     objects=(8, 100),
     boxes=(1_000, 5_000, 20_000),
     regions=(512, 200, 334, 256),
@@ -109,6 +113,7 @@ TINY = Sizes(
         ),
     },
     one_stage_training=2,
+    classifier=({"name": "resnet18"}, 64, 2),
     objects=(2, 4),
     boxes=(100,),
     regions=(10, 16, 16, 8),
@@ -132,9 +137,9 @@ class Case(NamedTuple):
 
 def accelerator(tiny: bool = False, minutes: float = 9) -> Iterator[Row]:
     """all that wants a device, in bfloat16: YOLACT, RetinaNet, SSD300 and YOLOv3,
-    Mask R-CNN and RetinaNet's training too, suppression, RoIAlign, deformable
-    convolution, compiling, the loader; against the layers' roofline, and torchvision
-    with AMP where torch has CUDA"""
+    Mask R-CNN, training of it, of RetinaNet and ResNet-50, suppression, RoIAlign,
+    deformable convolution, compiling, the loader; against the layers' roofline, and
+    torchvision with AMP where torch has CUDA"""
     sizes, end = TINY if tiny else FULL, time.monotonic() + 60 * minutes
     if not tiny:
         if jax.default_backend() == "cpu":
@@ -207,6 +212,7 @@ def all_cases(sizes: Sizes) -> Iterator[Case]:
         for count in sizes.batches:
             yield one_stage(sizes, title, count)
     yield one_stage_training(sizes)
+    yield classifier_training(sizes)
     for count in sizes.batches[1:]:
         yield after_yolact(sizes, count)
     yield proposals(sizes, sizes.two_stage_batches[-1])
@@ -365,6 +371,51 @@ def one_stage_training(sizes: Sizes) -> Case:
     )
 
 
+def classifier_training(sizes: Sizes) -> Case:
+    """Steps of SGD of a classifier, cross entropy of a batch on the device."""
+    backbone, side, count = sizes.classifier
+    settings = {"name": "classifier", "num_classes": 1000, "backbone": backbone}
+    model, params, state = weights(side, settings)
+    noise: Any = cases.noise(count, (side, side))
+    labels = np.arange(count) % 1000
+    batch = noise.replace(target=Label(np.eye(1000, dtype="f")[labels]))
+    step, begin = sgd(model, params, state)
+
+    def peer() -> Peer:
+        peers = cuda_peers()
+        if not peers:
+            return None
+        net = peers.classifier(backbone["name"], exported(params, state))
+        return peers.classify_train(net, batch.inputs.images, labels)
+
+    return Case(
+        f"{backbone['name']}_train",
+        f"{side} x {side}, batch {count}",
+        step,
+        lambda: (begin(), batch, jnp.int32(1)),
+        count,
+        peer,
+        "torchvision, AMP",
+        state=True,
+    )
+
+
+def sgd(model: Any, params: Any, state: Any) -> tuple[Any, Any]:
+    """A step of SGD on one device, and what makes the state that it begins with."""
+    optimizer, _ = optim.make(
+        steps=1000, schedule={"peak": 1e-6, "decay": "constant"}, momentum=0.9
+    )
+    layout = sharding.make(devices=jax.devices()[:1])
+
+    def begin():
+        key = jax.random.key_data(jax.random.key(0))
+        return train.TrainState(
+            jnp.int32(0), params, state, optimizer.init(params), key
+        )
+
+    return train.make_step(model, optimizer, layout), begin
+
+
 def training(sizes: Sizes, count: int) -> Case:
     """Steps of SGD of Mask R-CNN."""
     return stepping(
@@ -392,16 +443,10 @@ def stepping(
     (model, params, state), (h, w) = made, size
     few, room = sizes.objects
     batch = cases.noise(count, (h, w), few, room, on_box=112 if masks else 1)
-    optimizer, _ = optim.make(
-        steps=1000, schedule={"peak": 1e-6, "decay": "constant"}, momentum=0.9
-    )
-    layout = sharding.make(devices=jax.devices()[:1])
-    step = train.make_step(model, optimizer, layout)
+    step, begin = sgd(model, params, state)
 
     def args():
-        key = jax.random.key_data(jax.random.key(0))
-        run = train.TrainState(jnp.int32(0), params, state, optimizer.init(params), key)
-        return run, batch, jnp.int32(1)
+        return begin(), batch, jnp.int32(1)
 
     def peer() -> Peer:
         peers = cuda_peers()

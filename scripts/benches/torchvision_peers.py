@@ -158,6 +158,51 @@ def train(
     return waits(call)
 
 
+def classifier(name: str, held: dict[str, np.ndarray]) -> torch.nn.Module:
+    """The classifier called `name` that holds the weights of `convert.export`."""
+    kwargs = {"init_weights": False} if name in ("googlenet", "inception_v3") else {}
+    model = torchvision.models.get_model(name, weights=None, **kwargs)
+    tensors = {k: torch.from_numpy(v) for k, v in held.items()}
+    wrong = model.load_state_dict(tensors, strict=False)
+    missing = [k for k in wrong.missing_keys if "num_batches_tracked" not in k]
+    assert not missing, missing
+    assert not wrong.unexpected_keys, wrong.unexpected_keys
+    return model.to(device())
+
+
+def logits(model: torch.nn.Module, images: np.ndarray) -> Callable[[], torch.Tensor]:
+    """Normalised images [b h w 3] to logits."""
+    model.eval()
+    x = torch.from_numpy(images).permute(0, 3, 1, 2).contiguous().to(device())
+
+    def call():
+        with torch.inference_mode():
+            return model(x)
+
+    return waits(call)
+
+
+def classify_train(
+    model: torch.nn.Module, images: np.ndarray, labels: np.ndarray
+) -> Callable[[], float]:
+    """A step of SGD on images [b h w 3] uint8, with AMP and channels last."""
+    model = model.train().to(memory_format=torch.channels_last)
+    optimizer = torch.optim.SGD(model.parameters(), 1e-4, momentum=0.9)
+    x = torch.from_numpy(images).to(device()).permute(0, 3, 1, 2).float() / 255
+    x = x.contiguous(memory_format=torch.channels_last)
+    y = torch.from_numpy(labels).to(device())
+
+    def call():
+        with _amp(True):
+            loss = torch.nn.functional.cross_entropy(model(x), y)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        return float(loss.detach())
+
+    return waits(call)
+
+
 def _tensors(images: np.ndarray) -> list[torch.Tensor]:
     return [
         (torch.from_numpy(x).permute(2, 0, 1).float() / 255).to(device())

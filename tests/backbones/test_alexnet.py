@@ -16,7 +16,7 @@ def test_parameter_count_and_shapes():
     net = backbones.make("alexnet", num_classes=1000)
     params = jax.eval_shape(net.init, jax.random.key(0), images)["params"]
     assert sum(x.size for x in jax.tree.leaves(params)) == 61_100_840
-    net = backbones.make("alexnet", norm="batch")
+    net = backbones.make("alexnet", norm="batch", connected=True)
     features, _ = jax.eval_shape(net.init_with_output, jax.random.key(0), images)
     assert [x.shape for x in features] == [(1, 6, 6, 256), (1, 1, 1, 4096)]
 
@@ -54,7 +54,7 @@ def test_logits_are_torchs():
 
 
 def test_training_drops():
-    net = backbones.make("alexnet", width=2)
+    net = backbones.make("alexnet", width=2, connected=True)
     images = jnp.ones((1, 227, 227, 3))
     variables = net.init(jax.random.key(0), images)
     one, other = (

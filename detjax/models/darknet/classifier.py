@@ -16,6 +16,7 @@ from detjax.models.darknet import ends, layers, seen
 from detjax.models.darknet.model import fitting, groups
 from detjax.models.darknet.net import Net
 from detjax.nn.images import Pixels
+from detjax.nn.start import initialiser
 from detjax.settings import Count, Dtype, Location
 from detjax.types import Array, Batch, Inputs, Model, Scores, Spec
 
@@ -58,9 +59,8 @@ def darknet_classifier(
     net = Net(read, jnp.dtype(dtype), pixels)
 
     def init(key, images):
-        variables: Any = net.init(key, images)
-        params = variables.pop("params")
-        return params, {**variables, seen.NAME: seen.held()}
+        params, state = initialiser(net)(key, images)
+        return params, {**state, seen.NAME: seen.held()}
 
     def outputs(found) -> Array:
         x = found[end.at]

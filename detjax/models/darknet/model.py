@@ -22,6 +22,7 @@ from detjax.models.darknet.detection import Detection
 from detjax.models.darknet.net import Net
 from detjax.nn.batch import each_image
 from detjax.nn.images import Pixels, windows
+from detjax.nn.start import initialiser
 from detjax.ops import boxes
 from detjax.ops import fitting as shapes
 from detjax.settings import Count, Dtype, Fraction, Location, NotEmpty, Positive
@@ -108,9 +109,8 @@ def detector(
     net = Net(cfg, jnp.dtype(dtype), pixels)
 
     def init(key, images):
-        variables: Any = net.init(key, images)
-        params = variables.pop("params")
-        return params, {**variables, seen.NAME: seen.held()}
+        params, state = initialiser(net)(key, images)
+        return params, {**state, seen.NAME: seen.held()}
 
     def loss(params, state, batch: Batch, key):
         images, valid = batch.inputs.images, batch.inputs.view.valid

@@ -10,6 +10,7 @@ from flax import linen
 
 from detjax.models.darknet import layers
 from detjax.models.darknet.cfg import HEADS, Cfg, Section
+from detjax.nn.darknet import ACTIVATIONS, Convolution
 from detjax.nn.dropblock import DropBlock
 from detjax.nn.images import NORMALIZED, normalize
 
@@ -44,7 +45,7 @@ def _layer(
 
 
 def _activation(section: Section, default: str = "logistic") -> str:
-    known = {name: name for name in layers.ACTIVATIONS}
+    known = {name: name for name in ACTIVATIONS}
     return section.one_of("activation", known, default)
 
 
@@ -74,7 +75,7 @@ def _check(section: Section) -> None:
 def _convolutional(section, index, x, found, train, dtype):
     size = section.whole("size", 1)
     padding = size // 2 if section.flag("pad") else section.whole("padding", 0)
-    return layers.Convolution(
+    return Convolution(
         section.whole("filters", 1),
         size,
         section.whole("stride", 1),
@@ -143,7 +144,7 @@ def _route(section, index, x, found, train, dtype):
 def _shortcut(section, index, x, found, train, dtype):
     for i in section.wholes("from"):
         x = layers.shortcut(x, found[place(section, index, i)])
-    return layers.ACTIVATIONS[_activation(section, "linear")](x)
+    return ACTIVATIONS[_activation(section, "linear")](x)
 
 
 def _reorg(section, index, x, found, train, dtype):
@@ -197,7 +198,7 @@ def _scale_channels(section, index, x, found, train, dtype):
     """Squeeze and excitation: the layer `from` times [b 1 1 c]."""
     [i] = section.wholes("from")
     y = found[place(section, index, i)] * x
-    return layers.ACTIVATIONS[_activation(section, "linear")](y)
+    return ACTIVATIONS[_activation(section, "linear")](y)
 
 
 def _sam(section, index, x, found, train, dtype):

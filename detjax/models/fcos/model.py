@@ -10,6 +10,7 @@ from detjax.models.fcos.match import Loss, Match
 from detjax.models.fcos.net import Head, Net
 from detjax.nn.batch import each_image
 from detjax.nn.images import Pixels, windows
+from detjax.nn.start import initialiser
 from detjax.settings import Count, Dtype
 from detjax.types import Batch, Inputs, Model, Spec
 
@@ -53,11 +54,6 @@ def fcos(
         jnp.dtype(dtype),
     )
 
-    def init(key, images):
-        variables: Any = net.init(key, images)
-        params = variables.pop("params")
-        return params, variables
-
     def losses_of(params, state, batch: Batch, key):
         images, seen = batch.inputs.images, batch.inputs.view.valid
         outputs, updated = net.apply(
@@ -90,7 +86,7 @@ def fcos(
         )
 
     spec = Spec("detection", num_classes, groups=GROUPS)
-    return Model(spec, init, losses_of, predict, net)
+    return Model(spec, initialiser(net), losses_of, predict, net)
 
 
 # torchvision's numbers of classes: those of COCO's numbering, holes included, behind a

@@ -25,6 +25,7 @@ from detjax.models.rcnn.svm import SVM
 from detjax.models.rcnn.warp import Warp, stacked
 from detjax.nn.batch import each_image, each_share
 from detjax.nn.images import Pixels, normalize, windows
+from detjax.nn.start import initialiser
 from detjax.ops import boxes
 from detjax.settings import Count, Dtype
 from detjax.types import Array, Batch, Inputs, Model, Proposals, Spec
@@ -67,8 +68,7 @@ def rcnn(
 
     def init(key, images):
         crops = jnp.zeros((1, warp.size, warp.size, 3))
-        variables: Any = net.init(key, crops)
-        params = variables.pop("params")
+        params, variables = initialiser(net)(key, crops)
         out: Any = jax.eval_shape(net.apply, {"params": params, **variables}, crops)
         return params | unfitted(out, num_classes), variables
 

@@ -39,6 +39,8 @@ class Backbone:
             width=self.width,
             norm=self.norm,
             remat=self.remat,
+            # Its fully connected layers are the paper's features.
+            connected=True if self.name == "alexnet" else None,
             dtype=dtype,
             name=name,
         )

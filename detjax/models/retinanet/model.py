@@ -13,6 +13,7 @@ from detjax.models.retinanet.match import Loss, Match
 from detjax.models.retinanet.net import Head, Net, Priors
 from detjax.nn.batch import each_image
 from detjax.nn.images import Pixels, windows
+from detjax.nn.start import initialiser
 from detjax.ops import anchors
 from detjax.settings import Count, Dtype
 from detjax.types import Batch, Inputs, Model, Spec
@@ -58,11 +59,6 @@ def retinanet(
         jnp.dtype(dtype),
     )
 
-    def init(key, images):
-        variables: Any = net.init(key, images)
-        params = variables.pop("params")
-        return params, variables
-
     def losses_of(params, state, batch: Batch, key):
         images, seen = batch.inputs.images, batch.inputs.view.valid
         outputs, updated = net.apply(
@@ -95,7 +91,7 @@ def retinanet(
         return PlacedPriors(tuple(levels), match.positive, "match.positive", fitted)
 
     spec = Spec("detection", num_classes, groups=GROUPS)
-    return Model(spec, init, losses_of, predict, net, priors=placed_priors)
+    return Model(spec, initialiser(net), losses_of, predict, net, priors=placed_priors)
 
 
 def check(backbone: Backbone, fpn: LongFPN, priors: Priors) -> None:

@@ -13,6 +13,7 @@ from detjax.models.ssd.net import Backbone, Extras, Net, heads
 from detjax.models.ssd.priors import Priors, check
 from detjax.nn.batch import each_image
 from detjax.nn.images import NORMALIZED, Pixels, windows
+from detjax.nn.start import initialiser
 from detjax.settings import Count, Dtype, NonNegative
 from detjax.types import Batch, Inputs, Model, Spec
 from detjax.types import Priors as PlacedPriors
@@ -63,11 +64,6 @@ def ssd(
         jnp.dtype(dtype),
     )
 
-    def init(key, images):
-        variables: Any = net.init(key, images)
-        params = variables.pop("params")
-        return params, variables
-
     def loss(params, state, batch: Batch, key):
         images, seen = batch.inputs.images, batch.inputs.view.valid
         outputs, updated = net.apply(
@@ -110,7 +106,7 @@ def ssd(
         return PlacedPriors(tuple(levels), match.positive, "match.positive", fitted)
 
     spec = Spec("detection", num_classes, groups=GROUPS)
-    return Model(spec, init, loss, predict, net, priors=placed_priors)
+    return Model(spec, initialiser(net), loss, predict, net, priors=placed_priors)
 
 
 # Of 512 pixels: one level more, and scales of the authors' code for VOC.

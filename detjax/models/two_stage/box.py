@@ -49,7 +49,7 @@ class Box:
         """The head and the predictor, by their names in the network."""
         head: linen.Module
         if self.head == "convs":
-            kinds = {"norm_eps": backbone.norm_eps, "dtype": dtype}
+            kinds = {"norm_eps": backbone.others_eps, "dtype": dtype}
             head = Convs(None, hidden=self.hidden, norm=self.norm, **kinds)
         elif self.head == "last_stage":
             spec, width = resnet.SPECS[backbone.name], backbone.width or 64
@@ -57,7 +57,7 @@ class Box:
                 spec,
                 width,
                 backbone.norm,
-                norm_eps=backbone.norm_eps,
+                norm_eps=backbone.others_eps,
                 remat=backbone.remat,
                 dtype=dtype,
             )

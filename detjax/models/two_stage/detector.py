@@ -7,7 +7,6 @@ logits   [k c+1], the background last
 
 import dataclasses
 import functools
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -30,6 +29,7 @@ from detjax.models.two_stage.roi import Regions, RoI
 from detjax.models.two_stage.rpn import RPN
 from detjax.nn.batch import each_image
 from detjax.nn.images import Pixels, windows
+from detjax.nn.start import initialiser
 from detjax.ops import anchors, heatmaps
 from detjax.settings import Count, Dtype
 from detjax.types import (
@@ -76,11 +76,6 @@ def two_stage(
     check(stages)
     net = make(stages, num_classes, pixels, jnp.dtype(dtype))
 
-    def init(key, images):
-        variables: Any = net.init(key, images)
-        params = variables.pop("params")
-        return params, variables
-
     def loss(params, state, batch: Batch, key):
         check_batch(stages, batch)
         # Images that fill up a batch have no objects.
@@ -113,7 +108,7 @@ def two_stage(
     needs = () if rpn is not None else ("proposals",)
     spec = Spec("detection", num_classes, needs, stages.groups())
     priors = None if rpn is None else placed_priors
-    return Model(spec, init, loss, predict, net, priors=priors)
+    return Model(spec, initialiser(net), loss, predict, net, priors=priors)
 
 
 def losses(net: Net, batch: Batch, key: Array) -> tuple[dict[str, Array], Array]:

@@ -154,7 +154,7 @@ def make(stages: Stages, num_classes: int, pixels: str, dtype: Any) -> Net:
     backbone, box = stages.backbone, stages.box
     heads: dict[str, Any] = box.modules(num_classes, backbone, dtype)
     if stages.mask is not None:
-        heads |= stages.mask.modules(num_classes, backbone.norm_eps, dtype)
+        heads |= stages.mask.modules(num_classes, backbone.others_eps, dtype)
     if stages.mask_iou is not None:
         heads |= stages.mask_iou.modules(num_classes, stages.mask, box, dtype)
     if stages.keypoint is not None:

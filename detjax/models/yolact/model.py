@@ -15,6 +15,7 @@ from detjax.models.yolact.net import Backbone, Net, Outputs, Priors, Pyramid, by
 from detjax.models.yolact.rescore import Rescore, rescored
 from detjax.nn.batch import each_image
 from detjax.nn.images import Pixels, windows
+from detjax.nn.start import initialiser
 from detjax.ops import anchors, boxes
 from detjax.settings import Count, Dtype, NonNegative
 from detjax.types import Batch, Inputs, Model, Objects, Spec
@@ -74,8 +75,7 @@ def yolact(
     )
 
     def init(key, images):
-        variables: Any = net.init(key, images)
-        params = variables.pop("params")
+        params, variables = initialiser(net)(key, images)
         if rescore:
             outputs = jax.eval_shape(net.apply, {"params": params, **variables}, images)
             grid = outputs.prototypes.shape[1:3]

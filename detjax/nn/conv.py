@@ -1,0 +1,161 @@
+"""Convolutions with explicit padding, grouped and depthwise ones included.
+
+On a CPU those in groups are not what XLA has for them: depthwise ones are sums of
+shifted products, others one convolution each for a few groups together. How much that
+is: `python scripts/bench.py convolutions`.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import linen
+
+kaiming = jax.nn.initializers.variance_scaling(2.0, "fan_out", "normal")
+# Inputs of a convolution on a CPU below which it pays to compute zeros: groups of fewer
+# are joined. Of 16 to 64 the runs of ResNeXt-50 are alike, and 64 compiles the fastest.
+FEW = 64
+
+
+class Conv(linen.Module):
+    """A convolution [b h w i] -> [b h' w' features], with linen.Conv's parameters.
+
+    `kernel` is its side or (h, w); `padding` on each side (h, w), None for the one that
+    keeps the size at stride 1. The parameter "kernel" is [h w i/groups features],
+    "bias" [features].
+    """
+
+    features: int
+    kernel: int | tuple[int, int]
+    stride: int = 1
+    padding: int | tuple[int, int] | None = None
+    groups: int = 1
+    dilation: int = 1
+    bias: bool = False
+    kernel_init: Any = kaiming
+    dtype: Any = jnp.float32
+
+    @linen.compact
+    def __call__(self, x):
+        sides = self.kernel
+        if isinstance(sides, int):
+            sides = sides, sides
+        padding = self.padding
+        if padding is None:
+            padding = same(sides, self.dilation)
+        elif isinstance(padding, int):
+            padding = padding, padding
+        shape = (*sides, x.shape[-1] // self.groups, self.features)
+        kernel = self.param("kernel", self.kernel_init, shape)
+        y = convolve(
+            x.astype(self.dtype),
+            kernel.astype(self.dtype),
+            self.stride,
+            padding,
+            self.groups,
+            self.dilation,
+        )
+        if not self.bias:
+            return y
+        bias = self.param("bias", linen.initializers.zeros, (self.features,))
+        return y + bias.astype(self.dtype)
+
+
+def same(sides: tuple[int, int], dilation: int) -> tuple[int, int]:
+    """The padding by which odd kernels of `sides` keep a map's size."""
+    h, w = sides
+    return dilation * (h - 1) // 2, dilation * (w - 1) // 2
+
+
+def convolve(
+    x: jax.Array,
+    kernel: jax.Array,
+    stride: int = 1,
+    padding: tuple[int, int] = (0, 0),
+    groups: int = 1,
+    dilation: int = 1,
+) -> jax.Array:
+    """x [b h w i] by `kernel` [kh kw i/groups o] -> [b h' w' o].
+
+    In the way that is fast on the platform that jax computes on by default. A program
+    placed on another one is right and, in groups, slow there: to choose where it is
+    compiled would compile both.
+    """
+    if groups == 1 or jax.default_backend() != "cpu":
+        return plain(x, kernel, stride, padding, groups, dilation)
+    if groups == x.shape[-1]:
+        return depthwise(x, kernel, stride, padding, dilation)
+    return grouped(x, kernel, stride, padding, groups, dilation)
+
+
+def plain(x, kernel, stride, padding, groups, dilation):
+    """The convolution as XLA has it."""
+    return jax.lax.conv_general_dilated(
+        x,
+        kernel,
+        (stride, stride),
+        [(n, n) for n in padding],
+        rhs_dilation=(dilation, dilation),
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        feature_group_count=groups,
+    )
+
+
+def depthwise(x, kernel, stride, padding, dilation):
+    """A group for each channel of `x`: a product for each place of the kernel.
+
+    Sums are float32 where the inputs are of fewer bits, in the gradient too.
+    """
+    dtype = x.dtype
+    wide = jnp.promote_types(dtype, jnp.float32)
+    x, kernel = x.astype(wide), kernel.astype(wide)
+    channels, (kh, kw, _, out) = x.shape[-1], kernel.shape
+    x = jnp.pad(x, ((0, 0), *((n, n) for n in padding), (0, 0)))
+    if out != channels:
+        x = jnp.repeat(x, out // channels, axis=-1)
+    rows, columns = (
+        (side - dilation * (size - 1) - 1) // stride + 1
+        for side, size in zip(x.shape[1:3], (kh, kw), strict=True)
+    )
+    total = None
+    for i in range(kh):
+        for j in range(kw):
+            top, left = i * dilation, j * dilation
+            seen = x[
+                :,
+                top : top + (rows - 1) * stride + 1 : stride,
+                left : left + (columns - 1) * stride + 1 : stride,
+            ]
+            part = seen * kernel[i, j, 0]
+            total = part if total is None else total + part
+    return total.astype(dtype)
+
+
+def grouped(x, kernel, stride, padding, groups, dilation):
+    """Several groups at a time as one convolution, whose kernel has zeros between."""
+    together = joined(groups, x.shape[-1] // groups)
+    parts = groups // together
+    kernel = spread(kernel, parts, together)
+    return jnp.concatenate(
+        [
+            plain(part, kernel[n], stride, padding, 1, dilation)
+            for n, part in enumerate(jnp.split(x, parts, axis=-1))
+        ],
+        axis=-1,
+    )
+
+
+def joined(groups: int, inputs: int) -> int:
+    """How many of `groups`, each of so many inputs, make one convolution."""
+    enough = (n for n in range(1, groups + 1) if groups % n == 0 and n * inputs >= FEW)
+    return next(enough, groups)
+
+
+def spread(kernel, parts: int, together: int):
+    """[kh kw i o] of all groups -> [parts kh kw (together i) (o / parts)]."""
+    kh, kw, inputs, out = kernel.shape
+    each = out // (parts * together)
+    apart = kernel.reshape(kh, kw, inputs, parts, together, each)
+    own = jnp.eye(together, dtype=kernel.dtype)
+    full = jnp.einsum("hwipto,ts->phwsito", apart, own)
+    return full.reshape(parts, kh, kw, together * inputs, together * each)
