@@ -23,6 +23,23 @@ def masked_mean(
     return total / jnp.maximum(jnp.sum(mask), 1)
 
 
+def weighted_mean(
+    values: Float[Array, "b"],
+    weights: Float[Array, "b 1"] | None,
+    mask: Bool[Array, "b"],
+) -> Float[Array, ""]:
+    """Mean of `values` where `mask` holds, by `weights`; all count the same for None.
+
+    The sum of weighted values by the sum of weights, as torch's cross entropy has it
+    with weights of classes.
+    """
+    if weights is None:
+        return masked_mean(values, mask)
+    counted = jnp.where(mask, weights[:, 0], 0.0)
+    total = jnp.sum(jnp.where(mask, values, 0.0) * counted)
+    return total / jnp.maximum(jnp.sum(counted), 1e-6)
+
+
 def softmax_cross_entropy(
     logits: Float[Array, "*shape c"], labels: Int[Array, "*shape"]
 ) -> Float[Array, "*shape"]:

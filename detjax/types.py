@@ -71,6 +71,8 @@ class Label:
     """
 
     weights: Array  # [c] float32
+    # [1] float32: what the image counts in a loss, where classes are weighted
+    importance: Array | None = None
 
 
 @struct.dataclass
@@ -78,6 +80,14 @@ class Scores:
     """Class probabilities of images; leading axes are free."""
 
     scores: Array  # [c] float32, between 0 and 1
+
+
+@struct.dataclass
+class Located:
+    """Class probabilities of images, and the box of the main object for each class."""
+
+    scores: Array  # [c] float32
+    boxes: Array  # [c 4] float32, pixels of the network's input
 
 
 @struct.dataclass
@@ -243,3 +253,10 @@ class Task(NamedTuple):
     # Pictures: (record) -> found; (image, found, classes, ...) -> a drawing
     truth: Callable[..., Any]
     draw: Callable[..., np.ndarray]
+    # The task whose data sets it reads, where that is another
+    reads: str | None = None
+
+    @property
+    def stored(self) -> str:
+        """The task that its data sets are made for."""
+        return self.reads or self.name

@@ -85,3 +85,15 @@ def test_focal_is_finite_far_from_its_target_and_near_it(gamma):
     np.testing.assert_allclose(got, [2500, 7500, 0, 0])
     slope = jax.grad(lambda x: losses.focal(x, t, 0.25, gamma).sum())(x)
     np.testing.assert_allclose(slope, [-0.25, 0.75, 0, 0], atol=1e-6)
+
+
+def test_a_weighted_mean_is_torchs_of_weighted_classes():
+    """torch.nn.functional.cross_entropy of these, weight=(1, 3, 0.5), is 0.8719557."""
+    logits = np.float32([[1, 2, 0], [0, 0.5, -1], [2, 0, 1], [9, 9, 9]])
+    labels, classes = np.array([0, 1, 2, 0]), np.float32([1, 3, 0.5])
+    values = losses.softmax_cross_entropy(logits, labels)
+    real = np.array([True, True, True, False])
+    got = losses.weighted_mean(values, classes[labels][:, None], real)
+    assert float(got) == pytest.approx(0.8719557)
+    plain = float(losses.weighted_mean(values, None, real))
+    assert plain == pytest.approx(float(values[:3].mean()))

@@ -10,6 +10,7 @@
         --split-by=train:0.8,val:0.2
     make_dataset.py labelmaps --name=mine --classes=nucleus --split train=DIR val=DIR
     make_dataset.py folders --name=mine --root=DIR --split-by=train:0.8,val:0.2
+    make_dataset.py csv --name=mine --root=labels.csv --split-by=train:0.8,val:0.2
     make_dataset.py export --name=mine --to=coco --out=DIR
 
 The flags mean the same for every format. --root is the folder of everything, and what
@@ -40,6 +41,7 @@ class _Format(NamedTuple):
     needs_root: bool = False
     images: str = ""  # "" where the format has no such flag
     objects: bool = False
+    columns: bool = False
     outside: bool = True
 
 
@@ -89,6 +91,13 @@ FORMATS = {
         root="the folder of the folders",
         outside=False,
     ),
+    "csv": _Format(
+        "classification: CSV files of pictures and labels",
+        "NAME[=FILE.csv|VALUE]",
+        root="the CSV file, or the folder of several",
+        images="the folder of the images (default: that of the file)",
+        columns=True,
+    ),
 }
 
 
@@ -128,12 +137,23 @@ def _add(parser: argparse.ArgumentParser, one: _Format) -> None:
     parser.add_argument(
         "--split-seed", type=int, default=0, help="another number divides otherwise"
     )
+    parser.add_argument(
+        "--balanced",
+        action="store_true",
+        help="divide as many images of each class as the rarest has; no more are used",
+    )
     parser.add_argument("--classes", metavar="A,B,C", help="the classes, in this order")
     if one.objects:
         parser.add_argument(
             "--objects",
             choices=("values", "components"),
             help="whether every value of a map is an object, or every separate part",
+        )
+    if one.columns:
+        parser.add_argument(
+            "--columns",
+            metavar="FILE,LABEL",
+            help="the names of the columns (default: file or the like, and label)",
         )
     if one.outside:
         parser.add_argument(
@@ -170,8 +190,9 @@ def _add_export(parser: argparse.ArgumentParser) -> None:
 def keywords(flags: dict[str, Any]) -> dict[str, Any]:
     """The keywords of `prepare`. Raises UserError for splits that repeat."""
     held = {k: v for k, v in flags.items() if k != "debug" and v is not None}
-    if not held.get("allow_outside"):
-        held.pop("allow_outside", None)
+    for name in ("allow_outside", "balanced"):
+        if not held.get(name):
+            held.pop(name, None)
     made: dict[str, Any] = {"data_dir": held.pop("out")}
     splits: dict[str, Any] = {}
     if "split" in held:
@@ -181,8 +202,9 @@ def keywords(flags: dict[str, Any]) -> dict[str, Any]:
         made["splits"] = splits
     if "images" in held:
         made["images"] = _images(held.pop("images"), splits)
-    if "classes" in held:
-        made["classes"] = tuple(c.strip() for c in held.pop("classes").split(","))
+    for key in ("classes", "columns"):
+        if key in held:
+            made[key] = tuple(c.strip() for c in held.pop(key).split(","))
     if "split_by" in held:
         made["split_by"] = _shares(held.pop("split_by"))
     return made | held

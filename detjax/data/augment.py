@@ -8,13 +8,15 @@ the crops of classifiers are Inception's (Szegedy et al., CVPR 2015, sec. 6).
 """
 
 import math
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, Any
 
 import numpy as np
 
-from detjax.data.colours import Colours, blurring, photometric
+from detjax.data.colours import Colours, blurring, erasing, photometric
 from detjax.data.frames import Frame, centred, move_boxes, overlap, rotation, scaling
-from detjax.settings import Fraction, Positive, Range, Rising, Span
+from detjax.data.randaugment import MOST, randaugment
+from detjax.settings import Fraction, Positive, Range, Rising, Span, Whole
 
 _OVERLAPS = (-1.0, 0.0, 0.1, 0.3, 0.5, 0.7, 0.9)  # below 0: no crop
 _TRIES = 10  # windows of a random-resized crop that are drawn before one is fitted
@@ -141,6 +143,10 @@ def augment(
     mirror: bool = False,
     turn: bool = False,
     rotate: Degrees | Annotated[tuple[Degrees, Degrees], Rising()] = 0.0,
+    randaugment_count: Whole = 0,
+    randaugment_magnitude: Annotated[float, Range(0, MOST)] = 9.0,
+    erase: Fraction = 0.0,
+    erase_area: Annotated[tuple[Area, Area], Rising()] = (0.02, 0.33),
 ) -> tuple[Colours, Frame]:
     """Random colours for an image of `size` (h, w), and the frame to warp it into.
 
@@ -156,6 +162,10 @@ def augment(
     turn: the eight symmetries of the square, for images without orientation, such as
         microscopy.
     rotate: the range of a rotation in degrees, or the most of them both ways.
+    randaugment_count: operations of RandAugment (Cubuk et al. 2020), 2 in the paper.
+    randaugment_magnitude: how strong they are, of at most 30.
+    erase: the probability that a rectangle becomes noise (Zhong et al. 2020).
+    erase_area: the range of its share of the input.
 
     `boxes` [n 4] in original pixels steer `crop`. Objects whose centre a crop leaves
     out are dropped. A rotation is clockwise above 0, and shows the fill colour where
@@ -176,4 +186,16 @@ def augment(
         transpose=bool(tosses[2]) and turn,
     )
     # After what there was before them, so that its draws stay what they were.
-    return blurring(rng, colours, blur, blur_sigma), rotated(rng, frame, rotate)
+    colours = blurring(rng, colours, blur, blur_sigma)
+    frame = rotated(rng, frame, rotate)
+    if randaugment_count:
+        frame, operations = randaugment(
+            rng, frame, randaugment_count, randaugment_magnitude
+        )
+        colours = colours._replace(operations=operations)
+    return erasing(rng, colours, erase, erase_area, frame.size), frame
+
+
+def turns(settings: Mapping[str, Any]) -> bool:
+    """Whether `augment` with these settings turns or shears pictures."""
+    return bool(settings.get("rotate") or settings.get("randaugment_count"))

@@ -1,12 +1,32 @@
 """Photometric augmentation of SSD (Liu et al., ECCV 2016): brightness to hue.
 
-And Gaussian blur, as SimCLR has it (Chen et al., ICML 2020, appendix A).
+And Gaussian blur, as SimCLR has it (Chen et al., ICML 2020, appendix A), the operations
+of RandAugment, and random erasing (Zhong et al., AAAI 2020).
 """
 
+import math
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import cv2
 import numpy as np
+from PIL import Image, ImageEnhance, ImageOps
+
+_ENHANCED = {
+    "colour": ImageEnhance.Color,
+    "contrast": ImageEnhance.Contrast,
+    "brightness": ImageEnhance.Brightness,
+    "sharpness": ImageEnhance.Sharpness,
+}
+
+Operation = tuple[str, float]  # a name and its parameter; see `operated`
+
+
+class Erased(NamedTuple):
+    """A rectangle of noise: its (x1, y1, x2, y2) in shares of the sides, and a seed."""
+
+    window: tuple[float, float, float, float]
+    seed: int
 
 
 class Colours(NamedTuple):
@@ -15,7 +35,9 @@ class Colours(NamedTuple):
     before: tuple[float, float] | None = None  # (a, b): values become a * value + b
     hsv: tuple[float, float] | None = None  # degrees of hue, factor of saturation
     after: tuple[float, float] | None = None  # as before
+    operations: tuple[Operation, ...] = ()  # of RandAugment, in this order
     blur: float = 0.0  # sigma in pixels of the network's input; 0 for none
+    erased: Erased | None = None  # of what is seen of the image
 
 
 def photometric(rng: np.random.Generator) -> Colours:
@@ -71,7 +93,67 @@ def recolour(image: np.ndarray, colours: Colours) -> np.ndarray:
         if saturation != 1:
             hsv = cv2.transform(hsv, np.diag([1, saturation, 1]))
         image = cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB_FULL)
-    return image if colours.after is None else _linear(image, *colours.after)
+    if colours.after is not None:
+        image = _linear(image, *colours.after)
+    return operated(image, colours.operations)
+
+
+def operated(image: np.ndarray, operations: Iterable[Operation]) -> np.ndarray:
+    """`image` [h w 3] uint8 after operations by name.
+
+    "colour", "contrast", "brightness" and "sharpness" have a factor, 1 for no change;
+    "posterize" the bits of a value that are kept, "solarize" the value from which they
+    are inverted; "autocontrast" and "equalize" have none. They are Pillow's.
+    """
+    if not operations:
+        return image
+    picture = Image.fromarray(image)
+    for name, parameter in operations:
+        if name in _ENHANCED:
+            picture = _ENHANCED[name](picture).enhance(parameter)
+        elif name == "posterize":
+            picture = ImageOps.posterize(picture, int(parameter))
+        elif name == "solarize":
+            picture = ImageOps.solarize(picture, int(parameter))
+        else:
+            picture = getattr(ImageOps, name)(picture)
+    return np.asarray(picture)
+
+
+def erasing(
+    rng: np.random.Generator,
+    colours: Colours,
+    part: float,
+    area: tuple[float, float],
+    size: tuple[float, float],
+) -> Colours:
+    """`colours`, with probability `part` with an erased rectangle.
+
+    It has a share of the `area` (least, most) of what is seen, whose (h, w) is `size`,
+    and a random shape from 3:10 to 10:3.
+    """
+    if not part or rng.random() >= part:
+        return colours
+    share, shape = rng.uniform(*area), math.exp(rng.uniform(-1, 1) * math.log(10 / 3))
+    shape *= size[0] / size[1]  # as a share of the sides
+    w, h = min(math.sqrt(share * shape), 1), min(math.sqrt(share / shape), 1)
+    x, y = rng.uniform(0, 1 - w), rng.uniform(0, 1 - h)
+    erased = Erased((x, y, x + w, y + h), int(rng.integers(2**31)))
+    return colours._replace(erased=erased)
+
+
+def erase(image: np.ndarray, erased: Erased | None) -> None:
+    """Overwrites a rectangle of `image` [h w 3] uint8 with noise; nothing for None."""
+    if erased is None:
+        return
+    h, w = image.shape[:2]
+    x1, y1, x2, y2 = (
+        round(share * side)
+        for share, side in zip(erased.window, (w, h, w, h), strict=True)
+    )
+    part = image[y1:y2, x1:x2]
+    noise = np.random.default_rng(erased.seed)
+    part[:] = noise.integers(0, 256, part.shape, np.uint8)
 
 
 def _linear(image: np.ndarray, a: float, b: float) -> np.ndarray:

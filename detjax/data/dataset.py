@@ -5,13 +5,15 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Annotated, Any, Literal, NamedTuple
 
 from detjax import settings
-from detjax.data import ahead, builder, loader, mosaic, sizing
+from detjax.data import ahead, blends, builder, loader, mosaic, sizing
 from detjax.data import repeats as repeating
+from detjax.data.blends import Blends
+from detjax.data.mosaic import Mosaic
 from detjax.data.prepare import prepare as prepare_files
 from detjax.data.records import Record
 from detjax.errors import UserError
 from detjax.settings import Count, Fraction, Location, NotEmpty, Range, Seed, Whole
-from detjax.types import Task
+from detjax.types import Label, Task
 
 Level = Annotated[int, Range(0, 255)]
 
@@ -111,19 +113,21 @@ def make(
     if prepare is not None:
         prepare_files(name, data_dir, task, **prepare)
     info = builder.info(name, data_dir)
-    if info.task != task.name:
+    if info.task != task.stored:
         raise UserError(
             f"the data set {name!r} is made for {info.task}, the model answers "
             f"{task.name}; choose another data.name or model.name"
         )
-    several = settings.keywords(mosaic.mosaic)
-    augment = augment or {}
+    if targets.get("class_weights") == "balanced":
+        classes = builder.image_classes(name, data_dir, train_split, task)
+        targets["class_weights"] = repeating.balanced(classes, len(info.classes))
+    augment, several = divided(augment or {}, task)
     steps = loader.Prepare(
         size=fitted.buckets[0],
         targets=task.targets(info, **targets),
         letterbox=fitted.letterbox,
-        augment={k: v for k, v in augment.items() if k not in several},
-        mosaic=mosaic.mosaic(**{k: v for k, v in augment.items() if k in several}),
+        augment=augment,
+        several=several,
         max_proposals=info.max_proposals if max_proposals is None else max_proposals,
         reduced=reduced_decoding,
     )
@@ -187,3 +191,26 @@ def make(
             builder.source, name, data_dir, train_split, task, on_error, images=False
         ),
     )
+
+
+def divided(
+    given: Mapping[str, Any], task: Task
+) -> tuple[dict[str, Any], Mosaic | Blends | None]:
+    """What of `augment` changes one picture, and what puts several into one input.
+
+    Raises UserError for blends of a task that does not label whole pictures, or with
+    mosaics.
+    """
+    rest = dict(given)
+    makers = mosaic.mosaic, blends.blends
+    made = [
+        maker(**{k: rest.pop(k) for k in settings.keywords(maker) if k in rest})
+        for maker in makers
+    ]
+    if made[1] is not None:
+        blends.check(task.name, task.target is Label)
+    if None not in made:
+        raise UserError(
+            "data.augment has mosaic and mixup or cutmix; set one of them to 0"
+        )
+    return rest, made[0] or made[1]

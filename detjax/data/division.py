@@ -31,6 +31,31 @@ def check(shares: Mapping[str, float]) -> None:
         )
 
 
+def balanced(catalogue: Catalogue, seed: int = 0) -> Catalogue:
+    """The images of a pool of which every class has as many as the rarest one.
+
+    Which they are depends on names and seed only. Raises UserError where an image has
+    several classes, or where the files do not tell them before they are read.
+    """
+    kinds: dict[Any, list[int]] = collections.defaultdict(list)
+    for i, labels in enumerate(_labels(catalogue)):
+        if len(set(labels)) != 1:
+            name = catalogue.name_of(catalogue.entries[i])
+            raise UserError(
+                f"--balanced needs one class an image, and {name} has "
+                f"{len(set(labels))}; leave it out (data.class_weights and "
+                "data.repeat_threshold make up for rare classes too)"
+            )
+        kinds[next(iter(labels))].append(i)
+    least = min((len(own) for own in kinds.values()), default=0)
+
+    def rank(i: int) -> bytes:
+        return _hash(f"{seed}:{catalogue.name_of(catalogue.entries[i])}")
+
+    kept = sorted(i for own in kinds.values() for i in sorted(own, key=rank)[:least])
+    return dataclasses.replace(catalogue, entries=Part(catalogue.entries, kept))
+
+
 def divided(
     catalogue: Catalogue, shares: Mapping[str, float], seed: int = 0
 ) -> dict[str, Catalogue]:

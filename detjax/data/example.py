@@ -8,6 +8,7 @@ import jax
 import numpy as np
 
 from detjax.data import augment, frames, reduced, views
+from detjax.data.blends import Blends
 from detjax.data.frames import Seen, scaling
 from detjax.data.mosaic import Mosaic, interleaved
 from detjax.data.records import Record, Unreadable
@@ -71,7 +72,7 @@ class Prepare:
     targets        from `Task.targets`: the padded ground truth
     letterbox      keep the aspect ratio and pad, instead of stretching
     augment        keywords of `augment.augment`; None disables augmentation
-    mosaic         which rows hold four pictures; None for none
+    several        which rows hold four pictures, or two; None for none
     max_proposals  padded size p, 0 for none; the first p inside the input are kept
     reduced        decode pictures smaller where that is enough; see `data.reduced`
     """
@@ -80,7 +81,7 @@ class Prepare:
     targets: Any
     letterbox: bool = False
     augment: Mapping[str, Any] | None = None
-    mosaic: Mosaic | None = None
+    several: Mosaic | Blends | None = None
     max_proposals: int = 0
     reduced: bool = True
 
@@ -97,12 +98,12 @@ class Prepare:
     def evaluation(self) -> "Prepare":
         """The evaluation variant: no augmentation, and only what evaluation reads."""
         return dataclasses.replace(
-            self, augment=None, mosaic=None, targets=self.targets.evaluation()
+            self, augment=None, several=None, targets=self.targets.evaluation()
         )
 
     def unaugmented(self) -> "Prepare":
         """The same without augmentation, for the loss of evaluation images."""
-        return dataclasses.replace(self, augment=None, mosaic=None)
+        return dataclasses.replace(self, augment=None, several=None)
 
     def empty(self, count: int, size: tuple[int, int]) -> Batch:
         """A batch of `count` unfilled rows, for images of `size` (h, w)."""
@@ -149,32 +150,50 @@ class Prepare:
             )
             batch.inputs.images[row] = moved
         else:
-            truth, colours, frame = self._augmented(record, rng)
-            # A crop of another aspect ratio is scaled to fit the input.
-            scale = fit.scale if tuple(frame.size) == full else None
-            frame = frames.resize(frame, fit.size, fit.letterbox, scale)
-            room = batch.inputs.images[row]
-            matrix = self._place(room, record, frame, colours, fit.fill)
+            truth, matrix = self._drawn(batch.inputs.images[row], record, fit, rng)
         self._put_view(batch, row, matrix, full)
         seen = Seen(truth, matrix, whole(fit.size))
         self._put_truth(batch, row, [seen], [record.proposals], fit.size)
 
-    def fill_mosaic(
+    def fill_several(
         self,
         batch: Batch,
         row: int,
         pictures: Iterable[tuple[Record, Resize]],
         rngs: Iterable[np.random.Generator],
     ) -> None:
-        """Writes four records into an empty `row` of `batch`.
+        """Writes the records of a mosaic, or of a blend, into an empty `row`.
 
-        `rngs` are five: for each of `pictures` what augments it, and for the layout.
+        `rngs` are one more than `pictures`: what augments each, and the layout's.
         Raises UserError, Unreadable, and leaves the row without a truth.
         """
-        assert self.mosaic is not None
         *each, last = rngs
+        size = batch.inputs.images.shape[1:3]
+        if isinstance(self.several, Blends):
+            blend = self.several.drawn(last, size)
+            self._fill_blend(batch, row, pictures, each, blend)
+        else:
+            assert self.several is not None
+            layout = self.several.layout(last, size)
+            self._fill_mosaic(batch, row, pictures, each, layout)
+
+    def _fill_blend(self, batch, row, pictures, each, blend) -> None:
+        """Two records, one upon the other."""
+        image = batch.inputs.images[row]
+        size, second = image.shape[:2], np.empty_like(image)
+        seen, shares = [], (blend.share, 1 - blend.share)
+        for out, (record, fit), rng, share in zip(
+            (image, second), pictures, each, shares, strict=True
+        ):
+            truth, matrix = self._drawn(out, record, fit, rng)
+            seen.append(Seen(truth, matrix, whole(size), share))
+        blend.into(image, second)
+        self._put_view(batch, row, np.eye(3), size)
+        self._put_truth(batch, row, seen, [None, None], size)
+
+    def _fill_mosaic(self, batch, row, pictures, each, layout) -> None:
+        """Four records side by side."""
         size, images = batch.inputs.images.shape[1:3], batch.inputs.images[row]
-        layout = self.mosaic.layout(last, size)
         seen, proposed = [], []
         for i, ((record, fit), rng) in enumerate(zip(pictures, each, strict=True)):
             truth, colours, frame = self._augmented(record, rng)
@@ -190,10 +209,22 @@ class Prepare:
         self._put_view(batch, row, np.eye(3), size)
         self._put_truth(batch, row, seen, proposed, size)
 
+    def _drawn(self, out, record, fit, rng) -> tuple[Any, np.ndarray]:
+        """Fills `out` with a record's augmented image; its truth, and the matrix.
+
+        Raises Unreadable.
+        """
+        truth, colours, frame = self._augmented(record, rng)
+        # A crop of another aspect ratio is scaled to fit the input.
+        alone = tuple(frame.size) == (record.height, record.width)
+        scale = fit.scale if alone else None
+        frame = frames.resize(frame, fit.size, fit.letterbox, scale)
+        return truth, self._place(out, record, frame, colours, fit.fill)
+
     def _augmented(self, record: Record, rng: np.random.Generator):
         """A record's truth, and how it is drawn. Raises Unreadable."""
         settings = self.augment or {}
-        truth = self._truth(record, outlines=bool(settings.get("rotate")))
+        truth = self._truth(record, outlines=augment.turns(settings))
         full = record.height, record.width
         return truth, *augment.augment(rng, full, truth.boxes, **settings)
 

@@ -93,6 +93,7 @@ class Seen(NamedTuple):
     truth: Any  # what a task's targets read of a record
     matrix: np.ndarray  # [3 3], original pixel (x, y, 1) -> pixel of the input
     window: np.ndarray  # [4] xyxy: the part of the input that may show it
+    share: float | None = None  # of the labels, where several pictures lie in one place
 
 
 @functools.lru_cache(16)

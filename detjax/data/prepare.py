@@ -21,12 +21,14 @@ from detjax.data import (
 from detjax.data import proposals as proposing
 from detjax.data.formats import (
     coco,
+    csv_labels,
     cvat,
     folders,
     labelmaps,
     labelme,
     objectmasks,
     places,
+    shape_classes,
     shape_tree,
     shapes,
     voc,
@@ -52,6 +54,8 @@ FORMATS: dict[str, ModuleType] = {
     "shapes": shapes,
     "shape_tree": shape_tree,
     "folders": folders,
+    "csv": csv_labels,
+    "shape_classes": shape_classes,
 }
 Format = Annotated[str, OneOf(tuple(FORMATS))]
 
@@ -65,6 +69,7 @@ def prepare(
     on_error: Literal["fail", "skip"] = "fail",
     split_by: Mapping[str, Positive] | None = None,
     split_seed: Seed = 0,
+    balanced: bool = False,
     proposals: Mapping[str, Any] | None = None,
     log: Callable[[str], Any] = logging.info,
     **arguments: Any,
@@ -77,6 +82,7 @@ def prepare(
     split_by: divides the images at random into splits of such parts, which have the
         same classes, see `division`: {"train": 0.8, "val": 0.2}.
     split_seed: another one divides otherwise.
+    balanced: of the images that are divided as many of each class as the rarest has.
     proposals: adds region proposals to every record: {"method": "selective_search"} and
         its keywords.
 
@@ -89,7 +95,7 @@ def prepare(
     if the disk is full. Changed images are not detected.
     """
     settings.check("format", format, Format)
-    if task.name != FORMATS[format].TASK:
+    if task.stored != FORMATS[format].TASK:
         raise UserError(
             f"files of the format {format!r} are for {FORMATS[format].TASK}, not for "
             f"{task.name}; take a format that is, or another model"
@@ -107,6 +113,10 @@ def prepare(
     asked = fingerprint(format, arguments)
     asked["split_by"] = None if split_by is None else dict(split_by)
     asked["split_seed"] = 0 if split_by is None else split_seed
+    if balanced:
+        if split_by is None:
+            raise UserError("--balanced is for images that --split-by divides; give it")
+        asked["balanced"] = True
     asked["proposals"] = None if proposals is None else proposing.complete(proposals)
     target = builder.directory(name, out)
     # Existing data sets are only read: they may be another user's or on a read-only
@@ -139,6 +149,10 @@ def _make(
     catalogues = FORMATS[asked["format"]].catalogues(**arguments)
     if asked["split_by"]:
         (pool,) = catalogues.values()
+        if asked.get("balanced"):
+            whole = len(pool.entries)
+            pool = division.balanced(pool, asked["split_seed"])
+            log(f"balanced: {len(pool.entries)} of {whole} images are used")
         left = len(pool.entries) * (1 - sum(asked["split_by"].values()))
         if left >= 1:
             log(
@@ -248,9 +262,9 @@ def _difference(made: builder.Info, asked: dict[str, Any], on_error: str) -> str
     if asked["classes"] != classes:
         return f"its classes are {classes}, not {asked['classes']}"
     # Absent in data sets of versions that did not divide them.
-    for key, before in (("split_by", None), ("split_seed", 0)):
-        if asked[key] != was.get(key, before):
-            return f"its {key} is {was.get(key, before)}, not {asked[key]}"
+    for key, before in (("split_by", None), ("split_seed", 0), ("balanced", False)):
+        if asked.get(key, before) != was.get(key, before):
+            return f"its {key} is {was.get(key, before)}, not {asked.get(key, before)}"
     for split, digest in (asked["splits"] or {}).items():
         if split not in was["splits"]:
             return f"it has no split {split!r}"

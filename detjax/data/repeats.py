@@ -1,6 +1,7 @@
-"""Repeat-factor sampling: images of rare classes are shown more often.
+"""What makes up for rare classes: repeat-factor sampling, and balanced weights.
 
-Gupta et al. 2019 (LVIS), appendix B.
+Images of rare classes are shown more often (Gupta et al. 2019, LVIS, appendix B), or
+count more in the loss.
 """
 
 import numpy as np
@@ -38,3 +39,14 @@ def epoch(rng: np.random.Generator, repeats: np.ndarray) -> np.ndarray:
     counts = whole + (rng.random(len(repeats)) < repeats - whole)
     each = np.repeat(np.arange(len(repeats), dtype=np.int32), counts.astype(np.int64))
     return rng.permutation(each)
+
+
+def balanced(classes: Classes, count: int) -> tuple[float, ...]:
+    """Weights of `count` classes by which all count the same, 1 in the mean of images.
+
+    With n labels of which n(c) are of class c that is n / (count * n(c)); 1 for classes
+    without any.
+    """
+    found = np.bincount(classes[0], minlength=count)
+    weights = len(classes[0]) / (max((found > 0).sum(), 1) * np.maximum(found, 1))
+    return tuple(np.where(found > 0, weights, 1.0).tolist())

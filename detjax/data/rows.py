@@ -17,8 +17,8 @@ from detjax.data.records import Record, Unreadable
 from detjax.errors import UserError
 from detjax.types import Batch
 
-# The random streams of a row: of what augments its picture, of a mosaic's further ones,
-# and of the mosaic itself.
+# The random streams of a row: of what augments its picture, of further ones in it, and
+# of the mosaic or blend itself.
 PICTURE, LAYOUT, WHICH, OTHERS = 1, 2, 6, (3, 4, 5)
 
 
@@ -44,7 +44,7 @@ class Examples:
         return len(self.sizes.buckets)
 
     def put(self, batch, row, indices, place, draw=None) -> None:
-        """Writes a record, or those of a mosaic, into a row for `place`.
+        """Writes a record, or several, into a row for `place`.
 
         `indices` are their numbers, the row's own first; `draw` gives the random
         generator of a number. Raises Unreadable that names the record.
@@ -62,8 +62,8 @@ class Examples:
 
         try:
             if len(indices) > 1:
-                rngs = map(draw, (PICTURE, *OTHERS, LAYOUT))
-                self.prepare.fill_mosaic(batch, row, pictures(), rngs)
+                streams = PICTURE, *OTHERS[: len(indices) - 1], LAYOUT
+                self.prepare.fill_several(batch, row, pictures(), map(draw, streams))
             else:
                 rng = draw and draw(PICTURE)
                 record, fit = next(pictures())
@@ -143,7 +143,7 @@ class TrainBatches:
         others = self._others(position, draw)
         for further in range(self.tries):
             index = (place.record + further) % len(self.examples.source)
-            # With others of a mosaic that cannot be read a picture comes alone.
+            # With others that cannot be read a picture comes alone.
             for rest in (others, ()) if others and self.tries > 1 else (others,):
                 try:
                     return self.examples.put(batch, at, (index, *rest), place, draw)
@@ -159,12 +159,12 @@ class TrainBatches:
     def _others(
         self, position: int, draw: Callable[[int], np.random.Generator]
     ) -> tuple[int, ...]:
-        """The further records of the mosaic at `position`; () for a picture alone."""
-        mosaic = self.examples.prepare.mosaic
-        if mosaic is None:
+        """The further records of the row at `position`; () for a picture alone."""
+        several = self.examples.prepare.several
+        if several is None:
             return ()
         batch = position // self.batch_size
-        return mosaic.others(draw(WHICH), batch, len(self.examples.source))
+        return several.others(draw(WHICH), batch, len(self.examples.source))
 
     def _position(self, number: int, row: int) -> int:
         return self.first + number * self.batch_size + self.part.start + row

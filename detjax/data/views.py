@@ -6,7 +6,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from detjax.data.colours import Colours, blurred, recolour
+from detjax.data.colours import Colours, blurred, erase, recolour
 from detjax.data.frames import Frame, scaling, upright
 from detjax.data.sizing import FILL
 
@@ -41,9 +41,11 @@ def place(
     if upright(frame.matrix):
         view = snap(frame, image.shape[:2])
         draw(out, image, view, colours, fill)
-        return view.matrix
-    draw_turned(out, image, frame.matrix, colours, fill)
-    return frame.matrix
+    else:
+        view = None
+        draw_turned(out, image, frame.matrix, colours, fill)
+    erase(out, colours.erased)
+    return frame.matrix if view is None else view.matrix
 
 
 def draw_turned(

@@ -222,7 +222,7 @@ def _metadata(
     first = next(iter(catalogues.values()))
     found = summaries.values()
     return {
-        "task": task.name,
+        "task": task.stored,
         "classes": list(schema.classes),
         "keypoints": list(schema.keypoints),
         "category_ids": list(first.category_ids or range(1, len(first.classes) + 1)),

@@ -1,4 +1,4 @@
-"""Plots of an evaluation: precision by recall, F1 by confidence, confusion.
+"""Plots of an evaluation: precision and recall, F1, confusion, calibration.
 
 k classes, r recalls, g confidences
 """
@@ -144,6 +144,34 @@ def confusion(
     if cut:
         title += f"\nthe {n - extra} most confused of {len(matrix) - extra} classes"
     drawn.suptitle(title, x=0.02, ha="left", fontweight="bold", fontsize=10)
+    return drawn
+
+
+def reliability(
+    counts: np.ndarray, confidence: np.ndarray, accuracy: np.ndarray, error: float
+) -> Any:
+    """Accuracy by confidence of bins of equal width, [bins] each, and their images.
+
+    `error` is the expected calibration error. What is said with a confidence of .8
+    ought to be right four times of five: bars end on the diagonal then.
+    """
+    drawn = figure(6, 5.6)
+    upper, lower = drawn.subplots(
+        2, 1, sharex=True, gridspec_kw={"height_ratios": [3, 1]}
+    )
+    width = 1 / len(counts)
+    left, some = width * np.arange(len(counts)), counts > 0
+    bars: dict[str, Any] = {"width": width, "align": "edge", "edgecolor": "white"}
+    upper.bar(left[some], accuracy[some], color="#4c78a8", **bars)
+    upper.plot([0, 1], [0, 1], color=GREY, linestyle="--", linewidth=1)
+    upper.plot(
+        *(confidence[some], accuracy[some]), "o", color="black", label="mean of a bin"
+    )
+    upper.set(xlim=(0, 1), ylim=(0, 1.02), ylabel="accuracy")
+    upper.legend(loc="upper left")
+    upper.set_title(f"Expected calibration error {error:.3f}")
+    lower.bar(left, counts, color=GREY, **bars)
+    lower.set(xlabel="confidence of the most probable class", ylabel="images")
     return drawn
 
 

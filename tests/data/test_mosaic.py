@@ -33,7 +33,7 @@ def stream(records=None, batch_size=4, mosaics=ALWAYS, sizes=None, given=(), **k
     size = (96, 128) if sizes is None else None
     padding = {"max_objects": 12, "keypoints": NAMES, "max_proposals": 8}
     settings = {**padding, "augment": {"mirror": True}, "letterbox": True}
-    steps = prepare(size=size, mosaic=mosaics, **{**settings, **dict(given)})
+    steps = prepare(size=size, several=mosaics, **{**settings, **dict(given)})
     records = pictures() if records is None else records
     return loader.train_loader(
         records, steps, batch_size=batch_size, sizes=sizes, **kwargs
@@ -166,7 +166,7 @@ def test_some_rows_are_mosaics_until_a_step():
 
 
 def test_evaluation_has_no_mosaics():
-    steps = prepare(mosaic=ALWAYS)
+    steps = prepare(several=ALWAYS)
     plain = loader.eval_loader(pictures(), steps, batch_size=3)
     learnt = loader.eval_loader(pictures(), steps, batch_size=3, learnt=True)
     for batch in [*plain, *learnt]:
@@ -191,7 +191,7 @@ def test_labels_of_a_mosaic_are_weighted_by_what_is_seen():
     from tasks.test_classification import Info
 
     targets = classification.TASK.targets(Info())
-    truths = [classification.Truth((i % 3,), (10, 20)) for i in range(4)]
+    truths = [classification.targets.Truth((i % 3,), (10, 20)) for i in range(4)]
     # All but the first are seen in 100 pixels each, that in 300.
     matrix = frames.scaling(1, 1)
     windows = [[0, 0, 15, 20], *[[0, 0, 10, 10]] * 3]

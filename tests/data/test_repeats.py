@@ -205,3 +205,11 @@ def test_classes_that_are_not_whole_are_not_read(tmp_path, damage):
     listings.store(tmp_path, "a", range(10), np.ones((10, 2)), listed())
     found = listings.stored_classes(tmp_path, "a", 10)
     equal(found, listed())
+
+
+def test_balanced_weights_make_classes_count_alike():
+    classes = Classes(np.array([0, 0, 0, 1, 3, 3]), np.arange(1, 7))
+    weights = repeats.balanced(classes, 4)
+    assert weights == (2 / 3, 2.0, 1.0, 1.0)
+    counts = np.bincount(classes.labels, minlength=4)
+    assert sum(weights * counts) == len(classes.labels)

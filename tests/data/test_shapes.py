@@ -81,7 +81,7 @@ def test_all_but_hidden_objects_are_left_out(monkeypatch):
     # Every shape is the same square, so that only the last is seen.
     whole = np.zeros((64, 64), bool)
     whole[10:30, 10:30] = True
-    monkeypatch.setattr(shapes, "outline", lambda rng, kind, size: whole)
+    monkeypatch.setattr(shapes, "outline", lambda rng, kind, size, *_: whole)
     for record in shapes.records("train", 5, 64):
         assert [a.area for a in record.truth] == [400]
 

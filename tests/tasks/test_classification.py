@@ -2,6 +2,7 @@
 
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from tensorflow_datasets.core import example_serializer
 from detjax.data import features
 from detjax.data.example import Prepare
 from detjax.data.features import Schema
+from detjax.data.frames import Seen
 from detjax.data.records import Record
 from detjax.errors import UserError
 from detjax.eval import classification as metrics
@@ -76,8 +78,10 @@ def test_targets_are_weights_and_an_image_without_a_class_is_a_sentence():
 def test_the_most_probable_classes_leave_the_device():
     scores = jnp.float32([[0.1, 0.2, 0.05, 0.3, 0.15, 0.2], [1, 0, 0, 0, 0, 0]])
     answer = TASK.shrink(Scores(scores))
-    assert answer.labels.shape == (2, 5)
-    assert answer.labels[0].tolist() == [3, 1, 5, 4, 0]
+    assert answer.labels.shape == (2, 6)
+    assert answer.labels[0].tolist() == [3, 1, 5, 4, 0, 2]
+    many = TASK.shrink(Scores(jnp.zeros((1, 1000))))
+    assert many.labels.shape == (1, 100)
     one = Found(answer.labels[0], answer.scores[0])
     found = TASK.restore(one, None, (6, 8), (12, 16), min_score=0.18)
     assert found.labels.tolist() == [3, 1, 5]
@@ -131,6 +135,91 @@ def test_metrics_are_what_a_loop_finds():
     np.testing.assert_array_equal(metrics.confusion(found, labels, c), matrix)
 
 
+def test_rates_are_those_of_scikit_learn():
+    """Figures of sklearn.metrics.precision_recall_fscore_support, zero_division=0."""
+    truth, found = np.array([0, 1, 2, 2, 1, 0, 2]), np.array([0, 2, 2, 2, 1, 1, 0])
+    one = np.eye(4, dtype=bool)
+    macro, micro = (of(one[found], one[truth]) for of in (metrics.macro, metrics.micro))
+    np.testing.assert_allclose(macro, [0.5555556, 0.5555556, 0.5555556], rtol=1e-6)
+    np.testing.assert_allclose(micro, [4 / 7] * 3)
+    truth, found = np.array([0, 0, 0, 1]), np.array([0, 2, 2, 0])
+    macro = metrics.macro(one[found], one[truth])
+    np.testing.assert_allclose(macro, [1 / 6, 1 / 9, 2 / 15], rtol=1e-6)
+    several = np.array([[1, 1, 0], [0, 1, 1], [1, 0, 0]], bool)
+    said = np.array([[1, 0, 0], [0, 1, 1], [1, 1, 0]], bool)
+    np.testing.assert_allclose(metrics.micro(said, several), [0.8, 0.8, 0.8])
+    each = metrics.rates(said, several)
+    np.testing.assert_allclose(each.precision, [1, 0.5, 1])
+    np.testing.assert_allclose(each.recall, [1, 0.5, 1])
+
+
+def test_rates_of_random_decisions_are_those_of_a_loop():
+    rng = np.random.default_rng(4)
+    found, truth = rng.random((2, 50, 6)) < 0.3
+    got = metrics.rates(found, truth)
+    for c in range(6):
+        tp = sum(f and t for f, t in zip(found[:, c], truth[:, c], strict=True))
+        assert got.precision[c] == tp / found[:, c].sum()
+        assert got.recall[c] == tp / truth[:, c].sum()
+        p, r = got.precision[c], got.recall[c]
+        assert got.f1[c] == pytest.approx(2 * p * r / (p + r))
+
+
+def test_several_classes_of_an_image_are_found_from_a_half_on():
+    got, _ = judged([[0, 1, 2], [1, 0, 2]], [(0, 1), (0,)])
+    # Scores are .9, .5, .1: both say a and b.
+    assert got["precision_micro"] == 3 / 4 and got["recall_micro"] == 1
+    assert got["ece"] == -1
+    assert judged([], [])[0]["f1_macro"] == -1
+
+
+def test_the_calibration_error_is_what_a_loop_finds():
+    rng = np.random.default_rng(3)
+    confidence = np.append(rng.random(400), [0.0, 1.0, 1 / 15, 0.2])
+    right = rng.random(404) < confidence**2
+    expected = 0.0
+    for b in range(15):
+        some = (confidence > b / 15) & (confidence <= (b + 1) / 15)
+        some |= (confidence == 0) & (b == 0)
+        if some.any():
+            gap = abs(confidence[some].mean() - right[some].mean())
+            expected += gap * some.mean()
+    assert metrics.calibration_error(confidence, right) == pytest.approx(expected)
+    assert metrics.calibration_error(np.ones(9), np.ones(9, bool)) == 0
+    assert np.isnan(metrics.calibration_error(np.zeros(0), np.zeros(0)))
+
+
+def test_images_of_many_classes_are_judged_and_written_whole():
+    """Eight classes of .9, and of one class the five most probable."""
+    labels, ids = np.arange(12), [*range(12)]
+    some = Found(labels, np.where(labels < 8, 0.9, 0.1))
+    assert len(TASK.entries(some, 1, ids)) == 8
+    assert len(TASK.entries(Found(labels, np.full(12, 0.05)), 1, ids)) == 5
+    truth = np.zeros((1, 12), bool)
+    truth[0, :8] = True
+    said = metrics.decided(labels[None], some.scores[None], truth)
+    assert metrics.micro(said, truth) == (1, 1, 1)
+    drawn = TASK.draw(np.zeros((100, 200, 3), np.uint8), some, ["x"] * 12, least_side=9)
+    assert drawn.shape[0] == 100 + 8 * 18
+
+
+def test_class_weights_follow_the_labels():
+    weighted = classification.targets.targets(Info(), class_weights=(1.0, 3.0, 0.5))
+    target, _ = weighted.empty(2, (8, 8))
+    rows = [jax.tree.map(lambda x, i=i: x[i], target) for i in range(2)]
+    size, middle = (8, 8), np.array([0, 0, 8, 8])
+
+    def seen(label, share=None):
+        one = classification.targets.Truth((label,), size)
+        return Seen(one, np.eye(3), middle, share)
+
+    weighted.fill(rows[0], [seen(1)], size)
+    weighted.fill(rows[1], [seen(1, 0.75), seen(2, 0.25)], size)
+    assert target.importance[:, 0].tolist() == [3.0, 0.75 * 3 + 0.25 * 0.5]
+    with pytest.raises(UserError, match="has 2 numbers, and the data set 3 classes"):
+        classification.targets.targets(Info(), class_weights=(1.0, 2.0))
+
+
 def test_a_drawing_has_the_picture_and_a_bar_as_long_as_the_score():
     image = np.full((100, 200, 3), 77, np.uint8)
     found = Found(np.array([1, 0]), np.array([0.75, 0.25]))
@@ -163,13 +252,17 @@ def test_the_table_by_hand_and_the_plot_of_single_labels():
     for place, labels in enumerate(([0, 1], [1, 0], [1, 2])):
         meter.add(place, Found(np.array(labels), np.array([0.7, 0.3])))
     found = meter.table(meter.parts)
-    assert found.columns == ("class", "images", "top1", "top5", "precision")
-    assert found.rows[0] == ("a", 2, 0.5, 1.0, 1.0)
-    assert found.rows[1] == ("b", 1, 1.0, 1.0, 0.5)
+    rates = ("precision", "recall", "f1")
+    assert found.columns == ("class", "images", "top1", "top5", *rates)
+    assert found.rows[0] == ("a", 2, 0.5, 1.0, 1.0, 0.5, 2 / 3)
+    assert found.rows[1] == ("b", 1, 1.0, 1.0, 0.5, 1.0, 2 / 3)
     name, count, *numbers = found.rows[2]
     assert (name, count) == ("c", 0) and np.isnan(numbers).all()
-    (make,) = meter.plots(meter.parts).values()
-    assert "66.7% of 3 are right" in make().get_suptitle()
+    made = meter.plots(meter.parts)
+    assert [*made] == ["confusion.png", "calibration.png"]
+    assert "66.7% of 3 are right" in made["confusion.png"]().get_suptitle()
+    upper, _ = made["calibration.png"]().axes
+    assert upper.get_title() == "Expected calibration error 0.033"  # .7 for 2 of 3
 
 
 def test_several_labels_and_no_image_at_all_have_a_table_too():

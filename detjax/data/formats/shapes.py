@@ -32,11 +32,15 @@ CLASSES = ("circle", "rectangle", "triangle", "star")
 MAX_OBJECTS = 6
 # Sides of pictures on which an object can be seen, in pixels.
 Side = Annotated[int, Range(8)]
+# Of a shape that is alone.
+SINGLE: dict[str, Any] = {"span": (0.3, 0.7), "centres": (0.25, 0.75)}
 # Increment on any change of the images.
 EDITION = 1
 
-# As a fraction of the picture's side: 14 to 70 pixels of 128.
-_SMALLEST, _LARGEST = 14 / 128, 70 / 128
+# Sizes as a fraction of the picture's side: 14 to 70 pixels of 128.
+SPAN = (14 / 128, 70 / 128)
+# Where in the picture their centres lie.
+CENTRES = (0.1, 0.9)
 # Minimum visible part of an annotated object, as a fraction of itself and of the
 # picture (40 pixels of 128 x 128).
 _VISIBLE, _PIXELS = 0.12, 40 / 128**2
@@ -50,9 +54,12 @@ def records(split: str, num: int, size: int = 128, seed: int = 0) -> list[Record
     return [record(i, split, size, seed) for i in range(num)]
 
 
-def record(i: int, split: str, size: int = 128, seed: int = 0) -> Record:
+def record(
+    i: int, split: str, size: int = 128, seed: int = 0, single: bool = False
+) -> Record:
     """Picture number `i` of a split, of `size` x `size`."""
-    image, owner, labels = picture(stream(split, seed, i), size)
+    how = {"most": 1, **SINGLE} if single else {}
+    image, owner, labels = picture(stream(split, seed, i), size, **how)
     made = Record(i + 1, f"{split}_{i:06d}.png", size, size, image=encoded(image))
     made.truth = annotations(i, owner, labels)
     return made
@@ -87,18 +94,22 @@ def picture(
     size: int,
     kinds: Sequence[str] = CLASSES,
     most: int = MAX_OBJECTS,
+    span: tuple[float, float] = SPAN,
+    centres: tuple[float, float] = CENTRES,
 ) -> tuple[np.ndarray, np.ndarray, list[int]]:
     """An image [h w 3] uint8, who owns each pixel [h w], and every object's class.
 
-    There are 1 to `most` objects of `kinds`, which the classes are indices of. Object i
-    owns the pixels of value i + 1; 0 is background and all but hidden objects.
+    There are 1 to `most` objects of `kinds`, which the classes are indices of, and of
+    sizes in the `span` (least, most) of shares of the picture's side, as `centres` are
+    the range of their centres. Object i owns the pixels of value i + 1; 0 is background
+    and all but hidden objects.
     """
     canvas = background(rng, size)
     owner = np.zeros((size, size), np.uint8)
     labels, areas = [], [0]
     for value in range(1, rng.integers(1, most + 1) + 1):
         labels.append(int(rng.integers(len(kinds))))
-        mask = outline(rng, kinds[labels[-1]], size)
+        mask = outline(rng, kinds[labels[-1]], size, span, centres)
         paint(rng, canvas, mask)
         owner[mask] = value
         areas.append(int(mask.sum()))
@@ -123,10 +134,16 @@ def background(rng: np.random.Generator, size: int) -> np.ndarray:
     return canvas.astype(np.float32)
 
 
-def outline(rng: np.random.Generator, kind: str, size: int) -> np.ndarray:
+def outline(
+    rng: np.random.Generator,
+    kind: str,
+    size: int,
+    span: tuple[float, float] = SPAN,
+    centres: tuple[float, float] = CENTRES,
+) -> np.ndarray:
     """The pixels [h w] bool of one shape at a random place, turn and size."""
-    radius = size * rng.uniform(_SMALLEST, _LARGEST) / 2
-    centre = size * rng.uniform(0.1, 0.9, 2)
+    radius = size * rng.uniform(*span) / 2
+    centre = size * rng.uniform(*centres, 2)
     mask = np.zeros((size, size), np.uint8)
     if kind == "circle":
         cv2.circle(mask, np.rint(centre).astype(int).tolist(), round(radius), 1, -1)
@@ -182,23 +199,26 @@ def catalogues(
     num_val: Count = 200,
     size: Side = 128,
     seed: Seed = 0,
+    single: bool = False,
 ) -> dict[str, Catalogue]:
     """The splits train and val of drawn shapes.
 
     num_train, num_val: images of each.
     size: their side in pixels.
     seed: another one draws others.
+    single: one large shape each, for classification with localisation.
 
     Raises UserError for invalid numbers.
     """
     given = {"num_train": num_train, "num_val": num_val, "size": size, "seed": seed}
-    settings.check_all("shapes", catalogues, given)
+    settings.check_all("shapes", catalogues, {**given, "single": single})
+    which: dict[str, Any] = {"size": size, "seed": seed, "single": single}
     return {
         split: Catalogue(
             split,
             CLASSES,
             range(num),
-            functools.partial(read_entry, split=split, size=size, seed=seed),
+            functools.partial(read_entry, split=split, **which),
         )
         for split, num in (("train", num_train), ("val", num_val))
     }
@@ -210,10 +230,16 @@ def read_splits(**arguments: Any) -> dict[str, Dataset]:
 
 
 def digests(
-    *, num_train: int = 2000, num_val: int = 200, size: int = 128, seed: int = 0
+    *,
+    num_train: int = 2000,
+    num_val: int = 200,
+    size: int = 128,
+    seed: int = 0,
+    single: bool = False,
 ) -> dict[str, str]:
     """A text that identifies each split of `read_splits`."""
+    what = "images of one shape" if single else "images"
     return {
-        split: f"{num} images of {size}, seed {seed}, edition {EDITION}"
+        split: f"{num} {what} of {size}, seed {seed}, edition {EDITION}"
         for split, num in (("train", num_train), ("val", num_val))
     }

@@ -54,6 +54,8 @@ def _of_file(path: Path) -> Guess | None:
         return _of_xml(path, head)
     if ending == ".json":
         return _of_json(path, head)
+    if ending in (".csv", ".tsv"):
+        return Guess("csv", f"--root={path}")
     return None
 
 

@@ -100,7 +100,14 @@ class Targets:
         visible = [self._visible(one) for one in seen]
         boxes = np.concatenate([v.boxes for v in visible])
         areas = (boxes[:, 2:] - boxes[:, :2]).prod(axis=1)
-        largest = np.argsort(-areas, kind="stable")[: self.max_objects]
+        largest = np.arange(len(boxes))
+        if len(boxes) > self.max_objects:
+            crowds = [
+                one.truth.annotations[i].crowd
+                for one, own in zip(seen, visible, strict=True)
+                for i in own.inside.tolist()
+            ]
+            largest = np.lexsort((-areas, crowds))[: self.max_objects]
         n, first, begin = len(largest), 0, 0
         for one, (inside, own, _) in zip(seen, visible, strict=True):
             kept = np.sort(largest[(largest >= first) & (largest < first + len(own))])
@@ -131,7 +138,7 @@ class Targets:
         size: tuple[int, int],
     ) -> None:
         """Writes the objects `numbers` [n], of `boxes` [n 4], to n rows."""
-        (truth, matrix, window), (h, w) = seen, size
+        (truth, matrix, window, _), (h, w) = seen, size
         chosen = [truth.annotations[i] for i in numbers.tolist()]
         n = len(chosen)
         objects.boxes[:] = boxes
@@ -198,8 +205,8 @@ def targets(
 ) -> Targets:
     """How the objects of a data set become targets.
 
-    max_objects  n of the padding; what is beyond it is cut off and counted, the
-                 smallest objects first
+    max_objects  n of the padding; what is beyond it is cut off and counted, crowds
+                 first, then the smallest objects
     mask_stride  input pixels a pixel of masks that span the input, or None
     mask_size    r of masks [r r] that span their object's box, or None; at 800 x 1333
                  they take a fortieth of the others' memory at stride 2
