@@ -44,7 +44,7 @@ def value_and_grad(loss: Loss, parts: int, layout: Layout) -> Callable[..., Any]
             sums = jax.tree.map(jnp.add, sums, (value, metrics))
             return (state, total, sums), None
 
-        split = divided(batch, parts, layout.shares)
+        split = in_parts(batch, parts, layout.shares)
         first = jax.tree.map(lambda x: x[0], split)
         shapes = jax.eval_shape(loss, params, state, first, key)
         sums = shapes[0], shapes[1][1]
@@ -75,7 +75,7 @@ def _after(batch: Batch, gradients: Any) -> Batch:
     return dataclasses.replace(batch, inputs=inputs)
 
 
-def divided(batch: Batch, parts: int, shares: int) -> Batch:
+def in_parts(batch: Batch, parts: int, shares: int) -> Batch:
     """`batch` with arrays [parts, b / parts, ...]; part i has images i, i + parts, ...
 
     So every device keeps the images that it has, of a batch in `shares`.

@@ -3,13 +3,16 @@
 import inspect
 import json
 import pathlib
+import sys
 
 from detjax import files, import_darknet, models
+from detjax.backbones import facts
 from detjax.data.classes import COCO, COCO_IDS, names_for
 from detjax.errors import UserError
-from detjax.weights import published
+from detjax.weights import names, published
 from detjax.weights.convert import Report
 
+BODY = "backbone"  # the part of a classifier that all its parameters are in
 # The files of a run or of an earlier import.
 LEFT = ("config.json", "metrics.jsonl", "checkpoints", "solved", "best", "eval.json")
 
@@ -26,16 +29,17 @@ def import_weights(
     """Writes the weights of a file to the folder `out`; prints a report.
 
     A file of darknet's (`source` "darknet") has its cfg file as `model`; others are
-    torch's and safetensors. For a detector, and any network of darknet's, `out` also
-    gets a config.json, for prediction. Without `classes` the names are COCO's, or those
-    that `import_darknet.describe` finds. Raises UserError, with nothing written, if the
-    file or the names do not fit the model, or if `out` holds a run or an earlier
-    import.
+    torch's and safetensors. `out` also gets a config.json, for prediction; a backbone
+    becomes a classifier, of images of its published size and normalisation. Without
+    `classes`, names or a file of them, they are COCO's, or those that
+    `import_darknet.describe` finds, and numbers for a classifier. Raises UserError,
+    with nothing written, if the file or the names do not fit the model, or if `out`
+    holds a run or an earlier import.
     """
     out = pathlib.Path(out)
     check_free(out)
+    classes = import_darknet.named(classes) if source in names.SOURCES else classes
     kwargs = {"num_classes": len(classes)} if classes else {}
-    described: dict | None
     if source == import_darknet.SOURCE:
         if allow:
             raise UserError("files of darknet have no names; leave out --allow")
@@ -43,16 +47,46 @@ def import_weights(
         params, state, report = import_darknet.load(path, described["model"])
     else:
         # Before the file, which is slow to read.
-        described = describe(model, classes) if model in models.MODELS else None
+        detector = model in models.MODELS
+        described = describe(model, classes) if detector else {}
         params, state, report = published.load(
             path, source=source, model=model, allow=allow, **kwargs
         )
+        if not detector:
+            described = of_classifier(model, source, classes)
+            params = {BODY: params}
+            state = {name: {BODY: held} for name, held in state.items()}
     with files.writing(out):
         out.mkdir(parents=True, exist_ok=True)
     published.save(out, params, state)
-    if described is not None:
-        files.write_text(out / "config.json", json.dumps(described, indent=1) + "\n")
+    files.write_text(out / "config.json", json.dumps(described, indent=1) + "\n")
     return report
+
+
+def of_classifier(model: str, source: str, classes: list[str] | None) -> dict:
+    """The config.json of the classifier whose backbone is called `model`."""
+    fact = facts.FACTS[model]
+    called = classes or [f"class {i}" for i in range(fact.classes)]
+    described = {
+        "name": "classifier",
+        "backbone": {"name": model},
+        "num_classes": len(called),
+    }
+    pixels = facts.pixels(model, source)
+    if pixels:
+        described["pixels"] = pixels
+    else:
+        print(
+            f"warning: weights of {model} have learnt from images in a form that "
+            "model.pixels does not know; answers will be worse than published",
+            file=sys.stderr,
+        )
+    return {
+        "model": described,
+        "data": {"size": (fact.side, fact.side)},
+        "classes": called,
+        "category_ids": list(range(1, len(called) + 1)),
+    }
 
 
 def check_free(out: pathlib.Path) -> None:

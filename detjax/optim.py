@@ -1,14 +1,17 @@
 """Schedules, weight decay, freezing and learning rates by name, on top of optax."""
 
-import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Literal, NamedTuple
 
 import jax
 import optax
 
+from detjax import unfreezing
 from detjax.errors import UserError
+from detjax.parameters import matching, names
 from detjax.settings import Count, Fraction, NonNegative, Pattern, Positive, Whole
+
+Names = Pattern | tuple[Pattern, ...]
 
 
 class Optimizer(NamedTuple):
@@ -16,8 +19,18 @@ class Optimizer(NamedTuple):
 
     init: optax.TransformInitFn
     update: optax.TransformUpdateExtraArgsFn
-    # (params) -> True for every leaf that never moves
-    frozen: Callable[[Any], Any]
+    # (params) -> for every leaf the updates before its first, `unfreezing.NEVER`
+    begins: unfreezing.Begins
+    # The updates after which fewer parameters are frozen, rising.
+    stages: tuple[int, ...] = ()
+    # Whether frozen batch norms use and keep their running statistics.
+    frozen_statistics: bool = True
+
+    def frozen(self, params: Any, step: int = 0) -> Any:
+        """True for every leaf that update `step`, from 0, does not move."""
+        return jax.tree.map(
+            lambda at: at == unfreezing.NEVER or at > step, self.begins(params)
+        )
 
 
 def learning_rate(
@@ -72,23 +85,6 @@ def learning_rate(
     return optax.join_schedules([warmup, main], [warmup_steps])
 
 
-def names(params: Any) -> Any:
-    """The dotted name of every leaf, in a tree like `params`: 'fpn.p6.kernel'."""
-    return jax.tree_util.tree_map_with_path(
-        lambda path, _: ".".join(str(p.key) for p in path), params
-    )
-
-
-def matching(
-    said: str | Iterable[str], params: Any, groups: Mapping[str, str] | None = None
-) -> Any:
-    """True for every leaf of `params` that `said` names; see `patterns`."""
-    parts = patterns(said, groups or {}).values()
-    return jax.tree.map(
-        lambda name: any(re.search(part, name) for part in parts), names(params)
-    )
-
-
 def make(
     *,
     steps: Whole,
@@ -98,8 +94,10 @@ def make(
     nesterov: bool = False,
     b2: Fraction = 0.999,
     weight_decay: NonNegative = 0.0,
-    no_decay: Pattern | tuple[Pattern, ...] | None = None,
-    freeze: Pattern | tuple[Pattern, ...] | None = None,
+    no_decay: Names | None = None,
+    freeze: Names | None = None,
+    unfreeze: tuple[tuple[Count, Names], ...] = (),
+    statistics: Literal["frozen", "running"] = "frozen",
     rates: Mapping[str, NonNegative] | None = None,
     clip_norm: Positive | None = None,
     groups: Mapping[str, str] | None = None,
@@ -116,14 +114,21 @@ def make(
         decoupled for AdamW.
     no_decay: parameters that are not decayed.
     freeze: parameters that are not updated; a step computes no gradient of them.
+        "all but head" extracts features.
+    unfreeze: pairs of a step and of frozen parameters that learn once so many steps are
+        taken, such as ((200, r"\\.layer4"), (400, "backbone")): from the top. Until
+        then they neither move nor decay, nor count for clipping, nor gather momentum.
+    statistics: of the batch norms that are frozen: "frozen" ones are used and stay as
+        they are, "running" ones follow the batches.
     rates: factors of the learning rate for the parameters that they name, such as 10
         for new heads, cumulatively.
     clip_norm: a bound on the global norm of the gradient.
 
-    Parameters are named by the model's `groups` (`types.Spec`) or by regular
-    expressions over dotted names.
+    Parameters are named by the model's `groups` (`types.Spec`), by regular expressions
+    over dotted names, by "all", or by "all but" a group or an expression; "head" is
+    what is not of the backbone, where a model has no group of that name.
 
-    Raises UserError for any other `name`.
+    Raises UserError for any other `name`, and for stages that do not follow each other.
     """
     rate = learning_rate(steps=steps, **schedule)
 
@@ -138,72 +143,69 @@ def make(
 
     decayed = optax.add_decayed_weights(weight_decay, decay_mask)
     if name == "sgd":
-        parts = [decayed, optax.trace(momentum, nesterov)]
+        core = [decayed, optax.trace(momentum, nesterov)]
     elif name == "adamw":
-        parts = [optax.scale_by_adam(b1=momentum, b2=b2, nesterov=nesterov), decayed]
+        core = [optax.scale_by_adam(b1=momentum, b2=b2, nesterov=nesterov), decayed]
     else:
         raise UserError(f"optimizer.name={name!r} is not 'sgd' or 'adamw'")
-    parts.append(optax.scale_by_learning_rate(rate))
+    unfreezing.check_stages(unfreeze, freeze, steps)
+    first = unfreezing.begins(freeze, unfreeze, groups)
+    clip = [optax.clip_by_global_norm(clip_norm)] if clip_norm else []
+    rated = [optax.scale_by_learning_rate(rate)]
     for said, factor in (rates or {}).items():
-        parts.append(optax.masked(optax.scale(factor), named(said)))
-    if clip_norm:
-        parts.insert(0, optax.clip_by_global_norm(clip_norm))
-    if freeze:
+        rated.append(optax.masked(optax.scale(factor), named(said)))
+    if unfreeze:
+        # Gradients wait too: they do not count for clipping.
+        gate = unfreezing.by_stage(optax.identity, first, unfreeze)
+        staged = unfreezing.by_stage(lambda: optax.chain(*core), first, unfreeze)
+        parts = [gate, *clip, staged, *rated]
+    else:
+        parts = [*clip, *core, *rated]
+    if freeze and not unfreeze:
         # Zeroed on both sides: frozen gradients do not count for clipping, and decay
         # does not move frozen weights.
         zero = optax.masked(optax.set_to_zero(), named(freeze))
         parts = [zero, *parts, zero]
     chain = optax.chain(*parts)
-    return Optimizer(chain.init, chain.update, named(freeze or ())), rate
+    stages = tuple(step for step, _ in unfreeze)
+    made = Optimizer(chain.init, chain.update, first, stages, statistics == "frozen")
+    return made, rate
 
 
-def divided(optimizer: Any, params: Any) -> tuple[Any, Any]:
-    """`params` that the optimizer moves, and those it does not; None for the others.
+def split_frozen(optimizer: Any, params: Any, step: int = 0) -> tuple[Any, Any]:
+    """`params` that update `step` moves, and those it does not; None for the others.
 
     One of optax's own moves all.
     """
     if not isinstance(optimizer, Optimizer):
         return params, jax.tree.map(lambda x: None, params)
-    still = optimizer.frozen(params)
+    held = optimizer.frozen(params, step)
     return (
-        jax.tree.map(lambda x, frozen: None if frozen else x, params, still),
-        jax.tree.map(lambda x, frozen: x if frozen else None, params, still),
+        jax.tree.map(lambda x, frozen: None if frozen else x, params, held),
+        jax.tree.map(lambda x, frozen: x if frozen else None, params, held),
     )
 
 
 def joined(one: Any, other: Any) -> Any:
-    """The whole of two trees that `divided` has made."""
+    """The whole of two trees that `split_frozen` has made."""
     return jax.tree.map(
         lambda a, b: b if a is None else a, one, other, is_leaf=lambda x: x is None
     )
 
 
-def patterns(said: str | Iterable[str], groups: Mapping[str, str]) -> dict[str, str]:
-    """A regular expression for each of `said`: names of groups, or expressions."""
-    parts = [said] if isinstance(said, str) else said
-    return {part: groups.get(part, part) for part in parts}
+def frozen_norms(optimizer: Any, params: Any, step: int = 0) -> frozenset[str]:
+    """The dotted names of the layers whose batch statistics stay at update `step`.
 
-
-def check_names(
-    params: Any,
-    groups: Mapping[str, str],
-    *,
-    no_decay: str | Iterable[str] | None = None,
-    freeze: str | Iterable[str] | None = None,
-    rates: Mapping[str, float] | None = None,
-    **_: Any,
-) -> None:
-    """Raises UserError if a setting of `make` matches none of `params`.
-
-    These are arrays or shapes, as `jax.eval_shape` of a model's init gives them.
+    Those of which every parameter is frozen; none of one of optax's own.
     """
-    known = jax.tree.leaves(names(params))
-    settings = {"no_decay": no_decay, "freeze": freeze, "rates": rates}
-    for key, said in settings.items():
-        for part, pattern in patterns(said or (), groups).items():
-            if not any(re.search(pattern, name) for name in known):
-                raise UserError(
-                    f"optimizer.{key}={said!r} names {part!r}, which matches no "
-                    f"parameter; groups are {', '.join(groups) or 'none'}, parameters "
-                    f"are called {known[0]!r} and so on"
-                )
+    if not isinstance(optimizer, Optimizer) or not optimizer.frozen_statistics:
+        return frozenset()
+    layers: dict[str, bool] = {}
+    for name, frozen in zip(
+        jax.tree.leaves(names(params)),
+        jax.tree.leaves(optimizer.frozen(params, step)),
+        strict=True,
+    ):
+        layer = name.rpartition(".")[0]
+        layers[layer] = layers.get(layer, True) and frozen
+    return frozenset(layer for layer, frozen in layers.items() if frozen)

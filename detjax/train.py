@@ -18,11 +18,13 @@ from detjax.best import comparison, keep_best
 from detjax.checkpoint import Checkpoints, TrainState
 from detjax.errors import UserError, mended_by
 from detjax.log import Log, NonFiniteLoss
+from detjax.models import ema
+from detjax.nn.frozen_statistics import frozen_statistics
 from detjax.preemption import Interrupted, Preempted, Watch
 from detjax.settings import Count, Location, NonNegative, Pattern, Seed, Whole
 from detjax.sharding import Layout
 from detjax.types import Batch, Model
-from detjax.weights import transfer
+from detjax.weights import source, transfer, transfer_report
 
 
 def create(
@@ -54,21 +56,24 @@ def make_step(
     optimizer: optax.GradientTransformation,
     layout: Layout,
     accumulate: int = 1,
+    steps_taken: int = 0,
 ) -> Callable[[TrainState, Batch, Any], tuple[TrainState, dict[str, jax.Array]]]:
     """The train step, for the caller to jit: (run, batch, step) -> (run, metrics).
 
     A batch is computed in `accumulate` parts, see `accumulate.value_and_grad`. There is
-    no gradient of what the optimizer has frozen, and none of it in "grad_norm".
+    no gradient of what the optimizer has frozen after `steps_taken`, and none of it
+    in "grad_norm"; batch norms among it keep their statistics.
     A step whose loss, gradient or update is not finite changes nothing, nor does any
     later one: the run keeps the state and the step number before it.
     """
 
     def step(train_state: TrainState, batch: Batch, number: Any):
-        learnt, still = optim.divided(optimizer, train_state.params)
+        learnt, frozen = optim.split_frozen(optimizer, train_state.params, steps_taken)
+        norms = optim.frozen_norms(optimizer, train_state.params, steps_taken)
 
         def loss(learnt, state, batch, key):
-            with layout.traced():
-                params = layout.gather(optim.joined(learnt, still))
+            with layout.traced(), frozen_statistics(norms):
+                params = layout.gather(optim.joined(learnt, frozen))
                 return model.loss(params, state, batch, key)
 
         value_and_grad = accumulation.value_and_grad(loss, accumulate, layout)
@@ -76,7 +81,7 @@ def make_step(
             learnt, train_state.state, batch, step_key(train_state)
         )
         norm = optax.tree.norm(gradients)
-        gradients = optim.joined(gradients, jax.tree.map(jnp.zeros_like, still))
+        gradients = optim.joined(gradients, jax.tree.map(jnp.zeros_like, frozen))
         updates, opt_state = optimizer.update(
             gradients, train_state.opt_state, train_state.params
         )
@@ -146,11 +151,42 @@ def begin(
             stream.set_state(position["loader"])
             return train_state, position["log"]
     if init_from:
-        train_state, report = transfer.start(train_state, init_from, init_allow)
-        print(f"{len(report.loaded)} arrays from {init_from}", file=sys.stderr)
-        for name in report.left:
-            print(f"left at initialisation: {name}", file=sys.stderr)
+        workdir = checkpoints.directory.parent
+        train_state = started(train_state, model, init_from, init_allow, workdir)
     return layout.keep(train_state), {}
+
+
+def started(
+    train_state: TrainState,
+    model: Model,
+    init_from: str | pathlib.Path,
+    init_allow: str | None,
+    workdir: pathlib.Path,
+) -> TrainState:
+    """`train_state` with the weights of `init_from`, see `weights.transfer`.
+
+    What is taken is printed, and written to `workdir`/transfer.txt.
+    """
+    train_state, report = transfer.start(train_state, init_from, init_allow, model)
+    if cluster.primary():
+        held = transfer.flat(train_state.params, ema.own(train_state.state))
+        folder = pathlib.Path(init_from)
+        if folder.is_dir():
+            folder = folder / source.run_and_folder(folder)[1]
+        title = f"{len(report.loaded)} arrays taken from {folder}"
+        groups = model.spec.groups
+        print(f"{title}\n{transfer_report.text(report, held, groups)}", file=sys.stderr)
+        whole = f"{title}\n{transfer_report.text(report, held, groups, None)}\n"
+        files.write_text(workdir / "transfer.txt", whole)
+        theirs = source.pixels(init_from)
+        ours = getattr(model.net, "pixels", None)
+        if theirs and ours and theirs != ours:
+            print(
+                f"warning: {init_from} has learnt from model.pixels={theirs!r}, this "
+                f"run sees {ours!r}: set --config.model.pixels={theirs}",
+                file=sys.stderr,
+            )
+    return train_state
 
 
 def fit(
@@ -191,8 +227,9 @@ def fit(
     checkpoint_every: steps between checkpoints.
     keep: the newest checkpoints that stay.
     grace_seconds: after SIGTERM, the time in which the run has to be saved.
-    init_from: a folder of imported weights, or of a run, that a new run starts from.
-    init_allow: parameters that may stay at their initialisation then.
+    init_from: a folder of imported weights, or of a run (its best checkpoint if it kept
+        one, else its newest), that a new run starts from; its backbone has to fit.
+    init_allow: parameters of the backbone that may stay at their initialisation then.
     evaluate_every: steps between evaluations on the way; 0 is none.
     best: the metric of these whose best checkpoint stays in `workdir`/best.
     best_is: whether that is the highest or the lowest; None is the lowest of losses,
@@ -235,11 +272,14 @@ def fit(
         init_allow=init_allow,
     )
     begun()
-    step = jax.jit(
-        make_step(model, optimizer, layout, accumulate),
-        donate_argnums=0,
-        out_shardings=(layout.of(train_state), layout.replicated()),
-    )
+    out = layout.of(train_state), layout.replicated()
+
+    def compiled(steps_taken):
+        made = make_step(model, optimizer, layout, accumulate, steps_taken)
+        return jax.jit(made, donate_argnums=0, out_shardings=out)
+
+    stages = getattr(optimizer, "stages", ())
+    step = compiled(int(train_state.step))
     first = int(train_state.step)
     last: tuple | None = None  # the step whose metrics are still being computed
 
@@ -303,6 +343,10 @@ def fit(
                     count_last()
                     checkpoints.save(i - 1, train_state, position())
                 raise
+            if i - 1 in stages and i - 1 > first:
+                step = compiled(i - 1)
+                if progress and cluster.primary():
+                    log.say(f"step {i}: more layers learn; the step is compiled anew")
             with profiled(workdir, i - first == profile) as done:
                 train_state, metrics = step(train_state, layout.put(batch), np.int32(i))
                 done(metrics)

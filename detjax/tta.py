@@ -61,7 +61,7 @@ def augmented(
     return model._replace(predict=predict)
 
 
-def divided(held: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+def split_settings(held: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Settings of the section eval: those of `augmented`, and the others."""
     known = settings.keywords(augmented)
     own = {name: value for name, value in held.items() if name in known}

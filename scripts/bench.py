@@ -14,7 +14,16 @@ import sys
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT)]
 
-from benches import accelerator, host, loader, networks, one_stage, ops, timing  # noqa: E402
+from benches import (  # noqa: E402
+    accelerator,
+    classify,
+    host,
+    loader,
+    networks,
+    one_stage,
+    ops,
+    timing,
+)
 
 BENCHES = {
     f.__name__: f
@@ -25,6 +34,8 @@ BENCHES = {
         networks.yolact,
         networks.two_stage,
         one_stage.one_stage,
+        classify.classify,
+        classify.convolutions,
         host.coco_eval,
         loader.loader,
         host.checkpoint,

@@ -78,6 +78,12 @@ def data_dir() -> pathlib.Path:
 
 
 @pytest.fixture(scope="session")
+def weights_dir() -> pathlib.Path:
+    """Real trained weights (DETJAX_WEIGHTS); skips where absent."""
+    return _folder("DETJAX_WEIGHTS", "../shared/weights")
+
+
+@pytest.fixture(scope="session")
 def goldens_dir() -> pathlib.Path:
     """What original implementations compute (DETJAX_GOLDENS); skips where absent."""
     return _folder("DETJAX_GOLDENS", "../shared/goldens")

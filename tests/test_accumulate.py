@@ -40,14 +40,14 @@ def test_parts_give_the_gradient_of_the_whole(devices, parts):
 
 
 def test_devices_keep_their_images():
-    data = accumulate.divided(batch(8), 2, 2)
+    data = accumulate.in_parts(batch(8), 2, 2)
     assert data.inputs.images.shape[:2] == (2, 4)
     # Of eight images on two devices, four each, a part has two of each.
     np.testing.assert_array_equal(data.index, batch(8).index.reshape(4, 2).T)
     # So the program that divides a batch moves nothing between devices.
     layout = sharding.make(devices=jax.devices()[:4])
     compiled = (
-        jax.jit(lambda x: accumulate.divided(x, 2, 4), out_shardings=None)
+        jax.jit(lambda x: accumulate.in_parts(x, 2, 4), out_shardings=None)
         .lower(layout.put(batch(8)))
         .compile()
     )
@@ -57,7 +57,7 @@ def test_devices_keep_their_images():
 
 def test_batches_that_do_not_divide_are_a_sentence():
     with pytest.raises(UserError, match=r"set data\.batch_size to a multiple of 12"):
-        accumulate.divided(batch(8), 3, 4)
+        accumulate.in_parts(batch(8), 3, 4)
 
 
 def test_memory_falls():

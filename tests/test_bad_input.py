@@ -306,8 +306,8 @@ CASES = {
         r"only in the (file|model)",
     ),
     "source": (
-        weights("--source=caffe", "--model=resnet50", "{}/other.safetensors"),
-        "no source is called 'caffe'",
+        weights("--source=keras", "--model=resnet50", "{}/other.safetensors"),
+        "no source is called 'keras'",
     ),
     "no such model": (
         weights("--source=yolact", "--model=resnet51", "{}/other.safetensors"),

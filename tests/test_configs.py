@@ -9,7 +9,7 @@ import jax
 import numpy as np
 import pytest
 
-from detjax import experiment, models, optim, sharding, tasks, train
+from detjax import experiment, models, optim, parameters, sharding, tasks, train
 from detjax.commands import make_dataset
 from detjax.data import proposals
 from detjax.data.builder import Info
@@ -127,11 +127,11 @@ def test_paper_recipe_moves_no_batch_norm():
     params, _ = jax.eval_shape(
         model.init, jax.random.key(0), np.zeros((1, 550, 550, 3), np.uint8)
     )
-    hit = optim.matching(config["optimizer"]["freeze"], params)
+    hit = parameters.matching(config["optimizer"]["freeze"], params)
     frozen = sorted(
         name
         for name, frozen in zip(
-            jax.tree.leaves(optim.names(params)), jax.tree.leaves(hit), strict=True
+            jax.tree.leaves(parameters.names(params)), jax.tree.leaves(hit), strict=True
         )
         if frozen
     )

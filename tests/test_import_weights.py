@@ -13,8 +13,8 @@ from safetensors.numpy import save_file
 from detjax import checkpoint, models
 from detjax.data import classes
 from detjax.errors import MissingFileError, UserError
-from detjax.import_weights import check_free, describe, import_weights
-from detjax.weights import convert, published, read
+from detjax.import_weights import check_free, describe, import_weights, of_classifier
+from detjax.weights import convert, published, read, source
 
 
 def test_scripts_function_writes_a_folder_for_named_classes(tmp_path):
@@ -107,18 +107,48 @@ def test_a_model_of_any_classes_asks_for_them():
         describe("yolact", None)
 
 
-def test_a_backbone_without_classes_is_imported_without(tmp_path):
-    save_file({"conv1.weight": np.zeros((2, 2), "f")}, tmp_path / "w.safetensors")
-    options = {"source": "yolact", "model": "darknet53"}
-    with pytest.raises(UserError, match="does not fit the model"):
-        published.load(tmp_path / "w.safetensors", **options)
-    with pytest.raises(UserError, match="darknet53 has no classes"):
-        published.load(tmp_path / "w.safetensors", **options, num_classes=3)
+def test_a_classifier_sees_images_as_its_weights_have(tmp_path):
+    net = models.make("classifier", num_classes=10, backbone={"name": "lenet5"})
+    images = np.zeros((1, 32, 32, 3), np.uint8)
+    shapes = jax.eval_shape(net.init, jax.random.key(0), images)
+    zeros = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), shapes)
+    params, codes = zeros[0]["backbone"], zeros[1]["codes"]["backbone"]
+    held = convert.export(params, {"codes": codes}, source="lenet")
+    save_file(held, tmp_path / "w.safetensors")
+    out = tmp_path / "out"
+    import_weights(tmp_path / "w.safetensors", source="lenet", model="lenet5", out=out)
+    config = json.loads((out / "config.json").read_text())
+    assert config["data"]["size"] == [32, 32] and len(config["classes"]) == 10
+    # What a run that starts from them is told.
+    assert source.pixels(out) == "lenet"
+
+
+@pytest.mark.parametrize(
+    ("called", "origin", "side", "pixels"),
+    [
+        ("inception_v3", "torchvision", 299, "inception"),
+        ("inception_resnet_v2", "timm", 299, "inception"),
+        ("darknet19", "darknet", 256, "unit"),
+        ("resnet50", "torchvision", 224, "imagenet"),
+        ("resnet50", "yolact", 224, "yolact"),
+        ("vgg16", "caffe", 224, "caffe"),
+    ],
+)
+def test_publishers_feed_their_networks_in_their_ways(called, origin, side, pixels):
+    described = of_classifier(called, origin, None)
+    assert described["data"]["size"] == (side, side)
+    assert described["model"]["pixels"] == pixels
+
+
+def test_pixels_that_no_setting_makes_are_warned_of(capsys):
+    described = of_classifier("shufflenet_v1_g3", "megvii", ["a", "b"])
+    assert "pixels" not in described["model"]
+    assert "shufflenet_v1_g3 have learnt from images in a" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
     ("source", "model", "said"),
-    [("caffe", "resnet18", "no source is"), ("yolact", "resnet19", "no model or back")],
+    [("keras", "resnet18", "no source is"), ("yolact", "resnet19", "no model or back")],
 )
 def test_unknown_names_are_refused_before_the_file_is_read(source, model, said):
     with pytest.raises(UserError, match=f"{said}.*choose one of"):

@@ -6,7 +6,7 @@ import numpy as np
 import optax
 import pytest
 
-from detjax import optim
+from detjax import optim, parameters
 from detjax.errors import UserError
 
 PARAMS = {"bn1": {"scale": jnp.ones(2)}, "conv": {"kernel": jnp.ones(2)}}
@@ -55,14 +55,14 @@ def test_frozen_parameters_do_not_move_and_do_not_count_for_clipping():
 def test_parameters_are_divided_by_what_is_frozen():
     rate = {"steps": 10, "schedule": {"peak": 0.1}}
     some, _ = optim.make(freeze="norm", groups={"norm": r"^bn1\."}, **rate)
-    learnt, still = optim.divided(some, PARAMS)
+    learnt, frozen = optim.split_frozen(some, PARAMS)
     assert learnt == {"bn1": {"scale": None}, "conv": PARAMS["conv"]}
-    assert still == {"bn1": PARAMS["bn1"], "conv": {"kernel": None}}
-    assert optim.joined(learnt, still) == PARAMS
+    assert frozen == {"bn1": PARAMS["bn1"], "conv": {"kernel": None}}
+    assert optim.joined(learnt, frozen) == PARAMS
     for whole in (optim.make(**rate)[0], optax.sgd(0.1)):
-        learnt, still = optim.divided(whole, PARAMS)
-        assert learnt == optim.joined(learnt, still) == PARAMS
-        assert not jax.tree.leaves(still)
+        learnt, frozen = optim.split_frozen(whole, PARAMS)
+        assert learnt == optim.joined(learnt, frozen) == PARAMS
+        assert not jax.tree.leaves(frozen)
 
 
 def test_an_optimizer_is_one_of_optaxs():
@@ -111,9 +111,9 @@ def test_freezing_and_decay_take_names_of_groups():
 def test_names_of_nothing_are_a_sentence(settings, words):
     groups = {"norm": r"^bn1\."}
     with pytest.raises(UserError) as caught:
-        optim.check_names(PARAMS, groups, **settings)
+        parameters.check_names(PARAMS, groups, **settings)
     assert words in str(caught.value)
-    optim.check_names(PARAMS, groups, freeze=".*", rates={"norm": 2}, momentum=0.9)
+    parameters.check_names(PARAMS, groups, freeze=".*", rates={"norm": 2}, momentum=0.9)
 
 
 def test_schedules():

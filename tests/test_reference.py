@@ -1,6 +1,6 @@
 """The tables of settings: complete, true, and every row with a description."""
 
-from detjax import reference
+from detjax import backbones, reference
 from scripts import reference as pages
 
 
@@ -21,6 +21,14 @@ def test_rows_are_the_signatures():
     assert model["model.rpn.positive"].default == "0.7"
     assert model["model.mask.bins"].default == "14"
     assert model["model.ema"].default == "None"
+
+
+def test_long_lists_of_names_are_cut():
+    rows = {row.key: row for row in reference.of_models()["Classifiers"]}
+    kind = rows["model.backbone.name"].kind
+    assert kind.startswith("one of 'resnet10', ") and kind.endswith(" others")
+    assert int(kind.split()[-2]) == len(backbones.FAMILIES) - 3
+    assert reference.kind_of(int | None) == "a whole number, or None"
 
 
 def test_tables_are_markdown():

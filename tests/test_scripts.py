@@ -258,3 +258,14 @@ def test_prediction_draws_files_and_goes_on_past_bad_ones(run, tmp_path):
     assert {row["image_id"] for row in rows} == {1, 2}
     assert all(row["segmentation"]["size"] == [90, 140] for row in rows)
     assert {p.name for p in (tmp_path / "out").glob("*.png")} == {"a.png", "b.png"}
+
+
+def test_the_last_layers_of_staged_training_are_known_before_any(tmp_path):
+    done = start(
+        *("transfer", "signs", tmp_path / "out", f"--init_from={tmp_path}"),
+        "--backbone=mobilenet_v2",
+    )
+    assert done.returncode == 2
+    assert "does not suit mobilenet_v2" in done.stderr
+    assert "matches no parameter" in done.stderr
+    assert not (tmp_path / "out").exists()

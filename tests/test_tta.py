@@ -320,7 +320,7 @@ def test_any_config_can_set_it(config):
     held.eval = {"flip": True, "scales": [0.5, 1]}
     found = experiment.resolve(held)["eval"]
     assert found == {"flip": True, "scales": (0.5, 1)}
-    own, others = tta.divided({**found, "merge_iou": 0.4, "sigmas": (1,)})
+    own, others = tta.split_settings({**found, "merge_iou": 0.4, "sigmas": (1,)})
     assert own == {**found, "merge_iou": 0.4}
     assert others == {"sigmas": (1,)}
     for wrong in ([], [0], [1, -1], "all"):

@@ -1,14 +1,14 @@
 """Import published weights, to predict with or to start a run from.
 
     --source=yolact yolact_resnet50.pth --model=yolact_resnet50 --out=DIR
-    --source=torchvision resnet50.pth --model=resnet50 --out=DIR
+    --source=torchvision resnet50.pth --model=resnet50 --classes=names.txt --out=DIR
     --source=darknet yolov3.weights --model=yolov3.cfg --out=DIR
 
 Files of darknet come with their cfg; one that ends before the last layer, such as
 darknet53.conv.74, gives a network whose other layers begin anew.
 
-A folder with a detector's weights works as --workdir of a prediction; any of them as
-train.init_from of a config.
+A folder works as --workdir of a prediction, be it of a detector or of a classifier, and
+as train.init_from of a config.
 """
 
 from absl import flags
@@ -23,7 +23,7 @@ MODEL = flags.DEFINE_string(
 OUT = flags.DEFINE_string("out", None, "The folder to write.", required=True)
 ALLOW = flags.DEFINE_string("allow", None, "Regex of names that need not fit.")
 CLASSES = flags.DEFINE_list(
-    "classes", None, "Names of classes, if not COCO's, or a file."
+    "classes", None, "Names of classes, if not COCO's, or a file of them, a line each."
 )
 
 

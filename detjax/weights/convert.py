@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import traverse_util
 
+from detjax.backbones.lenet import connections
 from detjax.errors import UserError
 from detjax.weights.names import LEFTOVERS, modern, spell
 from detjax.weights.read import finite, matches, shown
@@ -31,6 +32,9 @@ BACKGROUND_FIRST = {
 FLATTENED = {
     "torchvision": (r"box_head\.(fc6|\d+)\.weight$|^classifier\.0\.weight$", 7)
 }
+# Kernels of which some exist alone, as pairs of outputs and inputs, and whose shape in
+# the source is of all: LeNet-5's third layer.
+CONNECTED = {"lenet": {"c3.weight": (*connections(), (16, 6, 5, 5))}}
 
 
 class Report(NamedTuple):
@@ -160,7 +164,9 @@ def renamed(state_dict: StateDict, source: str) -> dict[str, np.ndarray]:
             raise UserError(
                 f"the file has {shown(key)} twice, under a former name too; remove one"
             )
-        held[key] = np.asarray(value)
+        value = np.asarray(value)
+        outs, seen, whole = CONNECTED.get(source, {}).get(key, (None, None, None))
+        held[key] = value[outs, seen] if value.shape == whole else value
     return held
 
 
@@ -198,5 +204,11 @@ def export(
     for path, value in flat.items():
         key = spell(".".join(path[1:]), source)
         value = np.asarray(jax.device_get(value))
+        if key in CONNECTED.get(source, {}) and value.ndim == 3:
+            outs, seen, shape = CONNECTED[source][key]
+            whole = np.zeros(shape, value.dtype)
+            whole[outs, seen] = value
+            held[key] = whole
+            continue
         held[key] = np.ascontiguousarray(to_theirs(value, key, source, classes))
     return held

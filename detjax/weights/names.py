@@ -56,6 +56,8 @@ FORMER: dict[str, list[Rename]] = {
             r"^roi_heads\.mask_head\.mask_fcn(\d)\.",
             lambda m: f"roi_heads.mask_head.{int(m[1]) - 1}.0.",
         ),
+        # DenseNet's, from before torch forbade dots in names.
+        (r"(denselayer\d+\.(?:norm|relu|conv))\.([12])\.", r"\1\2."),
     ]
 }
 
@@ -68,7 +70,16 @@ _RETINANET: Rename = (
 )
 
 # Darknet's files have no names; `weights.darknet` gives them these.
-SOURCES: dict[str, list[Rename]] = {"torchvision": [], "yolact": YOLACT, "darknet": []}
+SOURCES: dict[str, list[Rename]] = {
+    "torchvision": [],
+    "yolact": YOLACT,
+    "darknet": [],
+    # Classifiers whose modules have their names.
+    "timm": [],
+    "megvii": [],
+    "caffe": [],
+    "lenet": [],
+}
 
 
 def spell(path: str, source: str) -> str:

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from detjax import backbones, models
+from detjax.backbones.facts import FACTS
 from detjax.checkpoint import Checkpoints, TrainState
 from detjax.errors import UserError
 from detjax.weights import convert, names, read
@@ -29,7 +30,6 @@ def load(
     """
     check_names(source, model)
     state_dict = read.state_dict(path)
-    image = jnp.zeros((1, 64, 64, 3), jnp.uint8)
     classes = None
     if model in models.MODELS:
         made = models.make(model, **kwargs)
@@ -37,11 +37,13 @@ def load(
         image = jnp.zeros((1, 256, 256, 3), jnp.uint8)
         init = made.init
     else:
-        net = backbones.make(model)
-        if hasattr(net, "num_classes"):
-            net = backbones.make(model, **{"num_classes": 1000, **kwargs})
-        elif "num_classes" in kwargs:
-            raise UserError(f"{model} has no classes; leave out --classes")
+        fact = FACTS[model]
+        implied = backbones.implied(model, state_dict)
+        net = backbones.make(
+            model, **{"num_classes": fact.classes, **implied, **kwargs}
+        )
+        # Layers on a flattened map are for images of this size.
+        image = jnp.zeros((1, fact.side, fact.side, 3), jnp.uint8)
 
         def init(key, image):
             variables = net.init(key, image.astype(jnp.float32))

@@ -1,13 +1,11 @@
 """Safe reading of weight files: arrays by name.
 
-No code in a file is executed: torch loads arrays and plain containers only, and a
-safetensors file holds nothing else.
+No code in a file is executed: of torch's arrays and plain containers are read only, and
+a safetensors file holds nothing else.
 """
 
-import io
 import pathlib
 import re
-import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -40,8 +38,8 @@ WRAPPERS = ("state_dict", "model")
 def state_dict(path: str | pathlib.Path) -> dict[str, np.ndarray]:
     """The arrays of a .safetensors, .pth or .pt file by name; bfloat16 as float32.
 
-    torch is needed for the latter two only. Raises UserError that names the file, and
-    the array, if it has other content or torch is not installed.
+    None of them needs torch. Raises UserError that names the file, and the array, if it
+    has other content.
     """
     data = files.read_bytes(path)
     if pathlib.Path(path).suffix.lower() == ".safetensors":
@@ -74,36 +72,34 @@ def _of_safetensors(path, data: bytes) -> dict[str, np.ndarray]:
 
 
 def _of_torch(path, data: bytes) -> dict[str, np.ndarray]:
+    from detjax.weights import torch_file
+
     try:
-        import torch
-    except ImportError as error:
+        file = torch_file.load(data)
+    except torch_file.NotAllowed as error:
         raise UserError(
-            f"{path} is a torch file and torch is not installed; install torch, or "
-            "convert the file to .safetensors"
-        ) from error
-    try:
-        with warnings.catch_warnings():
-            # Warnings about sparse arrays, which are refused below, and about old
-            # files.
-            warnings.simplefilter("ignore")
-            held = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+            f"{path} is no torch file of weights: it holds {error} beside arrays, "
+            "which may be code and is not run; save the state dict alone"
+        ) from None
     except Exception as error:
         # Unpickling an arbitrary file can raise any exception.
-        raise UserError(f"{path} is no torch file of weights: {_why(error)}") from None
+        said = reason(error) if str(error).strip() else "it is empty or cut off"
+        raise UserError(f"{path} is no torch file of weights: {said}") from None
+    held = file.held
     for wrapper in WRAPPERS:
         if isinstance(held, Mapping) and wrapper in held:
             held = _mapping(held[wrapper], f"{path}: its {wrapper!r}")
     held = _mapping(held, path)
     arrays = {}
     for name, value in held.items():
-        if not isinstance(value, torch.Tensor):
+        if not isinstance(value, torch_file.Tensor | torch_file.Other):
             continue
         if not isinstance(name, str):
             raise UserError(
                 f"{path} names an array {shown(repr(name))}, which is not text; save a "
                 "state dict"
             )
-        arrays[name] = _array(value, f"{path}: {shown(name)}", len(data))
+        arrays[name] = _array(value, file.storages, f"{path}: {shown(name)}", len(data))
     return _some(path, arrays)
 
 
@@ -117,25 +113,26 @@ def _mapping(held: Any, whose: Any) -> Mapping:
     )
 
 
-def _array(tensor: Any, whose: str, most: int) -> np.ndarray:
-    """A torch tensor as an array, of no more bytes than the `most` of its file.
+def _array(value: Any, storages: Any, whose: str, most: int) -> np.ndarray:
+    """A tensor of a torch file as an array, of no more bytes than the file's `most`.
 
     A view of one number can claim any size. Raises UserError.
     """
+    from detjax.weights import torch_file
+
     advice = "; save dense arrays of float32"
-    if str(tensor.layout) != "torch.strided" or tensor.is_quantized:
-        raise UserError(f"{whose} is a sparse or quantised array{advice}")
-    if tensor.is_complex() or tensor.device.type != "cpu":
+    if isinstance(value, torch_file.Other):
+        raise UserError(f"{whose} is {value.kind}{advice}")
+    if np.dtype(value.storage.kind).kind == "c":
         raise UserError(f"{whose} is a complex array, or has no values{advice}")
-    if tensor.numel() * tensor.element_size() > most:
-        shape = tuple(tensor.shape)
-        raise UserError(f"{whose} has shape {shape}, more than the file holds{advice}")
+    if value.nbytes > most:
+        raise UserError(
+            f"{whose} has shape {value.shape}, more than the file holds{advice}"
+        )
     try:
-        tensor = tensor.detach()
-        if str(tensor.dtype) == "torch.bfloat16":
-            tensor = tensor.float()
-        return tensor.numpy()
-    except (RuntimeError, TypeError, ValueError) as error:
+        return torch_file.array(value, storages)
+    except Exception as error:
+        # A damaged archive can raise any exception.
         raise UserError(f"{whose} cannot be read ({reason(error)}){advice}") from None
 
 
@@ -144,20 +141,6 @@ def _some(path, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     if not arrays:
         raise UserError(f"{path} holds no arrays by name; save a state dict")
     return arrays
-
-
-def _why(error: Exception) -> str:
-    """torch's message for a file that it could not read."""
-    code = re.search(
-        r"Unsupported (?:global|class|operand)[^\n]*?([\w.]+) ", str(error)
-    )
-    code = re.search(r"GLOBAL ([\w.]+)", str(error)) or code
-    if code:
-        return (
-            f"it holds {code[1]} beside arrays, which may be code and is not run; save "
-            "the state dict alone"
-        )
-    return reason(error) if str(error).strip() else "it is empty or cut off"
 
 
 def shown(name: str, most: int = 120) -> str:

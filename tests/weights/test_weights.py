@@ -11,7 +11,6 @@ from safetensors.numpy import save_file
 
 from detjax import models, optim, train
 from detjax import predict as prediction
-from detjax.errors import UserError
 from detjax.models import fcos, retinanet, ssd, two_stage
 from detjax.types import Inputs
 from detjax.weights import convert, names, published, read, transfer
@@ -130,9 +129,6 @@ def test_safetensors_need_no_torch(tmp_path, monkeypatch):
     held = exported()
     save_file(held, tmp_path / "w.safetensors")
     equal(read.state_dict(tmp_path / "w.safetensors"), held)
-    (tmp_path / "w.pth").write_bytes(b"")
-    with pytest.raises(UserError, match="torch is not installed"):
-        read.state_dict(tmp_path / "w.pth")
 
 
 def test_pth_files_are_read(tmp_path):
@@ -145,8 +141,8 @@ def test_pth_files_are_read(tmp_path):
 
 
 def test_unknown_sources_are_errors():
-    with pytest.raises(ValueError, match="'caffe'"):
-        names.spell("conv1.kernel", "caffe")
+    with pytest.raises(ValueError, match="'keras'"):
+        names.spell("conv1.kernel", "keras")
 
 
 @pytest.fixture(scope="module")
@@ -191,16 +187,11 @@ def test_a_run_starts_from_a_folder(imported):
     assert not report.left
 
 
-def test_a_run_with_other_classes_says_what_differs(imported):
-    with pytest.raises(
-        ValueError, match=r"does not fit the model in 4 places(.|\n)*conf"
-    ):
-        transfer.start(fresh(num_classes=5), imported)
-    run, report = transfer.start(
-        fresh(num_classes=5), imported, allow="conf_layer|semantic"
-    )
+def test_a_run_with_other_classes_leaves_their_layers_out(imported):
+    run, report = transfer.start(fresh(num_classes=5), imported)
     equal(run.params["fpn"], variables("yolact")[0]["fpn"])
     assert len(report.left) == 4
+    assert all("conf_layer" in x or "semantic" in x for x in report.left)
 
 
 def test_a_backbone_starts_a_detector(tmp_path):
@@ -303,9 +294,7 @@ def test_a_detector_of_other_classes_starts_without_their_layers(tmp_path):
         published.save(tmp_path / name, *variables(name))
         made = models.make(**{**TINY[name], "num_classes": 5})
         before = train.create(made.init, optimizer, batch().inputs.images, seed=5)
-        with pytest.raises(ValueError, match=left):
-            transfer.start(before, tmp_path / name)
-        run, report = transfer.start(before, tmp_path / name, allow=left)
+        run, report = transfer.start(before, tmp_path / name, model=made)
         assert all(left in kept for kept in report.left)
         regression = run.params["head"]["regression_head"]
         equal(regression, variables(name)[0]["head"]["regression_head"])
