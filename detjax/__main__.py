@@ -12,11 +12,14 @@ COMMANDS = {
     "look": "draw the labels of a data set, and their sizes",
     "anchors": "fit anchors to a data set",
     "configs": "list the experiments that come with detjax, or print one",
+    "models": "the classifiers and backbones, or the layers of one",
     "train": "train a config, evaluate and draw what was learnt",
     "evaluate": "metrics of a trained model",
     "compare-nms": "AP of a trained model by every method of suppression",
     "predict": "draw predictions for pictures",
     "import-weights": "published weights, to predict with or to start from",
+    "probe": "what a frozen network's features tell: linear probes",
+    "advise": "which way of transfer suits a data set",
     "export-weights": "the weights of a run as a file of darknet",
 }
 

@@ -37,7 +37,7 @@ def compare(
     """
     workdir, changes = pathlib.Path(workdir), dict(changes or {})
     loaded, settings, data = run.opened(workdir, best, changes)
-    testing, _ = tta.divided(settings["eval"])
+    testing, _ = tta.split_settings(settings["eval"])
     told = {k: v for k, v in settings["eval"].items() if k != "loss"}
     made = []
     for method in methods:

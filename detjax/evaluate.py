@@ -46,7 +46,7 @@ def measure(
     """
     kept = {} if kept is None else kept
     options: dict[str, Any] = {"layout": layout, "stop": stop, "progress": progress}
-    testing, _ = tta.divided(settings)
+    testing, _ = tta.split_settings(settings)
     tested = tta.augmented(model, task, data.info.keypoints, **testing)
     found = meter_of(task, data, **settings) if meter is None else meter.again()
     keeping = Keeping(found, kept)
@@ -63,7 +63,7 @@ def measure(
 
 def meter_of(task: Task, data: Any, **settings: Any) -> Any:
     """The meter of the evaluation split of `data`; `settings` as in `measure`."""
-    _, judging = tta.divided(settings)
+    _, judging = tta.split_settings(settings)
     return task.meter(data.truth, data.info, data.image_ids, data.skip, **judging)
 
 

@@ -14,7 +14,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from detjax import evaluate, models, optim, settings, sharding, tasks, train, tta
-from detjax.data import augment, dataset, mosaic, prepare
+from detjax.data import augment, blends, dataset, mosaic, prepare
 from detjax.errors import UserError
 from detjax.models.earlier import paths
 from detjax.sections import Section, Shape
@@ -30,7 +30,7 @@ FORMATS: dict[str, Function] = {
 # Settings that hold keywords of further functions.
 NESTED: dict[str, tuple[Function, ...]] = {
     "optimizer.schedule": (optim.learning_rate,),
-    "data.augment": (augment.augment, mosaic.mosaic),
+    "data.augment": (augment.augment, mosaic.mosaic, blends.blends),
     "data.prepare": (prepare.prepare, *FORMATS.values()),
 }
 # Keywords that cannot be set in a config.

@@ -86,7 +86,7 @@ class TrainedModel(NamedTuple):
         at a time, see `Predictor`. `testing` are keywords of `tta.augmented`, in
         place of those of the run's section eval.
         """
-        given = tta.divided(self.config.get("eval") or {})[0] | testing
+        given = tta.split_settings(self.config.get("eval") or {})[0] | testing
         model = tta.augmented(self.model, self.task, self.keypoints, **given)
         declared = {
             k: v for k, v in self.config["data"].items() if k in sizing.KEYWORDS

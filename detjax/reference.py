@@ -24,9 +24,12 @@ FAMILIES = {
     "YOLACT and YOLACT++": "yolact",
     "Two-stage detectors": "mask_rcnn",
     "R-CNN": "rcnn",
+    "Sliding windows": "sliding_window",
+    "Localisation": "localiser",
     "Classifiers": "classifier",
     "Classifiers of a cfg": "darknet_classifier",
 }
+MOST_NAMES = 20  # that a table lists of what a setting may be
 
 
 class Row(NamedTuple):
@@ -56,7 +59,7 @@ def rows(path: str, *makers: experiment.Function) -> Iterator[Row]:
             if stage is not None and dataclasses.is_dataclass(default):
                 yield from stage_rows(key, default)
                 continue
-            kind = settings.describe(parameter.annotation)
+            kind = kind_of(parameter.annotation)
             yield Row(key, shown(default), kind, texts.get(name, ""))
             if stage is not None:
                 yield from stage_rows(key, stage())
@@ -72,8 +75,17 @@ def stage_rows(path: str, stage: Any) -> Iterator[Row]:
         if dataclasses.is_dataclass(value):
             yield from stage_rows(key, value)
             continue
-        kind = settings.describe(parameter.annotation)
+        kind = kind_of(parameter.annotation)
         yield Row(key, shown(value), kind, texts.get(name, ""))
+
+
+def kind_of(annotation: Any) -> str:
+    """What a setting may be; of many names the first three."""
+    words = settings.describe(annotation)
+    names = words.split(", ")
+    if len(names) <= MOST_NAMES:
+        return words
+    return f"{', '.join(names[:3])} or {len(names) - 3} others"
 
 
 def shown(default: Any) -> str:

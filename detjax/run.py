@@ -25,6 +25,7 @@ from detjax import (
     files,
     models,
     optim,
+    parameters,
     priors,
     replay,
     resume,
@@ -46,6 +47,7 @@ from detjax.progress import MIN_SCORE, Progress
 from detjax.settings import nearest
 from detjax.train import fit, step_key
 from detjax.types import Model, Task
+from detjax.weights import source
 
 
 def train(
@@ -89,6 +91,7 @@ def train_locked(
         print(introduction(settings, data), file=sys.stderr)
         look_at_priors(model, settings, data, task)
         warn_of_warmup(settings)
+        warn_of_classes(settings, data.info)
     progress = Progress(workdir, data, task)
     judging = {key: value for key, value in settings["eval"].items() if key != "loss"}
     meter = evaluation.meter_of(task, data, **judging)
@@ -196,11 +199,12 @@ def look_at_priors(
 
 def check_names(model: Model, data: dataset.Data, optimizer: Mapping[str, Any]) -> None:
     """Raises UserError if settings of the optimizer match no parameter."""
-    if not any(optimizer.get(name) for name in ("no_decay", "freeze", "rates")):
+    named = ("no_decay", "freeze", "unfreeze", "rates")
+    if not any(optimizer.get(name) for name in named):
         return
     images = np.zeros((1, *data.size, 3), np.uint8)
     params, _ = jax.eval_shape(model.init, jax.random.key(0), images)
-    optim.check_names(params, model.spec.groups, **optimizer)
+    parameters.check_names(params, model.spec.groups, **optimizer)
 
 
 def introduction(settings: Settings, data: dataset.Data) -> str:
@@ -225,6 +229,19 @@ def warn_of_warmup(settings: Settings) -> None:
         print(
             f"warning: optimizer.schedule.warmup_steps={warmup} are all of "
             f"train.steps={steps}: the learning rate never comes to its peak",
+            file=sys.stderr,
+        )
+
+
+def warn_of_classes(settings: Settings, info: Info) -> None:
+    """Warns where a head is taken that has learnt other classes."""
+    init_from = settings["train"].get("init_from")
+    theirs = init_from and source.other_classes(init_from, info.classes)
+    if theirs:
+        print(
+            f"warning: {init_from} has learnt {', '.join(theirs[:5])}, the data set "
+            f"has {', '.join(info.classes[:5])}: as many, so the head that fits begins "
+            "with what it knows of the others",
             file=sys.stderr,
         )
 
