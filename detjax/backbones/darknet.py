@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from flax import linen
 
 from detjax.nn.norm import norm
+from detjax.nn.remat import rematerialised
 
 kaiming = jax.nn.initializers.variance_scaling(2.0, "fan_out", "normal")
 
@@ -90,13 +91,8 @@ class DarkNet(linen.Module):
     @linen.compact
     def __call__(self, images, train: bool = False):
         kinds: Any = (self.norm, self.norm_eps, self.dtype)
-        block: Any = Block
-        convolved: Any = ConvNorm
-        if self.remat:
-            # 2 is `train`, counted from the module itself.
-            block, convolved = (
-                linen.remat(kind, static_argnums=(2,)) for kind in (block, convolved)
-            )
+        block = rematerialised(Block, self.remat)
+        convolved = rematerialised(ConvNorm, self.remat)
         x = convolved(self.width, 3, 1, *kinds, name="stem")(images, train)
         features = []
         for stage, count in enumerate(self.blocks[: self.stages + 1], start=1):

@@ -17,6 +17,7 @@ from flax import linen
 from detjax.errors import UserError
 from detjax.nn.darknet import Convolution
 from detjax.nn.pool import max_pool
+from detjax.nn.remat import rematerialised
 
 
 class Spec(NamedTuple):
@@ -129,10 +130,7 @@ class Numbered(linen.Module):
 
     def _convolved(self, x, i, filters, size, stride, train):
         classes = i >= len(self.spec.body.split())
-        # 2 is `train`, counted from the module itself.
-        kind: Any = Convolution
-        if self.remat:
-            kind = linen.remat(Convolution, static_argnums=(2,))
+        kind = rematerialised(Convolution, self.remat)
         layer = kind(
             filters,
             size,

@@ -13,6 +13,7 @@ from flax import linen
 from detjax.errors import UserError
 from detjax.nn.conv import Conv
 from detjax.nn.norm import norm
+from detjax.nn.remat import rematerialised
 
 
 class Spec(NamedTuple):
@@ -93,10 +94,7 @@ class DenseNet(linen.Module):
     def __call__(self, images, train: bool = False):
         width = self.width or self.spec.width
         growth = max(self.spec.growth * width // self.spec.width, 1)
-        layer: Any = DenseLayer
-        if self.remat:
-            # 2 is `train`, counted from the module itself.
-            layer = linen.remat(DenseLayer, static_argnums=(2,))
+        layer = rematerialised(DenseLayer, self.remat)
         x = Conv(width, 7, 2, dtype=self.dtype, name="features.conv0")(images)
         x = self._rectified(x, "features.norm0", train)
         x = linen.max_pool(x, (3, 3), (2, 2), [(1, 1), (1, 1)])

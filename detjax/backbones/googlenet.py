@@ -15,6 +15,7 @@ from flax import linen
 from detjax.errors import UserError
 from detjax.nn import pool
 from detjax.nn.conv_norm import ConvNorm
+from detjax.nn.remat import rematerialised
 
 # Table 1: the blocks between two poolings, with their channels: 1x1; 3x3, reduced
 # before; 5x5, reduced before; after the pooling.
@@ -128,10 +129,7 @@ class GoogLeNet(linen.Module):
             "norm_eps": self.norm_eps,
             "dtype": self.dtype,
         }
-        block: Any = Inception
-        if self.remat:
-            # 2 is `train`, counted from the module itself.
-            block = linen.remat(Inception, static_argnums=(2,))
+        block = rematerialised(Inception, self.remat)
         x = self._stem(images, train, kinds)
         features, more = [x], []
         for blocks in BLOCKS[: self.stages - 1]:

@@ -17,6 +17,7 @@ from detjax.errors import UserError
 from detjax.nn import pool
 from detjax.nn.conv_norm import ConvNorm
 from detjax.nn.images import check_size
+from detjax.nn.remat import rematerialised
 
 NAMES = ("inception_v3",)
 # The smallest image whose unpadded maps all have a cell.
@@ -241,10 +242,7 @@ class InceptionV3(linen.Module):
         return x
 
     def _block(self, name, branches, pooled, stride, padded, dilation):
-        block: Any = Mixed
-        if self.remat:
-            # 2 is `train`, counted from the module itself.
-            block = linen.remat(Mixed, static_argnums=(2,))
+        block = rematerialised(Mixed, self.remat)
 
         def narrowed(branch):
             if isinstance(branch[0], str):

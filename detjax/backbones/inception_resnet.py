@@ -18,6 +18,7 @@ from detjax.nn import pool
 from detjax.nn.conv import Conv
 from detjax.nn.conv_norm import ConvNorm
 from detjax.nn.images import check_size
+from detjax.nn.remat import rematerialised
 
 NAMES = ("inception_resnet_v2",)
 # The smallest image whose unpadded maps all have a cell.
@@ -205,10 +206,7 @@ class InceptionResNetV2(linen.Module):
         scale=None,
         relu=True,
     ):
-        block: Any = Branches
-        if self.remat:
-            # 2 is `train`, counted from the module itself.
-            block = linen.remat(Branches, static_argnums=(2,))
+        block = rematerialised(Branches, self.remat)
         return block(
             branches,
             pooled,

@@ -15,6 +15,7 @@ from flax import linen
 
 from detjax.errors import UserError
 from detjax.nn.conv_norm import conv_norm
+from detjax.nn.remat import rematerialised
 from detjax.nn.strides import dilated, lasts, rounded
 
 # Channels, blocks, stride of the first block (table 1 of the first paper).
@@ -92,9 +93,7 @@ class MobileNetV1(linen.Module):
         strides = [2, *(stride for *_, stride in layers)]
         plan = dilated(strides, self.output_stride)
         last = lasts(strides, self.stages)
-        # 2 is `train`, counted from the module itself.
-        kind = linen.remat(Separable, static_argnums=(2,)) if self.remat else Separable
-        block: Any = kind
+        block = rematerialised(Separable, self.remat)
         width = rounded(self.width)
         x = layer(images, train, width, 3, 2, names=("conv_stem", "bn1"))
         self.sow("intermediates", "bn1.", x)
@@ -196,9 +195,7 @@ class MobileNetV2(linen.Module):
         strides = [2, *(stride for *_, stride in layers), 1]
         plan = dilated(strides, self.output_stride)
         last = lasts(strides, self.stages)
-        # 2 is `train`, counted from the module itself.
-        kind = linen.remat(Inverted, static_argnums=(2,)) if self.remat else Inverted
-        block: Any = kind
+        block = rematerialised(Inverted, self.remat)
         scale = multiplier(self.width)
         names = "features.0.0", "features.0.1"
         x = layer(images, train, rounded(32 * scale), 3, 2, names=names)

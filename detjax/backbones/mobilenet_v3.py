@@ -14,6 +14,7 @@ from flax import linen
 from detjax.errors import UserError
 from detjax.nn.conv import Conv
 from detjax.nn.conv_norm import conv_norm
+from detjax.nn.remat import rematerialised
 from detjax.nn.strides import dilated, lasts, rounded
 
 
@@ -149,9 +150,7 @@ class MobileNetV3(linen.Module):
         strides = [2, *(row.stride for row in self.rows), 1]
         plan = dilated(strides, self.output_stride, at_once=True)
         last = lasts(strides, self.stages)
-        # 2 is `train`, counted from the module itself.
-        kind = linen.remat(Bneck, static_argnums=(2,)) if self.remat else Bneck
-        block: Any = kind
+        block = rematerialised(Bneck, self.remat)
 
         def scaled(channels):
             return rounded(channels * self.width / 16)

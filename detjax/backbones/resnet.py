@@ -7,7 +7,6 @@ padding is explicit, and modules carry torchvision's state-dict names.
     c2..c5   [b h/4 w/4 .] .. [b h/32 w/32 .]
 """
 
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
@@ -17,6 +16,7 @@ from detjax.errors import UserError
 from detjax.nn.conv import Conv
 from detjax.nn.deform import DeformableConv
 from detjax.nn.norm import norm
+from detjax.nn.remat import rematerialised
 from detjax.nn.strides import dilated
 
 
@@ -104,12 +104,6 @@ class Block(linen.Module):
         )
 
 
-def block(remat: bool) -> Callable[..., Any]:
-    """The module of residual blocks; with `remat` rematerialised."""
-    # 2 is `train`, counted from the module itself.
-    return linen.remat(Block, static_argnums=(2,)) if remat else Block
-
-
 class ResNet(linen.Module):
     """Features (c2, c3, c4, c5), or class logits [b num_classes] where that is set.
 
@@ -154,7 +148,7 @@ class ResNet(linen.Module):
         for stage, depth in enumerate(self.spec.stages[: self.stages]):
             for i in range(depth):
                 stride, dilations = next(plan)
-                x = block(self.remat)(
+                x = rematerialised(Block, self.remat)(
                     features=self.width * 2**stage,
                     stride=stride,
                     dilations=dilations,
@@ -210,7 +204,7 @@ class Stage(linen.Module):
     @linen.compact
     def __call__(self, x, train: bool = False):
         for i in range(self.spec.stages[3]):
-            x = block(self.remat)(
+            x = rematerialised(Block, self.remat)(
                 features=self.width * 8,
                 stride=2 if i == 0 else 1,
                 spec=self.spec,

@@ -15,6 +15,7 @@ from flax import linen
 from detjax.errors import UserError
 from detjax.nn import pool
 from detjax.nn.conv_norm import conv_norm
+from detjax.nn.remat import rematerialised
 from detjax.nn.strides import dilated, rounded
 
 # Groups, and channels of stage 2 (table 1), which the later stages double.
@@ -103,9 +104,7 @@ class ShuffleNet(linen.Module):
         )
         strides = [2, 2, *(2 * (i == 0) or 1 for n in BLOCKS for i in range(n))]
         plan = dilated(strides, self.output_stride)[2:]
-        # 2 is `train`, counted from the module itself.
-        kind = linen.remat(Unit, static_argnums=(2,)) if self.remat else Unit
-        unit: Any = kind
+        unit = rematerialised(Unit, self.remat)
         width = rounded(self.width, self.groups)
         names = "first_conv.0", "first_conv.1"
         x = layer(images, train, width, 3, 2, names=names)

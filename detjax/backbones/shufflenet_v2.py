@@ -13,6 +13,7 @@ from flax import linen
 
 from detjax.errors import UserError
 from detjax.nn.conv_norm import conv_norm
+from detjax.nn.remat import rematerialised
 from detjax.nn.strides import dilated, rounded
 
 # Channels of stage 2, which the later stages double, and of the last convolution
@@ -97,9 +98,7 @@ class ShuffleNetV2(linen.Module):
         )
         strides = [2, 2, *(2 * (i == 0) or 1 for n in BLOCKS for i in range(n))]
         plan = iter(dilated(strides, self.output_stride)[2:])
-        # 2 is `train`, counted from the module itself.
-        kind = linen.remat(Unit, static_argnums=(2,)) if self.remat else Unit
-        unit: Any = kind
+        unit = rematerialised(Unit, self.remat)
 
         def scaled(channels):
             return rounded(channels * self.width / 24, 2)

@@ -24,6 +24,7 @@ from detjax.errors import UserError
 from detjax.nn import pool
 from detjax.nn.conv import Conv
 from detjax.nn.norm import norm
+from detjax.nn.remat import rematerialised
 
 
 class Spec(NamedTuple):
@@ -190,10 +191,7 @@ class Xception(linen.Module):
         return x
 
     def _block(self, i, stride, last, dilation, x, train):
-        block: Any = Block
-        if self.remat:
-            # 2 is `train`, counted from the module itself.
-            block = linen.remat(Block, static_argnums=(2,))
+        block = rematerialised(Block, self.remat)
         exit_flow = self.spec.middle + 4
         middle = self._scaled(728)
         if i == exit_flow:
