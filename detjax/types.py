@@ -9,6 +9,7 @@ Shape legend, used in all signatures:
     c        classes, without background
     mh, mw   height and width of a mask grid that spans the whole network input
     r        height and width of a mask grid that spans a detection's box
+    oh, ow   height and width of a coarser map that spans the whole network input
     k        keypoints of one object
 
 Boxes are xyxy float32 pixels of the network's input. Labels are 0..c-1. Only `valid`
@@ -88,6 +89,37 @@ class Located:
 
     scores: Array  # [c] float32
     boxes: Array  # [c 4] float32, pixels of the network's input
+
+
+@struct.dataclass
+class LabelMap:
+    """The classes of an image's pixels; leading axes are free."""
+
+    labels: Array  # [h w] uint8, or uint16 where there are more than 256 classes
+    valid: Array  # [h w] bool: the pixels that have a class, others are ignored
+    # [c] float32: what a pixel of each class counts in a loss, where they are weighted
+    weights: Array | None = None
+
+
+@struct.dataclass
+class LabelScores:
+    """Scores of the classes of an image's pixels; leading axes are free.
+
+    They are stored as coarsely as the network computes them: `ops.resize.bilinear` to
+    `size`, with or without aligned `corners`, gives those of the input's pixels.
+    """
+
+    logits: Array  # [oh ow c] float32
+    size: tuple[int, int] = struct.field(pytree_node=False)  # (h, w) of the input
+    corners: bool = struct.field(pytree_node=False, default=False)
+
+
+@struct.dataclass
+class ValueMap:
+    """A number for each pixel of an image, such as its depth; leading axes are free."""
+
+    values: Array  # [h w] float32, finite
+    valid: Array | None = None  # [h w] bool: the pixels that are known, all if None
 
 
 @struct.dataclass
@@ -255,6 +287,15 @@ class Task(NamedTuple):
     draw: Callable[..., np.ndarray]
     # The task whose data sets it reads, where that is another
     reads: str | None = None
+    # The score below which predictions are left out, where none is given
+    least_score: float = 0.3
+    # (shapes of the answer to a tile, `ops.tiling.Tiling`) -> `ops.tiling.Stitched`:
+    # how the answers to tiles of a picture become one; None where they cannot
+    stitch: Callable[..., Any] | None = None
+    # (found, classes) -> {ending: content}: files beside the drawing of a picture, of
+    # the picture's name and one of `endings`
+    files: Callable[..., dict[str, bytes]] | None = None
+    endings: tuple[str, ...] = ()
 
     @property
     def stored(self) -> str:

@@ -18,6 +18,8 @@ STATISTICS = {
     "yolact": ((123.68, 116.78, 103.94), (58.40, 57.12, 57.38)),
     # torchvision's SSD, whose VGG is Caffe's: pixels less their mean.
     "caffe": ((122.99925, 116.9991, 103.9992), (1.0, 1.0, 1.0)),
+    # Caffe's own, of the first per-pixel networks: FCN, HED.
+    "fcn": ((122.67892, 116.66877, 104.00699), (1.0, 1.0, 1.0)),
     # To 0..1: darknet's.
     "unit": ((0.0, 0.0, 0.0), (255.0, 255.0, 255.0)),
     # To -1..1: Google's networks (torchvision's `transform_input`).
@@ -28,7 +30,7 @@ STATISTICS = {
 # The kind whose images are floats that are normalised already.
 NORMALIZED = "normalized"
 Pixels = Literal[
-    "imagenet", "yolact", "caffe", "unit", "inception", "lenet", "normalized"
+    "imagenet", "yolact", "caffe", "fcn", "unit", "inception", "lenet", "normalized"
 ]
 
 

@@ -46,6 +46,13 @@ def lasts(strides: Sequence[int], stages: int) -> list[int]:
     return [len(totals) - 1 - totals[::-1].index(each) for each in wanted]
 
 
+def firsts(strides: Sequence[int], stages: int) -> list[int]:
+    """Places of the first layers at strides 4, 8, ... of `stages` stages, as `lasts`
+    has the last ones."""
+    totals = list(itertools.accumulate(strides, lambda a, b: a * b))
+    return [totals.index(2 ** (stage + 2)) for stage in range(stages)]
+
+
 def rounded(channels: float, divisor: int = 8) -> int:
     """The multiple of `divisor` nearest to `channels`, no more than a tenth below it.
 

@@ -19,6 +19,10 @@ CASES = {
     "in many groups": (64, 64, 32, (3, 3), 1, 1),
     "in wide groups": (48, 24, 3, (1, 1), 1, 1),
     "in dilated groups": (8, 8, 2, (3, 3), 1, 2),
+    # Of a kernel that lies in padding for the most part, or all but its centre.
+    "dilated by far": (6, 4, 1, (3, 3), 1, 5),
+    "dilated beyond": (6, 4, 1, (3, 3), 1, 12),
+    "oblong, dilated": (6, 4, 1, (5, 1), 1, 4),
 }
 
 
@@ -66,6 +70,13 @@ def test_other_devices_have_xlas(monkeypatch):
         *values("depthwise")
     )
     assert "feature_group_count=6" in str(jaxpr)
+
+
+def test_what_of_a_dilated_kernel_lies_inside():
+    assert conv.inside((65, 65), (3, 3), 1) == 1
+    # Both outer rows of a kernel miss 12 of 65.
+    assert conv.inside((65, 65), (3, 1), 12) == pytest.approx((65 + 2 * 53) / 195)
+    assert conv.inside((9, 9), (3, 3), 9) == pytest.approx(1 / 9)
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,4 @@
-"""Unreduced losses and the one masked reduction; every family reduces in its own file.
-
-All arithmetic is float32 whatever the logits' type, so that a bfloat16 network trains
-on the same losses as a float32 one.
-"""
+"""Losses of single elements, unreduced, and masked reductions."""
 
 import jax
 import jax.numpy as jnp
@@ -75,6 +71,21 @@ def focal(
     entropy = jax.nn.softplus(against)
     weight = alpha * targets + (1 - alpha) * (1 - targets)
     return weight * jnp.exp(gamma * (against - entropy)) * entropy
+
+
+def softmax_focal(
+    logits: Float[Array, "*shape c"],
+    labels: Int[Array, "*shape"],
+    gamma: float = 2.0,
+) -> Float[Array, "*shape"]:
+    """-(1 - p)^gamma log p, p = softmax(logits)[label], per position.
+
+    Lin et al. 2017 (RetinaNet), equation 4, of a softmax.
+    """
+    entropy = softmax_cross_entropy(logits, labels)
+    # 1 - exp(-x) without losing what is small; its power has no gradient at 0.
+    miss = jnp.maximum(-jnp.expm1(-entropy), 1e-12)
+    return miss**gamma * entropy
 
 
 def smooth_l1(
