@@ -15,7 +15,7 @@ from detjax.errors import UserError
 from detjax.nn.conv import Conv
 from detjax.nn.conv_norm import conv_norm
 from detjax.nn.remat import rematerialised
-from detjax.nn.strides import dilated, lasts, rounded
+from detjax.nn.strides import dilated, firsts, lasts, rounded
 
 
 class Row(NamedTuple):
@@ -119,8 +119,10 @@ class MobileNetV3(linen.Module):
 
     `width` is the first convolution's channels before they are rounded; 16 is the
     original, and another scales all layers. With an `output_stride` of 16 or 8 the last
-    strides become dilation, from the strided block on as in torchvision. With `remat`
-    the backward pass computes what is inside each block again.
+    strides become dilation, from the strided block on as in torchvision. With
+    `first_at_stride` c2 to c4 are what the first block at each stride leaves and not
+    the last, as torchvision's networks for pixels read them. With `remat` the backward
+    pass computes what is inside each block again.
     """
 
     head = r"classifier\.3\."
@@ -134,6 +136,7 @@ class MobileNetV3(linen.Module):
     num_classes: int | None = None
     dropout: float = 0.2
     output_stride: int = 32
+    first_at_stride: bool = False
     remat: bool = False
     dtype: Any = jnp.float32
 
@@ -149,7 +152,9 @@ class MobileNetV3(linen.Module):
         )
         strides = [2, *(row.stride for row in self.rows), 1]
         plan = dilated(strides, self.output_stride, at_once=True)
-        last = lasts(strides, self.stages)
+        last = read = lasts(strides, self.stages)
+        if self.first_at_stride:
+            read = firsts(strides, min(self.stages, 3))
         block = rematerialised(Bneck, self.remat)
 
         def scaled(channels):
@@ -167,7 +172,7 @@ class MobileNetV3(linen.Module):
             )
             residual = row.stride == 1 and here.features == x.shape[-1]
             x = block(here, dilation, residual, layer, name=f"features.{i}")(x, train)
-            if i in last:
+            if i in read:
                 features.append(x)
         if self.stages == 4:
             i = len(self.rows) + 1

@@ -113,6 +113,11 @@ class ResNet(linen.Module):
     and every n-th block after it of the last three stages are deformable, as in
     YOLACT++. With `remat` the backward pass computes what is inside each block again
     instead of keeping it.
+
+    Networks for pixels change more: with a `deep_stem` three 3x3 convolutions take the
+    place of the first one (Zhao et al. 2017); with `dilate_at_once` a block that lost
+    its stride is dilated itself, and not only those after it; a `multi_grid` multiplies
+    the dilation of each block of the last stage (Chen et al. 2017, section 3.2).
     """
 
     head = r"fc\."
@@ -125,22 +130,27 @@ class ResNet(linen.Module):
     num_classes: int | None = None
     output_stride: int = 32
     deform_every: int = 0
+    deep_stem: bool = False
+    dilate_at_once: bool = False
+    multi_grid: tuple[int, ...] = ()
     remat: bool = False
     dtype: Any = jnp.float32
 
     @linen.compact
     def __call__(self, images, train: bool = False):
-        def stem(net, images):
-            x = Conv(net.width, 7, 2, dtype=net.dtype, name="conv1")(images)
-            x = norm(
-                net.norm,
-                name="bn1",
-                channels=net.width,
-                train=train,
-                epsilon=net.norm_eps,
-                dtype=net.dtype,
-            )(x)
-            return linen.max_pool(linen.relu(x), (3, 3), (2, 2), [(1, 1), (1, 1)])
+        def stem(net, x):
+            for i, (channels, kernel, stride) in enumerate(net._stem(), start=1):
+                layer = Conv(channels, kernel, stride, dtype=net.dtype, name=f"conv{i}")
+                x = norm(
+                    net.norm,
+                    name=f"bn{i}",
+                    channels=channels,
+                    train=train,
+                    epsilon=net.norm_eps,
+                    dtype=net.dtype,
+                )(layer(x))
+                x = linen.relu(x)
+            return linen.max_pool(x, (3, 3), (2, 2), [(1, 1), (1, 1)])
 
         x = (linen.remat(stem) if self.remat else stem)(self, images)
         features = []
@@ -167,6 +177,12 @@ class ResNet(linen.Module):
         pooled = x.mean(axis=(1, 2)).astype(jnp.float32)
         return linen.Dense(self.num_classes, name="fc")(pooled)
 
+    def _stem(self):
+        """Channels, kernel and stride of the first convolutions."""
+        if not self.deep_stem:
+            return [(self.width, 7, 2)]
+        return [(self.width, 3, 2), (self.width, 3, 1), (2 * self.width, 3, 1)]
+
     def _plan(self):
         """Stride and dilations of each block.
 
@@ -182,10 +198,19 @@ class ResNet(linen.Module):
             for stage, depth in enumerate(self.spec.stages)
             for i in range(depth)
         ]
+        last = self.spec.stages[-1]
+        if self.multi_grid and len(self.multi_grid) != last:
+            raise UserError(
+                f"multi_grid={self.multi_grid} has {len(self.multi_grid)} numbers; the "
+                f"last stage has {last} blocks, and a number for each"
+            )
+        grid = [1] * (len(strides) - last) + [*(self.multi_grid or [1] * last)]
         # The stem has a stride of 4.
-        plan = dilated([4, *strides], self.output_stride)[1:]
-        for stride, (kept, dilation) in zip(strides, plan, strict=True):
-            yield kept, (dilation, dilation * stride // kept)
+        once = self.dilate_at_once
+        plan = dilated([4, *strides], self.output_stride, at_once=once)[1:]
+        for stride, (kept, dilation), by in zip(strides, plan, grid, strict=True):
+            again = dilation if once else dilation * stride // kept
+            yield kept, (dilation * by, again * by)
 
 
 class Stage(linen.Module):

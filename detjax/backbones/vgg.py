@@ -5,16 +5,18 @@ c2..c5   [b h/4 w/4 256] .. [b h/32 w/32 512]: what the third, fourth and fifth 
          of convolutions leave, and the last one pooled
 """
 
-from typing import Any
+import dataclasses
+from typing import Annotated, Any
 
 import jax.numpy as jnp
 from flax import linen
 
 from detjax.errors import UserError
 from detjax.nn.conv import Conv
-from detjax.nn.norm import norm
+from detjax.nn.norm import Norm, norm
 from detjax.nn.pool import binned
 from detjax.nn.strides import dilated
+from detjax.settings import Count, OneOf
 
 CLASSIFIER_SIDE = 7
 
@@ -60,13 +62,14 @@ class VGG(linen.Module):
             channels = self.width * min(2**i, 8)
 
             def group(net, x, start=layer, kind=(depth, channels, dilation)):
-                depth, *sizes = kind
+                depth, channels, dilation = kind
                 for j in range(depth):
-                    x = net._conv(x, start + j * net._step, *sizes, train)
+                    at = start + j * layers(net.normed)
+                    x = convolved(net, x, at, channels, train, dilation=dilation)
                 return x
 
             x = (linen.remat(group) if self.remat else group)(self, x)
-            layer += depth * self._step
+            layer += depth * layers(self.normed)
             left.append(x)
             stride, dilation = plan[i]
             if stride == 2:
@@ -85,30 +88,36 @@ class VGG(linen.Module):
             x = linen.Dropout(self.dropout, deterministic=not train)(x)
         return linen.Dense(self.num_classes, name="classifier.6")(x)
 
-    @property
-    def _step(self) -> int:
-        """Layers of torchvision's list from one convolution to the next."""
-        return 3 if self.normed else 2
 
-    def _conv(self, x, layer, channels, dilation, train):
-        x = Conv(
-            channels,
-            3,
-            dilation=dilation,
-            bias=True,
-            dtype=self.dtype,
-            name=f"features.{layer}",
+def layers(normed: bool) -> int:
+    """Layers of torchvision's list from one convolution to the next."""
+    return 3 if normed else 2
+
+
+def convolved(net, x, layer, channels, train, *, dilation=1, padding=None):
+    """A 3x3 convolution, with its norm if any, and ReLU: torchvision's `layer`.
+
+    To be called inside the compact method of `net`, which has the settings of `VGG`.
+    """
+    x = Conv(
+        channels,
+        3,
+        dilation=dilation,
+        padding=padding,
+        bias=True,
+        dtype=net.dtype,
+        name=f"features.{layer}",
+    )(x)
+    if net.normed:
+        x = norm(
+            net.norm,
+            name=f"features.{layer + 1}",
+            channels=channels,
+            train=train,
+            epsilon=net.norm_eps,
+            dtype=net.dtype,
         )(x)
-        if self.normed:
-            x = norm(
-                self.norm,
-                name=f"features.{layer + 1}",
-                channels=channels,
-                train=train,
-                epsilon=self.norm_eps,
-                dtype=self.dtype,
-            )(x)
-        return linen.relu(x)
+    return linen.relu(x)
 
 
 def vgg(name: str, /, **kwargs: Any) -> VGG:
@@ -120,3 +129,76 @@ def vgg(name: str, /, **kwargs: Any) -> VGG:
         raise UserError(f"no VGG is called {name!r}; choose one of {NAMES}")
     plain = name.removesuffix("_bn")
     return VGG(groups=SPECS[plain], normed=plain != name, **kwargs)
+
+
+class Groups(linen.Module):
+    """The five groups of convolutions, with any pooling between them.
+
+    They leave maps at strides 1, 2, 4, 8 and 16, the finest first.
+
+    `padding` is the first convolution's; other fields as in `VGG`.
+    """
+
+    groups: tuple[int, ...]
+    normed: bool = False
+    width: int = 64
+    norm: str = "batch"
+    norm_eps: float = 1e-5
+    padding: int = 1
+    remat: bool = False
+    dtype: Any = jnp.float32
+
+    @linen.compact
+    def __call__(self, x, pool, train: bool = False):
+        """Maps of images [b h w 3], with `pool` (x) -> x before all groups but one."""
+        layer, left = 0, []
+        for i, depth in enumerate(self.groups):
+            x = pool(x) if i else x
+
+            def group(net, x, start=layer, kind=(i, depth)):
+                i, depth = kind
+                for j in range(depth):
+                    at = start + j * layers(net.normed)
+                    around = None if at else net.padding
+                    channels = net.width * min(2**i, 8)
+                    x = convolved(net, x, at, channels, train, padding=around)
+                return x
+
+            x = (linen.remat(group) if self.remat else group)(self, x)
+            left.append(x)
+            layer += depth * layers(self.normed) + 1
+        return tuple(left)
+
+
+@dataclasses.dataclass(frozen=True)
+class Encoder:
+    """The VGG called `name`, without its classifier.
+
+    name: of the network; those that end in "_bn" have norms.
+    width: channels of its first group.
+    norm: of all its layers, where it has some.
+    remat: trains in less memory and more time: the insides of groups are computed again
+        for the gradient.
+    """
+
+    name: Annotated[str, OneOf(tuple(NAMES))] = "vgg16"
+    width: Count = 64
+    norm: Norm = "batch"
+    remat: bool = False
+
+    @property
+    def depths(self) -> tuple[int, ...]:
+        """Convolutions in each group."""
+        return SPECS[self.name.removesuffix("_bn")]
+
+    def module(self, dtype: Any, **kinds: Any) -> Groups:
+        """Normalised images -> maps; `kinds` are other fields of `Groups`."""
+        return Groups(
+            self.depths,
+            self.name.endswith("_bn"),
+            self.width,
+            self.norm,
+            remat=self.remat,
+            dtype=dtype,
+            **kinds,
+        )
