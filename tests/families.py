@@ -1,14 +1,24 @@
 """Every model at its smallest, and batches to try it on: what the shared suites run."""
 
 import functools
+import os
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.extend import core
 
 from detjax import models
-from detjax.types import Batch, Inputs, Objects, Proposals, View
+from detjax.types import (
+    Batch,
+    Inputs,
+    LabelMap,
+    Objects,
+    Proposals,
+    ValueMap,
+    View,
+)
 
 SIDE, CLASSES, KEYPOINTS = 64, 3, 2
 
@@ -179,6 +189,111 @@ TINY = {
 }
 
 
+_VGG = {"name": "vgg11", "width": 8}
+_VGG_NORMED = {"name": "vgg11_bn", "width": 8, "norm": "frozen"}
+# Of networks on dilated backbones that answer for every pixel.
+_DENSE = {"num_classes": CLASSES, "norm": "frozen"}
+_DILATED = {"name": "resnet10", "width": 8, "norm": "frozen", "output_stride": 16}
+_FPN = {
+    "backbone": {"name": "resnet10", "width": 8, "norm": "frozen"},
+    "fpn": {"features": 8},
+    "head": {"features": 8, "norm": "frozen"},
+}
+# Of models that answer for every pixel.
+TINY_PIXELS = {
+    "fcn_vgg": {
+        "name": "fcn_vgg",
+        "num_classes": CLASSES,
+        "backbone": _VGG,
+        "hidden": 16,
+        "padding": 1,
+        "fc6_side": 3,
+        "fc6_padding": 1,
+        "dropout": 0.0,
+    },
+    "segnet": {"name": "segnet", "num_classes": CLASSES, "backbone": _VGG_NORMED},
+    "segnet_basic": {
+        "name": "segnet_basic",
+        "num_classes": CLASSES,
+        "width": 8,
+        "depth": 2,
+        "norm": "frozen",
+    },
+    "deconvnet": {
+        "name": "deconvnet",
+        "num_classes": CLASSES,
+        "backbone": _VGG_NORMED,
+        "hidden": 16,
+        "fc6_side": 2,
+    },
+    "unet": {
+        "name": "unet",
+        "num_classes": CLASSES,
+        "width": 8,
+        "depth": 2,
+        "norm": "frozen",
+    },
+    "dense_classifier": {
+        "name": "dense_classifier",
+        "num_classes": CLASSES,
+        "patch": {"side": 13, "features": (8,), "kernel": 3, "hidden": 16},
+    },
+    "fcn_resnet": {
+        "name": "fcn_resnet",
+        **_DENSE,
+        "backbone": _DILATED,
+        "dropout": 0.0,
+    },
+    "deeplabv3": {
+        "name": "deeplabv3",
+        **_DENSE,
+        "backbone": _DILATED,
+        "aspp": {"features": 8, "dropout": 0.0},
+        "auxiliary": {"features": 8, "dropout": 0.0},
+    },
+    "deeplabv3plus": {
+        "name": "deeplabv3plus",
+        **_DENSE,
+        "backbone": _DILATED,
+        "aspp": {"features": 8, "dropout": 0.0, "separable": True},
+        "decoder": {"fine": 4, "features": 8, "dropout": (0.0, 0.0)},
+    },
+    "lraspp": {
+        "name": "lraspp",
+        **_DENSE,
+        "backbone": _DILATED,
+        "features": 8,
+    },
+    "pspnet": {
+        "name": "pspnet",
+        **_DENSE,
+        "backbone": {**_DILATED, "deep_stem": True, "dilate_at_once": True},
+        "features": 4,
+        "hidden": 8,
+        "dropout": 0.0,
+        "auxiliary": {"features": 8, "dropout": 0.0},
+    },
+    "gscnn": {
+        "name": "gscnn",
+        "num_classes": CLASSES,
+        "backbone": {
+            "width": 8,
+            "blocks": (1,) * 6,
+            "norm": "frozen",
+            "dropout": False,
+        },
+        "features": 16,
+        # Its noise is another for another batch.
+        "loss": {"dual": 0.0},
+    },
+    "semantic_fpn": {"name": "semantic_fpn", "num_classes": CLASSES, **_FPN},
+    "dense_fpn": {"name": "dense_fpn", **_FPN},
+    "hed": {"name": "hed", "backbone": _VGG},
+    "dense_unet": {"name": "dense_unet", "width": 8, "depth": 2, "norm": "frozen"},
+    "scene_fpn": {"name": "scene_fpn", "num_classes": CLASSES, **_FPN},
+}
+
+
 # Compiling these takes minutes; what they share with the others is checked there.
 SLOW = (
     "faster_rcnn_c4",
@@ -190,15 +305,48 @@ SLOW = (
 )
 
 
-def parameters():
-    """The names of `TINY` for pytest, some of them marked slow."""
-    marks = {name: [pytest.mark.slow] if name in SLOW else [] for name in TINY}
-    return [pytest.param(name, marks=marks[name], id=name) for name in TINY]
+OF_PIXELS = "segmentation", "dense", "scene"
+
+
+def everything():
+    """The settings of all tiny models by name."""
+    return TINY | TINY_PIXELS
+
+
+def task_of(name):
+    """The name of the task of the tiny model `name`."""
+    return models.task_of(everything()[name]["name"])
+
+
+# Models of pixels that are tried by default, beside the first of each task.
+SAMPLED = ("unet", "deeplabv3plus", "gscnn")
+EVERY = pytest.mark.skipif(
+    "DETJAX_EVERY_FAMILY" not in os.environ, reason="set DETJAX_EVERY_FAMILY"
+)
+
+
+def parameters(*tasks):
+    """The names of the models of `tasks`, or of all, for pytest; some marked slow.
+
+    Of models of pixels the first of a task is quick, and some are slow; the others are
+    so much alike that they run with DETJAX_EVERY_FAMILY only.
+    """
+    found, seen = [], set()
+    for name in everything():
+        task = task_of(name)
+        slow = name in SLOW or (task in OF_PIXELS and task in seen)
+        seen.add(task)
+        if task in tasks or not tasks:
+            marks = [pytest.mark.slow] if slow else []
+            if slow and task in OF_PIXELS and name not in SAMPLED:
+                marks.append(EVERY)
+            found.append(pytest.param(name, marks=marks, id=name))
+    return found
 
 
 @functools.cache
 def model(name):
-    return models.make(**TINY[name])
+    return models.make(**everything()[name])
 
 
 @functools.cache
@@ -215,6 +363,23 @@ def predict(name):
 def variables(name, seed=0):
     images = np.zeros((2, SIDE, SIDE, 3), np.uint8)
     return jax.jit(model(name).init)(jax.random.key(seed, impl="rbg"), images)
+
+
+def close(a, b, rtol=1e-5, atol=1e-6):
+    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol, atol), a, b)
+
+
+def run(name, data, params=None):
+    """(loss, metrics), gradients of the tiny model on `data`."""
+    initial, state = variables(name)
+    (loss, (_, metrics)), gradients = loss_and_gradient(name)(
+        initial if params is None else params, state, data, key()
+    )
+    return (loss, metrics), gradients
+
+
+def finite(tree):
+    return all(bool(jnp.isfinite(x).all()) for x in jax.tree.leaves(tree))
 
 
 def forget():
@@ -247,10 +412,11 @@ def key():
     return jax.random.key(7)
 
 
-def batch(count=2, objects=3, padding=6, seed=0) -> Batch:
+def batch(count=2, objects=3, padding=6, seed=0, name=None) -> Batch:
     """Pictures of noise with bright boxes, `objects` real ones an image.
 
     Keypoints lie on the boxes' diagonals, proposals beside the boxes and elsewhere.
+    With the `name` of a tiny model the target is that of its task.
     """
     rng = np.random.default_rng(seed)
     low = rng.uniform(0, SIDE * 0.6, (count, padding, 2))
@@ -270,7 +436,7 @@ def batch(count=2, objects=3, padding=6, seed=0) -> Batch:
     seen = np.full((*places.shape[:-1], 1), 2)
     near = np.clip(boxes + rng.uniform(-3, 3, boxes.shape), 0, SIDE)
     far = np.tile(np.float32([[0, 0, 20, 20], [30, 0, 64, 64]]), (count, 1, 1))
-    return Batch(
+    data = Batch(
         inputs=Inputs(
             images=images,
             view=View(
@@ -294,6 +460,43 @@ def batch(count=2, objects=3, padding=6, seed=0) -> Batch:
         index=np.arange(count, dtype=np.int32),
         counts={"cut": np.zeros(count, np.int32), "small": np.zeros(count, np.int32)},
     )
+    task = "detection" if name is None else task_of(name)
+    return data.replace(target=TARGETS[task](data.target))
+
+
+def labels_of(objects: Objects) -> LabelMap:
+    """The classes of pixels: those of the boxes, the first one where there is none.
+
+    A band at the left is ignored.
+    """
+    labels = np.zeros((len(objects.boxes), SIDE, SIDE), np.uint8)
+    for one, boxes, own, valid in zip(
+        labels, objects.boxes, objects.labels, objects.valid, strict=True
+    ):
+        for (x1, y1, x2, y2), label in zip(
+            boxes[valid].astype(int), own[valid], strict=True
+        ):
+            one[y1:y2, x1:x2] = label
+    valid = np.ones(labels.shape, bool)
+    valid[:, :, :5] = False
+    return LabelMap(labels, valid)
+
+
+def values_of(objects: Objects) -> ValueMap:
+    """A number for each pixel, between 0 and 1, by its class."""
+    found = labels_of(objects)
+    return ValueMap(np.float32(found.labels) / CLASSES, found.valid)
+
+
+TARGETS = {
+    "detection": lambda objects: objects,
+    "segmentation": labels_of,
+    "dense": values_of,
+    "scene": lambda objects: {
+        "segmentation": labels_of(objects),
+        "dense": values_of(objects),
+    },
+}
 
 
 def with_inputs(data: Batch, **changes) -> Batch:

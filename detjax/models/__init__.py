@@ -9,14 +9,26 @@ from detjax.errors import UserError
 from detjax.models import (
     classifier,
     darknet,
+    deconvnet,
+    deeplab,
+    dense_classifier,
     earlier,
+    fcn_resnet,
+    fcn_vgg,
     fcos,
+    gscnn,
+    hed,
     localiser,
+    lraspp,
+    pspnet,
     rcnn,
     retinanet,
+    segnet,
+    semantic_fpn,
     sliding_window,
     ssd,
     two_stage,
+    unet,
     yolact,
 )
 from detjax.models.ema import ema as averaged
@@ -69,10 +81,46 @@ CLASSIFIERS: dict[str, Callable[..., Model]] = {
     "darknet_classifier": darknet.darknet_classifier,
 }
 LOCALISERS: dict[str, Callable[..., Model]] = {"localiser": localiser.localiser}
+SEGMENTERS: dict[str, Callable[..., Model]] = {
+    "semantic_fpn": semantic_fpn.semantic_fpn,
+    "fcn_vgg": fcn_vgg.fcn_vgg,
+    "segnet": segnet.segnet,
+    "segnet_basic": segnet.segnet_basic,
+    "deconvnet": deconvnet.deconvnet,
+    "unet": unet.unet,
+    "dense_classifier": dense_classifier.dense_classifier,
+    "fcn_resnet": fcn_resnet.fcn_resnet,
+    "deeplabv3": deeplab.deeplabv3,
+    "deeplabv3plus": deeplab.deeplabv3plus,
+    "lraspp": lraspp.lraspp,
+    "pspnet": pspnet.pspnet,
+    "gscnn": gscnn.gscnn,
+    **{
+        name: partial(make, **kwargs)
+        for make, originals in (
+            (fcn_vgg.fcn_vgg, fcn_vgg.ORIGINALS),
+            (fcn_resnet.fcn_resnet, fcn_resnet.ORIGINALS),
+            (deeplab.deeplabv3, deeplab.V3),
+            (deeplab.deeplabv3plus, deeplab.PLUS),
+            (lraspp.lraspp, lraspp.ORIGINALS),
+            (pspnet.pspnet, pspnet.ORIGINALS),
+        )
+        for name, kwargs in originals.items()
+    },
+}
+DENSE: dict[str, Callable[..., Model]] = {
+    "dense_fpn": semantic_fpn.dense_fpn,
+    "dense_unet": unet.dense_unet,
+    "hed": hed.hed,
+}
+SCENES: dict[str, Callable[..., Model]] = {"scene_fpn": semantic_fpn.scene_fpn}
 BY_TASK = {
     "detection": DETECTORS,
     "classification": CLASSIFIERS,
     "localisation": LOCALISERS,
+    "segmentation": SEGMENTERS,
+    "dense": DENSE,
+    "scene": SCENES,
 }
 MODELS = {name: make for found in BY_TASK.values() for name, make in found.items()}
 # The side of the square input that an original's weights were trained at.
@@ -80,6 +128,9 @@ SIDES = {name: 550 for name in yolact.ORIGINALS} | {
     "yolact_im400": 400,
     "yolact_im700": 700,
     "ssd300_vgg16": 300,
+    **dict.fromkeys((*fcn_resnet.ORIGINALS, *deeplab.V3, *lraspp.ORIGINALS), 520),
+    **dict.fromkeys(deeplab.PLUS, 513),
+    **dict.fromkeys(pspnet.ORIGINALS, 473),
 }
 # Those of two stages, RetinaNet and FCOS were trained at a short side of 800 pixels,
 # the picture's shape kept: one of 3 : 4 letterboxed into this square is as large.
@@ -87,7 +138,9 @@ LETTERBOXED = {
     name: 1088
     for originals in (two_stage.ORIGINALS, retinanet.ORIGINALS, fcos.ORIGINALS)
     for name in originals
-}
+} | {"hed": 512}
+# What the models of the task "dense" answer, where they answer one thing alone.
+QUANTITIES = {"hed": "edges"}
 # By model, the settings that earlier versions called otherwise.
 EARLIER: dict[str, earlier.Table] = {
     **dict.fromkeys(("yolact", *yolact.ORIGINALS), yolact.EARLIER),
