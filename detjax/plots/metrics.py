@@ -94,12 +94,17 @@ def f1(
 
 
 def confusion(
-    matrix: np.ndarray, rows: Sequence[str], columns: Sequence[str], title: str
+    matrix: np.ndarray,
+    rows: Sequence[str],
+    columns: Sequence[str],
+    title: str,
+    per_cent: bool = False,
 ) -> Any:
     """A confusion matrix [c c], or [c+1 c+1] with what is no class at the end.
 
-    `rows` and `columns` name both. Colours are shares of a row. Of many classes those
-    that are most often taken for others, or others for them, are shown.
+    `rows` and `columns` name both. Colours are shares of a row, which are written in
+    `per_cent` where counts are too long. Of many classes those that are most often
+    taken for others, or others for them, are shown.
     """
     from matplotlib.colors import PowerNorm
 
@@ -113,7 +118,8 @@ def confusion(
         share[-1] = part[-1] / np.maximum(matrix[:, shown].sum(axis=0), 1)
         part[-1, -1] = share[-1, -1] = np.nan  # background that was not found
     n = len(shown)
-    numbers = n <= MOST_NUMBERS + extra
+    # Two digits of a share need less room than a count.
+    numbers = n <= MOST_NUMBERS + extra + 10 * per_cent
     side = float(np.clip(0.42 * n, 3.6, 11))
     drawn = figure(side + 2.4, side + 1.4)
     axis = drawn.subplots()
@@ -128,7 +134,7 @@ def confusion(
     if numbers:
         for y, x in np.argwhere(np.nan_to_num(part) > 0).tolist():
             axis.text(
-                *(x, y, f"{part[y, x]:,.0f}"),
+                *(x, y, _cell(share[y, x]) if per_cent else f"{part[y, x]:,.0f}"),
                 ha="center",
                 va="center",
                 fontsize=8 if n <= 12 else 6.5,
@@ -145,6 +151,11 @@ def confusion(
         title += f"\nthe {n - extra} most confused of {len(matrix) - extra} classes"
     drawn.suptitle(title, x=0.02, ha="left", fontweight="bold", fontsize=10)
     return drawn
+
+
+def _cell(share: float) -> str:
+    """A share in per cent, in three letters."""
+    return f"{100 * share:.0f}" if share >= 0.0095 else "<1"
 
 
 def reliability(
