@@ -11,6 +11,13 @@
     make_dataset.py labelmaps --name=mine --classes=nucleus --split train=DIR val=DIR
     make_dataset.py folders --name=mine --root=DIR --split-by=train:0.8,val:0.2
     make_dataset.py csv --name=mine --root=labels.csv --split-by=train:0.8,val:0.2
+    make_dataset.py semantic --name=mine --root=DIR --classes=background,cat \\
+        --split-by=train:0.8,val:0.2
+    make_dataset.py semantic --from=panoptic --name=mine --images=DIR \\
+        --split train=panoptic.json
+    make_dataset.py depth --name=mine --root=DIR --unit=0.001 \\
+        --split-by=train:0.8,val:0.2
+    make_dataset.py semantic --from=instances --name=mine --root=DIR_OF_OBJECTS
     make_dataset.py export --name=mine --to=coco --out=DIR
 
 The flags mean the same for every format. --root is the folder of everything, and what
@@ -26,7 +33,7 @@ import argparse
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from detjax import cli
+from detjax import cli, map_flags
 from detjax.errors import UserError
 
 _NAMED = "what each split is, repeated or several at once"
@@ -43,6 +50,8 @@ class _Format(NamedTuple):
     objects: bool = False
     columns: bool = False
     outside: bool = True
+    maps: bool = False
+    numbers: bool = False
 
 
 FORMATS = {
@@ -98,7 +107,24 @@ FORMATS = {
         images="the folder of the images (default: that of the file)",
         columns=True,
     ),
+    "semantic": _Format(
+        "segmentation: images beside PNGs whose pixels name classes, as of VOC, "
+        "Cityscapes, ADE20K and COCO's panoptic files, or drawn from annotated objects",
+        "NAME[=DIR|LIST|FILE]",
+        images="the folder of the images (default: images/, JPEGImages/ and the like)",
+        outside=False,
+        maps=True,
+    ),
+    "depth": _Format(
+        "a number for each pixel: images beside PNGs, TIFFs or .npy files of depth",
+        "NAME[=DIR]",
+        images="the folder of the images (default: images/, JPEGImages/ and the like)",
+        outside=False,
+        numbers=True,
+    ),
 }
+# Those of objects, of which label maps can be drawn.
+OBJECTS = tuple(n for n in FORMATS if n not in ("folders", "csv", "semantic", "depth"))
 
 
 def arguments(argv: Sequence[str] | None = None) -> dict[str, Any]:
@@ -155,6 +181,10 @@ def _add(parser: argparse.ArgumentParser, one: _Format) -> None:
             metavar="FILE,LABEL",
             help="the names of the columns (default: file or the like, and label)",
         )
+    if one.maps:
+        map_flags.add(parser)
+    if one.numbers:
+        map_flags.add_numbers(parser)
     if one.outside:
         parser.add_argument(
             "--allow-outside",
@@ -194,6 +224,7 @@ def keywords(flags: dict[str, Any]) -> dict[str, Any]:
         if not held.get(name):
             held.pop(name, None)
     made: dict[str, Any] = {"data_dir": held.pop("out")}
+    source = held.pop("source", "files")
     splits: dict[str, Any] = {}
     if "split" in held:
         splits = _pairs(held.pop("split"))
@@ -205,9 +236,12 @@ def keywords(flags: dict[str, Any]) -> dict[str, Any]:
     for key in ("classes", "columns"):
         if key in held:
             made[key] = tuple(c.strip() for c in held.pop(key).split(","))
+    for key in ("values", "ignore"):
+        if key in held:
+            made[key] = map_flags.numbers(key, held.pop(key))
     if "split_by" in held:
         made["split_by"] = _shares(held.pop("split_by"))
-    return made | held
+    return map_flags.sourced(source, made | held, OBJECTS)
 
 
 def _images(given: list[str], splits: dict[str, str]) -> str | dict[str, str]:
@@ -263,5 +297,6 @@ def main(argv: Sequence[str] | None = None) -> None:
             return
         from detjax.data import prepare
 
-        task = TASKS[prepare.FORMATS[flags["format"]].TASK]
-        prepare.prepare(task=task, log=print, **keywords(flags))
+        given = keywords(flags)
+        task = TASKS[prepare.FORMATS[given["format"]].TASK]
+        prepare.prepare(task=task, log=print, **given)

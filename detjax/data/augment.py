@@ -16,7 +16,7 @@ import numpy as np
 from detjax.data.colours import Colours, blurring, erasing, photometric
 from detjax.data.frames import Frame, centred, move_boxes, overlap, rotation, scaling
 from detjax.data.randaugment import MOST, randaugment
-from detjax.settings import Fraction, Positive, Range, Rising, Span, Whole
+from detjax.settings import Count, Fraction, Positive, Range, Rising, Span, Whole
 
 _OVERLAPS = (-1.0, 0.0, 0.1, 0.3, 0.5, 0.7, 0.9)  # below 0: no crop
 _TRIES = 10  # windows of a random-resized crop that are drawn before one is fitted
@@ -110,6 +110,25 @@ def resized_crop(
     return Frame(scaling(1, 1, -x, -y) @ frame.matrix, (across, side))
 
 
+def sized_crop(
+    rng: np.random.Generator,
+    frame: Frame,
+    size: tuple[int, int],
+    span: tuple[float, float],
+) -> Frame:
+    """A random window of `size` (h, w) pixels of the frame, magnified `span` times.
+
+    It lies inside of the frame, and where that is smaller, has all of it.
+    """
+    zoom = rng.uniform(*span)
+    sides = [side / zoom for side in size]
+    dy, dx = (
+        rng.uniform(min(0, whole - side), max(0, whole - side))
+        for side, whole in zip(sides, frame.size, strict=True)
+    )
+    return Frame(scaling(1, 1, -dx, -dy) @ frame.matrix, (sides[0], sides[1]))
+
+
 def rotated(
     rng: np.random.Generator, frame: Frame, degrees: float | tuple[float, float]
 ) -> Frame:
@@ -139,6 +158,7 @@ def augment(
     crop: bool = False,
     crop_area: Annotated[tuple[Area, Area], Rising()] | None = None,
     crop_ratio: Span = (3 / 4, 4 / 3),
+    crop_size: tuple[Count, Count] | None = None,
     scale: tuple[Positive, Positive] = (1, 1),
     mirror: bool = False,
     turn: bool = False,
@@ -157,6 +177,10 @@ def augment(
     crop: a window that meets an object, as SSD draws it.
     crop_area: the range of a random-resized crop's share of the area; None is none.
     crop_ratio: the range of such a crop's width by height.
+    crop_size: the (h, w) in pixels of a window that is cut out of the picture after it
+        was enlarged `scale` times, as segmentation is trained: with an input of that
+        size, pixels are shown `scale` times as large as they are. What the picture does
+        not fill is padding.
     scale: the range of a zoom.
     mirror: left to right, every second time.
     turn: the eight symmetries of the square, for images without orientation, such as
@@ -177,7 +201,10 @@ def augment(
         frame = iou_crop(rng, frame, boxes)
     if crop_area is not None:
         frame = resized_crop(rng, frame, crop_area, crop_ratio)
-    frame = rescale(rng, frame, scale)
+    if crop_size is None:
+        frame = rescale(rng, frame, scale)
+    else:
+        frame = sized_crop(rng, frame, crop_size, scale)
     tosses = rng.random(3) < 0.5
     frame = flip(
         frame,

@@ -56,6 +56,9 @@ class Info(NamedTuple):
     max_proposals: int  # of any one image; 0 where the set has none
     text_ids: bool = False  # whether the ids of images are text
     task: str = "detection"  # the task that its truth is for
+    # By split, where every pixel has a class: the pixels of each class, and all of the
+    # images that have it, [2 c]
+    pixels: Mapping[str, Sequence[Sequence[int]]] = {}
 
 
 def directory(name: str, data_dir: str | Path) -> Path:
@@ -156,6 +159,7 @@ def info(name: str, data_dir: str | Path) -> Info:
             max_proposals=int(held.get("max_proposals", 0)),
             text_ids=bool(held.get("text_ids", False)),
             task=str(held.get("task", "detection")),
+            pixels=dict(held.get("pixels", {})),
         )
 
 

@@ -29,7 +29,13 @@ def names_for(count: int) -> tuple[str, ...]:
     """The names that a head of `count` classes has if it was trained on COCO.
 
     All 80, the 90 numbers, these behind a background, as torchvision's sigmoids have
-    them, or the person alone, of keypoints; all 80 for any other.
+    them, or the person alone, of keypoints; VOC's behind a background, which those for
+    pixels have; all 80 for any other.
     """
-    known = {91: ("background", *COCO_NUMBERED), 90: COCO_NUMBERED, 1: COCO[:1]}
+    known = {
+        91: ("background", *COCO_NUMBERED),
+        90: COCO_NUMBERED,
+        21: ("background", *VOC),
+        1: COCO[:1],
+    }
     return known.get(count, COCO)

@@ -118,9 +118,9 @@ def make(
             f"the data set {name!r} is made for {info.task}, the model answers "
             f"{task.name}; choose another data.name or model.name"
         )
-    if targets.get("class_weights") == "balanced":
-        classes = builder.image_classes(name, data_dir, train_split, task)
-        targets["class_weights"] = repeating.balanced(classes, len(info.classes))
+    if isinstance(targets.get("class_weights"), str):
+        kind = targets["class_weights"]
+        targets["class_weights"] = _weights(kind, info, data_dir, train_split, task)
     augment, several = divided(augment or {}, task)
     steps = loader.Prepare(
         size=fitted.buckets[0],
@@ -190,6 +190,28 @@ def make(
         learnt=functools.partial(
             builder.source, name, data_dir, train_split, task, on_error, images=False
         ),
+    )
+
+
+def _weights(
+    kind: str, info: builder.Info, data_dir: Location, split: str, task: Task
+) -> tuple[float, ...]:
+    """The weights of classes by a rule: "balanced" or, of pixels, "median_frequency".
+
+    Raises UserError where a data set does not have what the rule counts.
+    """
+    # Of a part of a split the pixels of the whole.
+    pixels = info.pixels.get(split.partition("[")[0])
+    if kind == "median_frequency" and pixels is not None:
+        return repeating.median_frequency(pixels)
+    if kind == "balanced" and pixels is not None:
+        return repeating.equal(pixels[0])
+    if kind == "balanced":
+        classes = builder.image_classes(info.name, data_dir, split, task)
+        return repeating.balanced(classes, len(info.classes))
+    raise UserError(
+        f"data.class_weights={kind!r}: {info.name!r} does not say how many "
+        "pixels its classes have; take 'balanced', or give a number for each class"
     )
 
 

@@ -4,6 +4,8 @@ Images of rare classes are shown more often (Gupta et al. 2019, LVIS, appendix B
 count more in the loss.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from detjax.data.listings import Classes
@@ -41,12 +43,33 @@ def epoch(rng: np.random.Generator, repeats: np.ndarray) -> np.ndarray:
     return rng.permutation(each)
 
 
-def balanced(classes: Classes, count: int) -> tuple[float, ...]:
-    """Weights of `count` classes by which all count the same, 1 in the mean of images.
+def median_frequency(pixels: Sequence[Sequence[int]]) -> tuple[float, ...]:
+    """Weights of classes by which the pixels of rare ones count more.
 
-    With n labels of which n(c) are of class c that is n / (count * n(c)); 1 for classes
-    without any.
+    `pixels` [2 c]: those of each class, and all of the images that have it. With the
+    quotient f(c) of the two, that is the median of f over f(c); 1 for classes without
+    any. Eigen and Fergus 2015, section 6.3.2; SegNet (Badrinarayanan et al. 2017) is
+    trained with it.
     """
-    found = np.bincount(classes[0], minlength=count)
-    weights = len(classes[0]) / (max((found > 0).sum(), 1) * np.maximum(found, 1))
+    own, whole = np.asarray(pixels, np.float64)
+    some = own > 0
+    shares = own / np.maximum(whole, 1)
+    middle = np.median(shares[some]) if some.any() else 1.0
+    weights = np.where(some, middle / np.where(some, shares, 1), 1.0)
+    return tuple(weights.tolist())
+
+
+def balanced(classes: Classes, count: int) -> tuple[float, ...]:
+    """`equal` weights of `count` classes by the images that have them."""
+    return equal(np.bincount(classes[0], minlength=count))
+
+
+def equal(counts: Sequence[int] | np.ndarray) -> tuple[float, ...]:
+    """Weights [c] of classes by which all count the same, 1 in the mean of examples.
+
+    `counts` [c] are the examples of each class, n together: the weight of class c is
+    n / (classes that occur * n(c)), and 1 for classes without any.
+    """
+    found = np.asarray(counts)
+    weights = found.sum() / (max((found > 0).sum(), 1) * np.maximum(found, 1))
     return tuple(np.where(found > 0, weights, 1.0).tolist())

@@ -17,6 +17,8 @@ class Facts(NamedTuple):
     labels: np.ndarray  # [n]
     sides: np.ndarray  # [n] float32: square roots of the areas of boxes, if there are
     counts: dict[str, int]  # how many of each kind: objects, masks
+    # [n] int64: the pixels of each of `labels`, where every pixel has one
+    pixels: np.ndarray | None = None
 
 
 class Row(NamedTuple):
@@ -30,6 +32,7 @@ class Row(NamedTuple):
     proposals: int
     name: str = ""
     digest: bytes = b""  # of the image file; empty if unknown
+    pixels: np.ndarray | None = None  # [n] int64, see `Facts`
 
 
 def row(
@@ -50,6 +53,7 @@ def row(
         0 if record.proposals is None else len(record.proposals),
         record.file_name,
         hashlib.blake2b(image, digest_size=16).digest() if image else b"",
+        facts.pixels,
     )
 
 
@@ -65,6 +69,8 @@ class Summary:
         self.max_objects = self.max_proposals = 0
         self._counts = Counter({"images": 0})
         self._labels = np.zeros(len(classes), np.int64)
+        # Of each class its pixels, and those that have a class in images that have it.
+        self._pixels = np.zeros((2, len(classes)), np.int64)
         self._sizes: list[tuple[int, int]] = []
         self._sides: list[np.ndarray] = []
         self._classes: list[np.ndarray] = []
@@ -80,6 +86,9 @@ class Summary:
         self._sides.append(found.sides)
         self._classes.append(np.unique(found.labels).astype(np.int32))
         self._labels += np.bincount(found.labels, minlength=len(self.classes))
+        if found.pixels is not None:
+            self._pixels[0, found.labels] += found.pixels
+            self._pixels[1, found.labels] += found.pixels.sum()
         self._counts.update(found.counts)
         self.max_objects = max(self.max_objects, len(found.labels))
         self.max_proposals = max(self.max_proposals, found.proposals)
@@ -91,6 +100,13 @@ class Summary:
     def class_counts(self) -> dict[str, int]:
         """The number of labels of each class, including 0."""
         return dict(zip(self.classes, self._labels.tolist(), strict=True))
+
+    def pixels(self) -> list[list[int]]:
+        """The pixels of each class, and those of the images that have it; or [].
+
+        Of those pixels that have a class at all.
+        """
+        return self._pixels.tolist() if self._pixels.any() else []
 
     def classes_by_image(self) -> listings.Classes:
         """The classes in each image."""

@@ -230,6 +230,7 @@ def _metadata(
         "has_masks": any(s.counts().get("with masks") for s in found),
         "max_objects": max(s.max_objects for s in found),
         "max_proposals": max(s.max_proposals for s in found),
+        "pixels": {s.split: s.pixels() for s in found if s.pixels()},
     }
 
 

@@ -189,7 +189,8 @@ def _check_values(entries: Sequence[Entry], folder: Path) -> None:
             f"has one value but 0 ({name}: {value}, in {parts} separate "
             f"part{'s' if parts > 1 else ''}); say what the objects are: "
             "--objects=components makes every separate part one, --objects=values "
-            "makes one object of each picture"
+            "makes one object of each picture; maps whose values are classes have the "
+            "format 'semantic'"
         )
 
 

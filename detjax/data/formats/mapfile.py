@@ -21,7 +21,7 @@ def load(path: Path) -> np.ndarray:
     """
     data = files.read_bytes(path)
     numpy = path.suffix.lower() == ".npy"
-    labels = _array(data) if numpy else _picture(data)
+    labels = array(data) if numpy else _picture(data)
     if labels.dtype.kind not in "ui" or labels.ndim != 2:
         raise UserError(
             f"is not one channel of whole numbers ({labels.dtype} {list(labels.shape)})"
@@ -51,7 +51,7 @@ def _picture(data: bytes) -> np.ndarray:
     return pixels.decode(data, cv2.IMREAD_UNCHANGED)
 
 
-def _array(data: bytes) -> np.ndarray:
+def array(data: bytes) -> np.ndarray:
     """The array of a .npy file, whose size must match its header."""
     file = io.BytesIO(data)
     try:

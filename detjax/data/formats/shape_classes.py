@@ -3,7 +3,6 @@
 They are drawn as those of `shapes`, of seven kinds, before the same backgrounds.
 """
 
-import functools
 from typing import Any
 
 from detjax import settings
@@ -56,15 +55,7 @@ def catalogues(
     """
     given = {"num_train": num_train, "num_val": num_val, "size": size, "seed": seed}
     settings.check_all("shape_classes", catalogues, given)
-    return {
-        split: Catalogue(
-            split,
-            CLASSES,
-            range(num),
-            functools.partial(read_entry, split=split, size=size, seed=seed),
-        )
-        for split, num in (("train", num_train), ("val", num_val))
-    }
+    return shapes.drawn(read_entry, CLASSES, num_train, num_val, size=size, seed=seed)
 
 
 def read_splits(**arguments: Any) -> dict[str, Dataset]:

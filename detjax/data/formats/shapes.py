@@ -7,7 +7,7 @@ Masks are the visible parts, and objects that are almost hidden are not annotate
 
 import functools
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Annotated, Any
 
 import cv2
@@ -96,13 +96,14 @@ def picture(
     most: int = MAX_OBJECTS,
     span: tuple[float, float] = SPAN,
     centres: tuple[float, float] = CENTRES,
+    hide: bool = True,
 ) -> tuple[np.ndarray, np.ndarray, list[int]]:
     """An image [h w 3] uint8, who owns each pixel [h w], and every object's class.
 
     There are 1 to `most` objects of `kinds`, which the classes are indices of, and of
     sizes in the `span` (least, most) of shares of the picture's side, as `centres` are
     the range of their centres. Object i owns the pixels of value i + 1; 0 is background
-    and all but hidden objects.
+    and, with `hide`, objects that are almost hidden.
     """
     canvas = background(rng, size)
     owner = np.zeros((size, size), np.uint8)
@@ -115,7 +116,7 @@ def picture(
         areas.append(int(mask.sum()))
     canvas += rng.standard_normal(canvas.shape, np.float32) * rng.uniform(3, 9)
     seen = np.bincount(owner.ravel(), minlength=len(areas))
-    hidden = seen < np.maximum(_VISIBLE * np.array(areas), _PIXELS * size**2)
+    hidden = hide & (seen < np.maximum(_VISIBLE * np.array(areas), _PIXELS * size**2))
     owner[hidden[owner]] = 0
     return np.clip(canvas, 0, 255).astype(np.uint8), owner, labels
 
@@ -213,12 +214,20 @@ def catalogues(
     given = {"num_train": num_train, "num_val": num_val, "size": size, "seed": seed}
     settings.check_all("shapes", catalogues, {**given, "single": single})
     which: dict[str, Any] = {"size": size, "seed": seed, "single": single}
+    return drawn(read_entry, CLASSES, num_train, num_val, **which)
+
+
+def drawn(
+    read: Callable[..., Reading],
+    classes: tuple[str, ...],
+    num_train: int,
+    num_val: int,
+    **which: Any,
+) -> dict[str, Catalogue]:
+    """The splits train and val of pictures that `read` (i, split, **which) draws."""
     return {
         split: Catalogue(
-            split,
-            CLASSES,
-            range(num),
-            functools.partial(read_entry, split=split, **which),
+            split, classes, range(num), functools.partial(read, split=split, **which)
         )
         for split, num in (("train", num_train), ("val", num_val))
     }

@@ -98,6 +98,10 @@ def _of_folder(path: Path) -> Guess | None:
         if found and found.format in ("voc", "coco"):
             voc = found.format == "voc"
             return found._replace(flags=here) if voc else found
+    if {"leftimg8bit", "gtfine"} <= lower or "objectinfo150.txt" in lower:
+        return Guess("semantic", here)
+    if "segmentationclass" in lower and "annotations" not in lower:
+        return Guess("semantic", here)
     if {"images", "masks"} <= lower:
         return Guess("objectmasks", here)
     if "labels" in lower:
