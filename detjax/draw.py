@@ -28,6 +28,7 @@ MARGIN, TITLE = 6, 20  # pixels between panels, and of the line above each
 _TEXT = b"Software\0detjax"
 _MARK = struct.pack(">I", len(_TEXT)) + b"tEXt" + _TEXT
 _MARK += struct.pack(">I", zlib.crc32(b"tEXt" + _TEXT))
+_PNG = b"\x89PNG\r\n\x1a\n"
 _HEADER = 8 + 25  # bytes of a PNG file's signature and header
 
 
@@ -199,16 +200,31 @@ def save(path: str | pathlib.Path, image: np.ndarray) -> None:
     except cv2.error as error:
         raise OSError(f"{path} cannot be written as an image of that kind") from error
     if path.suffix.lower() == ".png":
-        data = data[:_HEADER] + _MARK + data[_HEADER:]
+        data = marked(data)
     files.write_bytes(path, data)
 
 
+def marked(data: bytes) -> bytes:
+    """The file `data` marked as made here; see `is_drawing`.
+
+    A PNG has a text chunk after its header; at the end of other kinds, such as TIFFs,
+    readers pass over what they are not told of.
+    """
+    if data.startswith(_PNG):
+        return data[:_HEADER] + _MARK + data[_HEADER:]
+    return data + _MARK
+
+
 def is_drawing(path: pathlib.Path) -> bool:
-    """Whether `path` is a PNG file that `save` wrote."""
+    """Whether `path` is a file that is `marked`."""
     try:
         if not path.is_file():
             return False
         with path.open("rb") as file:
-            return file.read(_HEADER + len(_MARK)).endswith(_MARK)
+            start = file.read(_HEADER + len(_MARK))
+            if start.startswith(_PNG):
+                return start.endswith(_MARK)
+            file.seek(-min(len(_MARK), path.stat().st_size), 2)
+            return file.read() == _MARK
     except OSError:
         return False

@@ -1,12 +1,13 @@
 """Inference from a run's folder or its weights."""
 
 import pathlib
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
-from detjax import compilation, files, models, tasks, tta
+from detjax import compilation, files, models, tasks, tiles, tta
 from detjax.checkpoint import Checkpoints
 from detjax.data import handed, images, sizing
 from detjax.data import proposals as proposing
@@ -79,15 +80,32 @@ class TrainedModel(NamedTuple):
         """The task of the model."""
         return tasks.TASKS[self.model.spec.task]
 
-    def predictor(self, batch_size: int | None = 1, **testing: Any) -> Predictor:
+    def predictor(
+        self,
+        batch_size: int | None = 1,
+        whole: tiles.Whole | None = None,
+        log: Callable[[str], Any] = str,
+        **testing: Any,
+    ) -> Predictor:
         """The function behind `__call__`, compiled once per input size.
 
         Create it once outside a loop. It has answers to many pictures too, `batch_size`
         at a time, see `Predictor`. `testing` are keywords of `tta.augmented`, in
-        place of those of the run's section eval.
+        place of those of the run's section eval. With `whole` pictures are looked at in
+        their own size, whole or in tiles, and not resized as the run has it; `log` is
+        told where tiles have another side, see `tiles.fitted`.
         """
         given = tta.split_settings(self.config.get("eval") or {})[0] | testing
         model = tta.augmented(self.model, self.task, self.keypoints, **given)
+        if whole is not None:
+            asked = whole.tile
+            whole = tiles.fitted(model, self.task, whole, self.params, self.state)
+            if whole.tile != asked:
+                log(
+                    f"tiles have {whole.tile} pixels a side and not {asked}: the "
+                    "network's maps of such tiles lie on one grid"
+                )
+            model = tiles.tiled(model, self.task, whole)
         declared = {
             k: v for k, v in self.config["data"].items() if k in sizing.KEYWORDS
         }
@@ -104,7 +122,8 @@ class TrainedModel(NamedTuple):
                 proposals = None
             elif proposals is None:
                 proposals = self.propose(image)
-            return prepared(image, proposals, limit, reduce, **declared)
+            own = None if whole is None else whole.resize
+            return prepared(image, proposals, limit, reduce, own, **declared)
 
         weights = self.params, self.state
         return Predictor(model.predict, self.task, *weights, prepare, batch_size)

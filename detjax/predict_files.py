@@ -20,13 +20,14 @@ from detjax.data.pictures import SUFFIXES
 from detjax.errors import UserError, reason
 from detjax.predict_paths import (
     INDEX,
+    beside,
     check_free,
     drawing_names,
     files_are_there,
     passed_over,
     pictures_of,
 )
-from detjax.predictor import Given, in_order, known
+from detjax.predictor import Given, Predictor, in_order, known
 
 
 def predict(
@@ -34,10 +35,11 @@ def predict(
     out: str | pathlib.Path,
     paths: Sequence[str | pathlib.Path],
     *,
-    min_score: float = 0.3,
+    min_score: float | None = None,
     best: bool = False,
     batch_size: int | None = None,
     log: Callable[[str], Any] = lambda line: None,
+    **seen: Any,
 ) -> list[str]:
     """Writes drawings of the predictions for all images of `paths`; returns problems.
 
@@ -45,8 +47,11 @@ def predict(
     names of the image and its drawing, in pixels of the upright original, in the order
     of the images. Drawings in folders of `paths` are not treated as images. Images that
     are unreadable or too large for the memory are skipped, with one returned message
-    each. `batch_size` is that of `predictor.Predictor`. `log` gets a line about the
-    files of folders that were passed over, and one about what was written.
+    each. `min_score` is the task's own if None, `batch_size` that of
+    `predictor.Predictor`, `seen` are keywords of `TrainedModel.predictor`. Beside a
+    drawing are the files that the task has for what is found. `log` gets a line about
+    the files of folders that were passed over, one about tiles of another side than
+    asked for, and one about what was written.
 
     Raises UserError, with nothing written, if there is no image, or if a file that was
     not written here would be replaced.
@@ -61,12 +66,17 @@ def predict(
         )
     if others:
         log(f"passed over: {passed_over(others)}")
-    drawings = drawing_names(pictures)
-    check_free(out, pictures, drawings)
+    # Before anything is loaded, as far as names do not depend on the task.
+    check_free(out, pictures, drawing_names(pictures))
     run = prediction.load(workdir, best=best)
+    drawings = drawing_names(pictures, run.task.endings)
+    check_free(out, pictures, drawings, run.task.endings)
+    if min_score is None:
+        min_score = run.task.least_score
     if not any(map(files_are_there, pictures)):
         gone = pictures[0]
         raise UserError(f"{gone} does not exist{files.near(gone.absolute())}")
+    predictor = run.predictor(batch_size=batch_size, log=log, **seen)
     with files.writing(out):
         out.mkdir(parents=True, exist_ok=True)
     complaints: list[str] = []
@@ -74,7 +84,7 @@ def predict(
 
     def rows() -> Iterator[dict[str, Any]]:
         nonlocal found, empty
-        made = drawn(run, pictures, drawings, out, min_score, batch_size)
+        made = drawn(run, predictor, pictures, drawings, out, min_score)
         with contextlib.closing(made):
             for entries, complaint in in_order(made):
                 if complaint:
@@ -92,7 +102,8 @@ def predict(
         if empty
         else ""
     )
-    log(f"{found} found with a score of {min_score:g} or more{none}")
+    least = f" with a score of {min_score:g} or more" if min_score > 0 else ""
+    log(f"{found} found{least}{none}")
     return complaints
 
 
@@ -106,18 +117,17 @@ class Place(NamedTuple):
 
 def drawn(
     run: prediction.TrainedModel,
+    predictor: Predictor,
     pictures: Sequence[pathlib.Path],
     drawings: Sequence[str],
     out: pathlib.Path,
     min_score: float,
-    batch_size: int | None,
 ) -> Generator[tuple[int, tuple[list[dict[str, Any]], str | None]], None, None]:
     """Draws pictures; their numbers with rows of the index, or what is wrong with them.
 
     In any order. All threads have ended when it is closed.
     """
     names = dict(zip(run.category_ids, run.classes, strict=True))
-    predictor = run.predictor(batch_size=batch_size)
 
     def read(place: Place) -> tuple[Place, Given | Exception]:
         try:
@@ -133,15 +143,24 @@ def drawn(
             with within_memory(place.path):
                 found = run.task.restore(*known(answer), min_score)
                 picture = run.task.draw(given.image, found, run.classes)
+                made = run.task.files(found, run.classes) if run.task.files else {}
         except UserError as error:
             return place.number, ([], str(error))
         draw.save(out / place.drawing, picture)
+        named = beside(place.drawing, [*made])
+        for name, data in zip(named, made.values(), strict=True):
+            files.write_bytes(out / name, draw.marked(data))
         rows = [
             {
                 **row,
                 "file_name": str(place.path),
-                "category": names[row["category_id"]],
+                **(
+                    {"category": names[row["category_id"]]}
+                    if "category_id" in row
+                    else {}
+                ),
                 "drawing": place.drawing,
+                **({"files": named} if named else {}),
             }
             for row in run.task.entries(found, place.number + 1, run.category_ids)
         ]

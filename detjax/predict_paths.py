@@ -71,11 +71,14 @@ def _below(folder: pathlib.Path, others: Counter[str]) -> list[pathlib.Path]:
     return found
 
 
-def drawing_names(pictures: Sequence[pathlib.Path]) -> list[str]:
+def drawing_names(
+    pictures: Sequence[pathlib.Path], endings: Sequence[str] = ()
+) -> list[str]:
     """A unique name for the drawing of each image.
 
     It is the image's own name except for the suffix. If several share it, the first
-    keeps it and the others get an unused number.
+    keeps it and the others get an unused number. Beside a drawing there are files with
+    these `endings`, see `beside`, whose names are unique too.
     """
     # As case-insensitive file systems compare them.
     stems = {path.stem.casefold() for path in pictures}
@@ -83,25 +86,46 @@ def drawing_names(pictures: Sequence[pathlib.Path]) -> list[str]:
     names = []
     for path in pictures:
         stem, number = path.stem, 1
-        while stem.casefold() in taken or (number > 1 and stem.casefold() in stems):
+        while not taken.isdisjoint(_names(stem, endings)) or (
+            number > 1 and stem.casefold() in stems
+        ):
             number += 1
             stem = f"{path.stem}-{number}"
-        taken.add(stem.casefold())
+        taken.update(_names(stem, endings))
         names.append(f"{stem}.png")
     return names
 
 
+def _names(stem: str, endings: Sequence[str]) -> list[str]:
+    """The drawing of that name and what is beside it, to be compared."""
+    drawing = f"{stem}.png"
+    return [name.casefold() for name in (drawing, *beside(drawing, endings))]
+
+
+def beside(drawing: str, endings: Sequence[str]) -> list[str]:
+    """The names of the files beside a drawing, of these endings."""
+    return [drawing.removesuffix(".png") + ending for ending in endings]
+
+
 def check_free(
-    out: pathlib.Path, pictures: Sequence[pathlib.Path], names: Sequence[str]
+    out: pathlib.Path,
+    pictures: Sequence[pathlib.Path],
+    names: Sequence[str],
+    endings: Sequence[str] = (),
 ) -> None:
     """Raises UserError if a file in `out` that was not made here would be replaced.
 
-    Drawings are marked (see `draw.save`), predictions.json is known by its content.
+    Drawings and what is beside them, of these `endings`, are marked (see
+    `draw.marked`), predictions.json is known by its content.
     """
     if out.exists() and not out.is_dir():
         raise UserError(f"{out} is a file; choose a folder with --out")
-    for path, name in zip(pictures, names, strict=True):
-        target = out / name
+    targets = (
+        (path, out / one)
+        for path, name in zip(pictures, names, strict=True)
+        for one in (name, *beside(name, endings))
+    )
+    for path, target in targets:
         if not files_are_there(target) or draw.is_drawing(target):
             continue
         whose = "is not a drawing of an earlier prediction"

@@ -37,20 +37,27 @@ def prepared(
     proposals: np.ndarray | None,
     most_proposals: int | None,
     reduce: bool,
+    whole: Callable[..., sizing.Resize] | None = None,
     **declared: Any,
 ) -> Given:
     """`image` [h w 3] as the network sees it.
 
     declared: what `sizing.resize_for` takes.
+    whole: (size, fill) -> the resize of pictures that are not scaled, and lie in the
+        upper left corner of their input; None resizes them as declared.
     proposals: boxes [p 4] in the image's pixels, of which at most `most_proposals` are
         taken; None pads them to few sizes, each of which is compiled.
     reduce: as `data.reduced` has it.
     """
     shape = image.shape[:2]
-    fit = sizing.resize_for(*shape, **declared)
-    matrix = frames.resize(
-        frames.Frame(np.eye(3), shape), fit.size, fit.letterbox, fit.scale
-    ).matrix
+    if whole is None:
+        fit = sizing.resize_for(*shape, **declared)
+        matrix = frames.resize(
+            frames.Frame(np.eye(3), shape), fit.size, fit.letterbox, fit.scale
+        ).matrix
+    else:
+        fit = whole(shape, tuple(declared.get("fill", sizing.FILL)))
+        matrix = np.eye(3)
     room = None
     if proposals is not None:
         most = most_proposals or 1 << max(len(proposals) - 1, 0).bit_length()
@@ -61,8 +68,13 @@ def prepared(
         sizes=np.array(shape, np.int32),
         valid=np.ones((), bool),
     )
-    move = reduced.move_pixels if reduce else views.move_pixels
-    seen = move(image, matrix, fit.size, fit.fill)
+    if whole is None:
+        move = reduced.move_pixels if reduce else views.move_pixels
+        seen = move(image, matrix, fit.size, fit.fill)
+    else:
+        seen = np.empty((*fit.size, 3), np.uint8)
+        seen[:] = fit.fill
+        seen[: shape[0], : shape[1]] = image
     return Given(image, matrix, Inputs(seen, view, room))
 
 

@@ -18,7 +18,6 @@ from detjax.types import Task
 PICTURES = 6  # evaluation images that TensorBoard shows
 MORE = 8  # those that predictions.png shows
 PANEL = 420  # pixels of a panel's longer side
-MIN_SCORE = 0.3
 
 
 class Progress:
@@ -68,7 +67,7 @@ class Progress:
                 image = draw.pair(
                     read(record),
                     self._task.truth(record),
-                    self._task.confident(found, MIN_SCORE),
+                    self._task.confident(found, self._task.least_score),
                     self._data.info.classes,
                     self._task,
                     PANEL,

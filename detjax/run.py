@@ -43,7 +43,7 @@ from detjax.data.example import read
 from detjax.data.records import Unreadable
 from detjax.errors import UserError
 from detjax.experiment import Settings
-from detjax.progress import MIN_SCORE, Progress
+from detjax.progress import Progress
 from detjax.settings import nearest
 from detjax.train import fit, step_key
 from detjax.types import Model, Task
@@ -394,8 +394,8 @@ def show(
             record = data.pictures[place]
             image = read(record)
             if answer is None:
-                answer = predict()(image, MIN_SCORE, record.proposals)
+                answer = predict()(image, run.task.least_score, record.proposals)
             records.append(record)
-            found.append(run.task.confident(answer, MIN_SCORE))
+            found.append(run.task.confident(answer, run.task.least_score))
     if records:
         draw.comparison(path, records, found, run.classes, run.task)
