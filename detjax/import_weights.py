@@ -121,7 +121,8 @@ def describe(model: str, classes: list[str] | None) -> dict:
         )
     kwargs = {"num_classes": len(classes)} if classes else {}
     count = models.make(model, **kwargs).spec.outputs
-    names = tuple(classes or names_for(count))
+    quantity = models.QUANTITIES.get(model)
+    names = tuple(classes or ([quantity] if quantity else names_for(count)))
     if len(names) != count:
         raise UserError(
             f"{model} has {count} classes, {len(names)} were named; name all with "

@@ -23,9 +23,10 @@ def show(paths):
     """Prints a table, a row for each golden."""
     print(
         "| model | parameters | outputs | losses | gradients | proposals | detections "
-        "| masks | weight file |"
+        "| masks | weight file | pixels moved "
+        "| images |"
     )
-    print("|---|---|---|---|---|---|---|---|---|")
+    print("|---|---|---|---|---|---|---|---|---|---|---|")
     for path in paths:
         c = parity.certify(path)
         print(
@@ -33,7 +34,8 @@ def show(paths):
             f"{cell(c.gradients)} | {cell(c.proposals, '{:.1%}')} | "
             f"{cell(c.detections, '{:.1%}')} | "
             f"{cell(c.mask_areas)} | "
-            f"{ {None: '', True: 'equal', False: 'differs'}[c.file] } |",
+            f"{ {None: '', True: 'equal', False: 'differs'}[c.file] } | "
+            f"{cell(c.moved, '{}')} | {c.images or ''} |",
             flush=True,
         )
 

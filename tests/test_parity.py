@@ -19,8 +19,10 @@ from detjax.parity import (
     classifiers,
     darknet,
     detectors,
+    gscnn,
     one_stage,
     own,
+    segmenters,
     yolact,
 )
 from detjax.parity.detector_inputs import draw_batch, pad
@@ -41,6 +43,17 @@ TWO_STAGES = [
 DARKNET = [path for path, source in KNOWN.items() if source is darknet]
 ONE_STAGES = [path for path, source in KNOWN.items() if source is one_stage]
 CLASSIFIERS = [path for path, source in KNOWN.items() if source is classifiers]
+# A network for pixels of each kind; the others have more layers of the same kinds.
+PIXELS = (
+    *("fcn_resnet50", "deeplabv3_resnet50", "deeplabv3_mobilenet_v3_large"),
+    *("lraspp_mobilenet_v3_large", "pspnet50", "deeplabv3plus_xception"),
+)
+SEGMENTERS = [
+    path
+    for path, source in KNOWN.items()
+    if source in (segmenters, gscnn)
+    and (path.stem in PIXELS or "DETJAX_EVERY_GOLDEN" in os.environ)
+]
 # For every day: one YOLACT, which takes a minute, and no large member of a family
 # of classifiers that has others.
 DAILY = "yolact_resnet50"
@@ -211,6 +224,41 @@ def test_one_stages_are_torchvisions(path):
     assert {k: v for k, v in found.gradients.items() if not v < 1e-3} == {}
     # Nearly equal scores, and overlaps near a threshold, may fall either way.
     assert found.detections >= 0.99
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
+    not SEGMENTERS, reason=f"no goldens in {FOLDER}: set DETJAX_GOLDENS"
+)
+@pytest.mark.parametrize("path", SEGMENTERS, ids=lambda p: f"{p.parent.stem}-{p.stem}")
+def test_networks_for_pixels_are_the_originals(path):
+    found = parity.certify(path)
+    assert found.parameters == found.expected_parameters
+    assert {k: v for k, v in found.outputs.items() if not v < 1e-4} == {}
+    assert {k: v for k, v in (found.losses or {}).items() if not v < 1e-4} == {}
+    # Where a ReLU's input is nothing but rounding the original differs from itself.
+    original = json.loads(path.read_text()).get("float64_differs_by", {})
+    most = max(1e-3, 10 * original.get("grad_norm", 0))
+    assert {k: v for k, v in (found.gradients or {}).items() if not v < most} == {}
+    assert not found.moved
+
+
+def test_images_are_told_by_the_outputs(tmp_path):
+    [path] = [path for path, source in TINY.items() if source is segmenters]
+    facts = json.loads(path.read_text())
+    assert parity.certify(path).images is None
+    # Of a file that says other images than those that its outputs are of.
+    facts["input"]["then"] = "x * 4 - 2, NCHW"
+    moved = tmp_path / "moved.json"
+    moved.write_text(json.dumps(facts))
+    assert parity.certify(moved).images is None
+    wrong = facts["outputs"]["out"]
+    wrong["value"] = [value + wrong["std"] for value in wrong["value"]]
+    moved.write_text(json.dumps(facts))
+    found = parity.certify(moved)
+    # Outputs that no images give are no reason to take others.
+    assert found.images is None
+    assert found.outputs["out"] > 0.9
 
 
 @pytest.mark.parametrize("empty", [(0,), (1,), (0, 1)])

@@ -17,12 +17,24 @@ from detjax.parity import (
     darknet,
     detectors,
     goldens,
+    gscnn,
     one_stage,
+    segmenters,
+    segmenters_vgg,
     yolact,
 )
 from detjax.parity.certificate import Certificate
 
-SOURCES = (classifiers, yolact, detectors, one_stage, darknet)
+SOURCES = (
+    classifiers,
+    yolact,
+    detectors,
+    one_stage,
+    segmenters,
+    segmenters_vgg,
+    gscnn,
+    darknet,
+)
 # Whose goldens say only that our own numbers did not move; see `own`.
 OWN = "detjax"
 

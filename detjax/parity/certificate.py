@@ -26,6 +26,10 @@ class Certificate(NamedTuple):
     mask_areas: float | None = None  # largest difference, relative to the mask's area
     proposals: float | None = None  # the part of the original's with a twin, of 1
     file: bool | None = None  # whether the weight file written is the original's
+    # Pixels that another class wins than in the original, near ties apart.
+    moved: int | None = None
+    # What the golden's images were, where that is not what its file says.
+    images: str | None = None
 
 
 class Training(NamedTuple):

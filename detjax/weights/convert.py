@@ -37,6 +37,10 @@ FLATTENED = {
 CONNECTED = {"lenet": {"c3.weight": (*connections(), (16, 6, 5, 5))}}
 
 
+# Kernels on pixels whose channels are BGR in the source.
+REVERSED = {"hed": r"^features\.0\.weight$"}
+
+
 class Report(NamedTuple):
     """The report of an import."""
 
@@ -48,6 +52,8 @@ class Report(NamedTuple):
 def to_ours(value: np.ndarray, key: str, source: str, classes: int | None):
     """`value` in our layout: kernels [h w in out], dense [in out], background last."""
     value = shift_background(value, key, source, classes, -1)
+    if re.search(REVERSED.get(source, r"^$"), key):
+        value = value[:, ::-1]
     side = flattened(key, source)
     if side and value.ndim == 2 and value.shape[1] % side**2 == 0:
         value = value.reshape(len(value), -1, side, side).transpose(0, 2, 3, 1)
@@ -72,6 +78,8 @@ def to_theirs(value: np.ndarray, key: str, source: str, classes: int | None):
         if side and value.shape[1] % side**2 == 0:
             value = value.reshape(len(value), side, side, -1).transpose(0, 3, 1, 2)
             value = value.reshape(len(value), -1)
+    if re.search(REVERSED.get(source, r"^$"), key):
+        value = value[:, ::-1]
     return shift_background(value, key, source, classes, 1)
 
 

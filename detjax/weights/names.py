@@ -41,6 +41,37 @@ YOLACT: list[Rename] = [
     ),
 ]
 
+# MobileNets' layers, which are items of a list in torchvision's networks for pixels. A
+# VGG's, as in SSD, are so too and keep the list's name there.
+_SEGMENTATION: list[Rename] = [
+    (r"^backbone\.features\.(\d+\.(?:\d+|block|conv)\.)", r"backbone.\1")
+]
+# The authors' PSPNet: its stem is one list with ReLUs, its stages have no prefix.
+SEMSEG: list[Rename] = [
+    (r"^backbone\.conv(\d)\.", lambda m: f"layer0.{3 * int(m[1]) - 3}."),
+    (r"^backbone\.bn(\d)\.", lambda m: f"layer0.{3 * int(m[1]) - 2}."),
+    (r"^backbone\.layer", "layer"),
+]
+# jfzhang95's DeepLabV3+.
+JFZHANG: list[Rename] = [
+    (r"^aspp\.convs\.4\.(\d)\.", r"aspp.global_avg_pool.\1."),
+    (
+        r"^aspp\.convs\.(\d)\.([01])\.",
+        lambda m: f"aspp.aspp{int(m[1]) + 1}.{('atrous_conv', 'bn')[int(m[2])]}.",
+    ),
+    (r"^aspp\.project\.0\.", "aspp.conv1."),
+    (r"^aspp\.project\.1\.", "aspp.bn1."),
+]
+# Gated-SCNN's authors have no prefix, and ASPP's branches are one list; the image's
+# mean has a name of its own.
+GSCNN: list[Rename] = [
+    (r"^backbone\.", ""),
+    (r"^aspp\.convs\.4\.(\d)\.", lambda m: f"aspp.img_conv.{int(m[1]) - 1}."),
+    (r"^aspp\.convs\.", "aspp.features."),
+]
+# What torch's DataParallel puts before all names.
+_PARALLEL: Rename = (r"^module\.", "")
+
 # Keys that the authors' loader drops too: leftovers in their first files.
 LEFTOVERS = {
     "yolact": r"^backbone\.layer\d|^fpn\.downsample_layers\.[2-9]\.",
@@ -49,7 +80,11 @@ LEFTOVERS = {
 # Names in files of torchvision's first detectors, which torchvision too renames when it
 # loads them.
 FORMER: dict[str, list[Rename]] = {
+    "semseg": [_PARALLEL],
+    "jfzhang": [_PARALLEL],
+    "gscnn": [_PARALLEL],
     "torchvision": [
+        _PARALLEL,
         (r"(fpn\.(?:inner|layer)_blocks\.\d+)\.(weight|bias)$", r"\1.0.\2"),
         (r"^(rpn\.head\.conv)\.(weight|bias)$", r"\1.0.0.\2"),
         (
@@ -58,7 +93,7 @@ FORMER: dict[str, list[Rename]] = {
         ),
         # DenseNet's, from before torch forbade dots in names.
         (r"(denselayer\d+\.(?:norm|relu|conv))\.([12])\.", r"\1\2."),
-    ]
+    ],
 }
 
 # RetinaNet's first file counts its convolutions with the ReLUs between; FCOS's has the
@@ -69,9 +104,33 @@ _RETINANET: Rename = (
     lambda m: f"{m[1]}.{int(m[2]) // 2}.0.{m[3]}",
 )
 
+
+def _grouped(step: int) -> Callable[[re.Match], str]:
+    """A replacement of torchvision's VGG-16 layers by Caffe's: conv3_1, conv3_1_bn.
+
+    From a convolution to the next there are `step` layers, and one between groups.
+    """
+
+    def name(found: re.Match) -> str:
+        layer = int(found[1])
+        for group, depth in enumerate((2, 2, 3, 3, 3), start=1):
+            if layer < depth * step:
+                kind = "_bn" if layer % step else ""
+                return f"conv{group}_{layer // step + 1}{kind}."
+            layer -= depth * step + 1
+        return found[0]
+
+    return name
+
+
+_VGG_LAYER = r"^backbone\.features\.(\d+)\."
+
 # Darknet's files have no names; `weights.darknet` gives them these.
 SOURCES: dict[str, list[Rename]] = {
-    "torchvision": [],
+    "torchvision": _SEGMENTATION,
+    "semseg": SEMSEG,
+    "jfzhang": JFZHANG,
+    "gscnn": GSCNN,
     "yolact": YOLACT,
     "darknet": [],
     # Classifiers whose modules have their names.
@@ -79,6 +138,10 @@ SOURCES: dict[str, list[Rename]] = {
     "megvii": [],
     "caffe": [],
     "lenet": [],
+    # Per-pixel networks on VGG-16.
+    "fcn": [(_VGG_LAYER, _grouped(2))],
+    "segnet": [(_VGG_LAYER, _grouped(3))],
+    "hed": [(r"^backbone\.", "")],
 }
 
 

@@ -1,15 +1,19 @@
 """Published weight files as checkpoints, for prediction and for initialising runs."""
 
 import pathlib
+import re
+from collections.abc import Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+from flax import traverse_util
 
 from detjax import backbones, models
 from detjax.backbones.facts import FACTS
 from detjax.checkpoint import Checkpoints, TrainState
 from detjax.errors import UserError
+from detjax.types import Model
 from detjax.weights import convert, names, read
 from detjax.weights.convert import Report
 
@@ -26,16 +30,23 @@ def load(
 
     `kwargs` are the constructor's, such as another `num_classes`. Parameters excepted
     by `allow` (a regular expression over the file's names) are freshly initialised and
-    listed in the report. Raises UserError that names the file if it does not fit.
+    listed in the report; so are auxiliary heads, which exist in training alone, where
+    the file has nothing of them. Raises UserError that names the file if it does not
+    fit.
     """
     check_names(source, model)
+    # Before initialising parameters, which is slow.
+    read.matches(allow, "--allow")
     state_dict = read.state_dict(path)
     classes = None
     if model in models.MODELS:
         made = models.make(model, **kwargs)
-        classes = made.net.num_classes
+        classes = getattr(made.net, "num_classes", None)
         image = jnp.zeros((1, 256, 256, 3), jnp.uint8)
         init = made.init
+        absent = _auxiliary(made, image, convert.renamed(state_dict, source), source)
+        if absent:
+            allow = f"(?:{allow})|{absent}" if allow else absent
     else:
         fact = FACTS[model]
         implied = backbones.implied(model, state_dict)
@@ -49,8 +60,6 @@ def load(
             variables = net.init(key, image.astype(jnp.float32))
             return variables.pop("params"), variables
 
-    # Before initialising parameters, which is slow.
-    read.matches(allow, "--allow")
     key = jax.random.key(0, impl="rbg")
     # Without `allow` all parameters are imported and none is initialised.
     fresh = jax.jit(init)(key, image) if allow else jax.eval_shape(init, key, image)
@@ -59,6 +68,22 @@ def load(
         return convert.load(state_dict, *fresh, **kind)
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
+
+
+def _auxiliary(
+    model: Model, image: Any, held: Mapping[str, Any], source: str
+) -> str | None:
+    """A pattern of the file's names for `model`'s auxiliary heads, if it has none."""
+    group = model.spec.groups.get("auxiliary")
+    if group is None:
+        return None
+    params, state = jax.eval_shape(model.init, jax.random.key(0), image)
+    flat = traverse_util.flatten_dict({"params": params, **state})
+    paths = [".".join(path[1:]) for path in flat]
+    keys = [names.spell(name, source) for name in paths if re.search(group, name)]
+    if not keys or any(key in held for key in keys):
+        return None
+    return "^(?:" + "|".join(map(re.escape, keys)) + ")$"
 
 
 def check_names(source: str, model: str) -> None:

@@ -38,7 +38,8 @@ _LAST_GROUP = {
     "features.26": "extra.0.3",
     "features.28": "extra.0.5",
 }
-# Layers of a classifier that a detector's region head reuses (VGG).
+# Layers of a classifier that a detector's region head reuses (VGG), and per-pixel
+# networks as convolutions.
 _FULLY_CONNECTED = {"classifier.0": "fc6", "classifier.3": "fc7"}
 
 
@@ -57,10 +58,10 @@ def start(
     The backbone has to fit as a whole, whatever model it is part of: the source's or
     `model`'s may be a classifier, a detector or a backbone by itself. Layers of a
     region head that goes on with the last layers of a classifier are taken too, as in
-    the first two-stage detectors. Of the other parts what fits is taken where both are
-    the same model; the rest, such as heads of other classes, stays as it is. Of
-    networks of darknet, whose layers have numbers, the first one has to fit, and what
-    fits of the others is taken.
+    the first two-stage detectors, and as convolutions by per-pixel networks on VGG.
+    Of the other parts what fits is taken where both are the same model; the rest, such
+    as heads of other classes, stays as it is. Of networks of darknet, whose layers have
+    numbers, the first one has to fit, and what fits of the others is taken.
     Parameters that match `allow`, a regular expression over our dotted names, need not
     fit.
 
@@ -77,10 +78,11 @@ def start(
     if not any(path in theirs for path in ours if needed(_name(path))):
         bare = {_bare(path): value for path, value in theirs.items()}
         theirs = {_home(path, ours) or path: value for path, value in bare.items()}
+    theirs = {_reused(path, ours) or path: value for path, value in theirs.items()}
     filled: Leaves = {}
     taken, left, wrong = [], [], []
     for path, old in ours.items():
-        name, value = _name(path), theirs.get(path)
+        name, value = _name(path), _convolved(theirs.get(path), old)
         if value is not None and value.shape == old.shape:
             filled[path] = value
             taken.append(name)
@@ -177,6 +179,16 @@ def _of_file(run: TrainState, path: str | pathlib.Path) -> tuple[TrainState, Rep
     return TrainState(run.step, params, state, run.opt_state, run.key), report
 
 
+def _convolved(value: Any, old: Any) -> Any:
+    """The matrix of a layer on a flattened map as the kernel of a convolution.
+
+    Where `old` is one of as many numbers; anything else is returned as it is.
+    """
+    if value is None or value.ndim != 2 or old.ndim != 4 or value.size != old.size:
+        return value
+    return value.reshape(old.shape) if value.shape[1] == old.shape[3] else value
+
+
 def _home(path: Path, ours: Leaves) -> Path | None:
     """The detector's path for a backbone's `path`; None if it is not used."""
     kind, layer, *rest = path
@@ -188,10 +200,17 @@ def _home(path: Path, ours: Leaves) -> Path | None:
         ("backbone", _LAST_GROUP.get(layer, "")),
         ("roi_heads", "box_head", "stage", layer),
         ("roi_heads", "box_head", _FULLY_CONNECTED.get(layer, "")),
+        (_FULLY_CONNECTED.get(layer, ""),),
     ):
         if (kind, *home, *rest) in ours:
             return (kind, *home, *rest)
     return None
+
+
+def _reused(path: Path, ours: Leaves) -> Path | None:
+    """Our path for a classifier's layer that a per-pixel network convolves, if any."""
+    bare = _bare(path)
+    return _home(bare, ours) if bare[1] in _FULLY_CONNECTED else None
 
 
 def _bare(path: Path) -> Path:

@@ -162,3 +162,29 @@ def test_long_lists_are_cut_in_the_log_alone():
         "one": ["a.b"],
         "other": ["c.d"],
     }
+
+
+def test_a_classifier_is_convolved(tmp_path):
+    """VGG's full layers as fc6 and fc7: one place of 224 pixels has its very logits."""
+    body = {"name": "vgg11", "width": 2}
+    vgg = models.make("classifier", num_classes=3, backbone={**body, "dropout": 0.0})
+    images = np.random.default_rng(0).integers(0, 255, (1, 224, 224, 3), np.uint8)
+    params, _ = jax.jit(vgg.init)(jax.random.key(0), images)
+    published.save(tmp_path, params, {})
+    kinds = {"hidden": 4096, "padding": 1, "fc6_padding": 3, "dropout": 0.0}
+    model = models.make("fcn32s", num_classes=3, backbone=body, **kinds)
+    run, report = transfer.start(begun(model), tmp_path, model=model)
+    assert {name.rpartition(".")[0] for name in report.left} == {"score_fr", "upscore"}
+    last = params["backbone"]["classifier.6"]
+    assert sorted(report.unused) == [f"backbone.classifier.6.{n}" for n in sorted(last)]
+    scores = {**last, "kernel": last["kernel"][None, None]}
+    _, kept = model.net.apply(
+        {"params": {**run.params, "score_fr": scores}},
+        images,
+        capture_intermediates=lambda module, _: module.name == "score_fr",
+        mutable=["intermediates"],
+    )
+    [found] = kept["intermediates"]["score_fr"]["__call__"]
+    assert found.shape == (1, 7, 7, 3)
+    expected = vgg.net.apply({"params": params}, images)
+    np.testing.assert_allclose(found[:, 3, 3], expected, rtol=1e-3, atol=1e-4)
