@@ -22,6 +22,7 @@ from benches import (  # noqa: E402
     networks,
     one_stage,
     ops,
+    segmentation,
     timing,
 )
 
@@ -36,6 +37,7 @@ BENCHES = {
         one_stage.one_stage,
         classify.classify,
         classify.convolutions,
+        segmentation.segmentation,
         host.coco_eval,
         loader.loader,
         host.checkpoint,

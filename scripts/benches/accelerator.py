@@ -24,7 +24,7 @@ from detjax.models import yolact as yolact_family
 from detjax.models.two_stage.rpn import RPN
 from detjax.models.yolact.net import by_image
 from detjax.ops import deform, nms
-from detjax.types import Inputs, Label
+from detjax.types import Inputs, Label, LabelMap
 from detjax.weights import convert
 
 Peer = Callable[[], Any] | None
@@ -44,6 +44,7 @@ class Sizes(NamedTuple):
     one_stage_training: int
     # Settings of a classifier, side and batch of its training
     classifier: tuple[dict[str, Any], int, int]
+    segmenter: tuple[dict[str, Any], int, int]  # the same of one for pixels
     objects: tuple[int, int]  # of an image, and the room for them
     boxes: tuple[int, ...]  # of suppression
     regions: tuple[int, int, int, int]  # RoIs, h, w, channels
@@ -65,6 +66,7 @@ FULL = Sizes(
     },
     one_stage_training=16,
     classifier=({"name": "resnet50"}, 224, 256),
+    segmenter=({"name": "deeplabv3_resnet50", "num_classes": 21}, 513, 16),
     objects=(8, 100),
     boxes=(1_000, 5_000, 20_000),
     regions=(512, 200, 334, 256),
@@ -114,6 +116,17 @@ TINY = Sizes(
     },
     one_stage_training=2,
     classifier=({"name": "resnet18"}, 64, 2),
+    segmenter=(
+        {
+            "name": "deeplabv3",
+            "num_classes": 3,
+            "backbone": {"name": "resnet10", "width": 8},
+            "aspp": {"features": 8},
+            "auxiliary": {"features": 8},
+        },
+        65,
+        2,
+    ),
     objects=(2, 4),
     boxes=(100,),
     regions=(10, 16, 16, 8),
@@ -137,9 +150,9 @@ class Case(NamedTuple):
 
 def accelerator(tiny: bool = False, minutes: float = 9) -> Iterator[Row]:
     """all that wants a device, in bfloat16: YOLACT, RetinaNet, SSD300 and YOLOv3,
-    Mask R-CNN, training of it, of RetinaNet and ResNet-50, suppression, RoIAlign,
-    deformable convolution, compiling, the loader; against the layers' roofline, and
-    torchvision with AMP where torch has CUDA"""
+    Mask R-CNN, training of it, of RetinaNet, ResNet-50 and DeepLabV3, suppression,
+    RoIAlign, deformable convolution, compiling, the loader; against the layers'
+    roofline, and torchvision with AMP where torch has CUDA"""
     sizes, end = TINY if tiny else FULL, time.monotonic() + 60 * minutes
     if not tiny:
         if jax.default_backend() == "cpu":
@@ -213,6 +226,7 @@ def all_cases(sizes: Sizes) -> Iterator[Case]:
             yield one_stage(sizes, title, count)
     yield one_stage_training(sizes)
     yield classifier_training(sizes)
+    yield segmenter_training(sizes)
     for count in sizes.batches[1:]:
         yield after_yolact(sizes, count)
     yield proposals(sizes, sizes.two_stage_batches[-1])
@@ -390,6 +404,36 @@ def classifier_training(sizes: Sizes) -> Case:
 
     return Case(
         f"{backbone['name']}_train",
+        f"{side} x {side}, batch {count}",
+        step,
+        lambda: (begin(), batch, jnp.int32(1)),
+        count,
+        peer,
+        "torchvision, AMP",
+        state=True,
+    )
+
+
+def segmenter_training(sizes: Sizes) -> Case:
+    """Steps of SGD of a network for pixels, its auxiliary head included."""
+    settings, side, count = sizes.segmenter
+    model, params, state = weights(side, settings)
+    noise: Any = cases.noise(count, (side, side))
+    shape = (count, side, side)
+    labels = np.random.default_rng(0).integers(0, settings["num_classes"], shape)
+    target = LabelMap(labels.astype(np.uint8), np.ones(shape, bool))
+    batch = noise.replace(target=target)
+    step, begin = sgd(model, params, state)
+
+    def peer() -> Peer:
+        peers = cuda_peers()
+        if not peers:
+            return None
+        net = peers.segmenter(settings["name"], exported(params, state), inner=True)
+        return peers.segment_train(net, batch.inputs.images, labels)
+
+    return Case(
+        f"{settings['name']}_train",
         f"{side} x {side}, batch {count}",
         step,
         lambda: (begin(), batch, jnp.int32(1)),

@@ -182,6 +182,37 @@ def logits(model: torch.nn.Module, images: np.ndarray) -> Callable[[], torch.Ten
     return waits(call)
 
 
+def segmenter(
+    name: str, held: dict[str, np.ndarray], inner: bool = False
+) -> torch.nn.Module:
+    """The network for pixels called `name` that holds weights of `convert.export`.
+
+    Its inner head, which is of use in training alone, stays if `inner`.
+    """
+    kwargs = {"weights": None, "weights_backbone": None, "aux_loss": True}
+    model = torchvision.models.get_model(name, **kwargs)
+    tensors = {k: torch.from_numpy(v) for k, v in held.items()}
+    wrong = model.load_state_dict(tensors, strict=False)
+    missing = [k for k in wrong.missing_keys if "num_batches_tracked" not in k]
+    assert not missing, missing
+    assert not wrong.unexpected_keys, wrong.unexpected_keys
+    if not inner:
+        model.aux_classifier = None
+    return model.to(device())
+
+
+def pixels(model: torch.nn.Module, images: np.ndarray) -> Callable[[], torch.Tensor]:
+    """Normalised images [b h w 3] to logits at full size."""
+    model.eval()
+    x = torch.from_numpy(images).permute(0, 3, 1, 2).contiguous().to(device())
+
+    def call():
+        with torch.inference_mode():
+            return model(x)["out"]
+
+    return waits(call)
+
+
 def classify_train(
     model: torch.nn.Module, images: np.ndarray, labels: np.ndarray
 ) -> Callable[[], float]:
@@ -195,6 +226,29 @@ def classify_train(
     def call():
         with _amp(True):
             loss = torch.nn.functional.cross_entropy(model(x), y)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        return float(loss.detach())
+
+    return waits(call)
+
+
+def segment_train(
+    model: torch.nn.Module, images: np.ndarray, labels: np.ndarray
+) -> Callable[[], float]:
+    """A step of SGD on images [b h w 3] uint8 and labels [b h w], both heads."""
+    model = model.train().to(memory_format=torch.channels_last)
+    optimizer = torch.optim.SGD(model.parameters(), 1e-4, momentum=0.9)
+    x = torch.from_numpy(images).to(device()).permute(0, 3, 1, 2).float() / 255
+    x = x.contiguous(memory_format=torch.channels_last)
+    y = torch.from_numpy(labels).to(device())
+
+    def call():
+        with _amp(True):
+            found = model(x)
+            entropy = torch.nn.functional.cross_entropy
+            loss = entropy(found["out"], y) + 0.5 * entropy(found["aux"], y)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
