@@ -274,6 +274,35 @@ CASES = {
         script("predict", "--workdir={}/run", "--out={}/file", "{}/whole.png"),
         "file",
     ),
+    "tiles": (
+        script(
+            "predict", "--workdir={}/run", "--out={}/new", "--tile=64", "{}/whole.png"
+        ),
+        "answers of detection to tiles cannot be made one; predict pictures without",
+    ),
+    "overlap": (
+        script(
+            "predict", "--workdir={}/run", "--out={}/new", "--overlap=8", "{}/whole.png"
+        ),
+        "overlap=8 is that of tiles; set their side too",
+    ),
+    "far overlap": (
+        script(
+            *("predict", "--workdir={}/run", "--out={}/new"),
+            *("--tile=64", "--overlap=64", "{}/whole.png"),
+        ),
+        "tiles of 64 pixels cannot overlap by 64",
+    ),
+    "scales": (
+        script(
+            "predict",
+            "--workdir={}/run",
+            "--out={}/new",
+            "--scales=1,a",
+            "{}/whole.png",
+        ),
+        "--scales=1,a are not numbers above 0",
+    ),
     # annotations
     "half JSON": (coco("half.json"), r"half\.json.*JSON"),
     "a list": (coco("list.json"), r"list\.json"),

@@ -85,7 +85,7 @@ def test_the_command_lists_helps_and_refuses(capsys, monkeypatch):
     [
         ("train", ["--workdir", "--profile", "--config"]),
         ("evaluate", ["--split", "--best", "--config.SECTION.KEY"]),
-        ("predict", ["--min_score", "[0.3]", "--debug"]),
+        ("predict", ["--min_score", "--tile", "--debug"]),
     ],
 )
 def test_help_lists_the_flags(script, flags):

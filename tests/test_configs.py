@@ -18,6 +18,7 @@ from detjax.data.example import Prepare
 ROOT = pathlib.Path(__file__).parents[1]
 NAMES = sorted(p.stem for p in (ROOT / "configs").glob("[!_]*.py"))
 CLASSES = {"nuclei": 1, "bccd": 3, "shapes": 4, "one_skier": 1, "sign_digits": 10}
+CLASSES |= {"depth_shapes": 1}
 
 
 def get(name):
@@ -45,7 +46,10 @@ def batch_of(task, data, count):
         max_proposals=proposals.complete(method)["limit"] if method else 0,
     )
     known = experiment.settings.keywords(task.targets)
-    targets = task.targets(info, **{k: v for k, v in data.items() if k in known})
+    own = {k: v for k, v in data.items() if k in known}
+    if isinstance(own.get("class_weights"), str):  # the data set would count them
+        own["class_weights"] = (1.0,) * count
+    targets = task.targets(info, **own)
     steps = Prepare(None, targets, max_proposals=info.max_proposals)
     size = max(data.get("buckets") or [data["size"]])
     batch = steps.empty(data["batch_size"], size)

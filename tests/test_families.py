@@ -5,19 +5,22 @@ import json
 import jax
 import numpy as np
 import pytest
-from families import TINY, batch, with_inputs
+from families import OF_PIXELS, batch, everything, task_of, with_inputs
 
 from detjax import log, models, optim, train
 
 # The others differ in nothing that a run sees.
-QUICK = ("mask_rcnn-v2", "rcnn")
+QUICK = (
+    *("mask_rcnn-v2", "rcnn"),
+    *[name for name in everything() if task_of(name) in OF_PIXELS][:1],
+)
 STEPS = 4
 
 pytestmark = pytest.mark.parametrize(
     "name",
     [
         pytest.param(name, marks=[] if name in QUICK else [pytest.mark.slow])
-        for name in TINY
+        for name in everything()
     ],
 )
 
@@ -25,20 +28,20 @@ pytestmark = pytest.mark.parametrize(
 class Batches:
     """A loader of other batches for ever; an image of number `poisoned` is NaN."""
 
-    def __init__(self, poisoned=None):
-        self.poisoned = poisoned
+    def __init__(self, name, poisoned=None):
+        self.name, self.poisoned = name, poisoned
 
     def __iter__(self):
-        return Stream(self.poisoned)
+        return Stream(self.name, self.poisoned)
 
 
 class Stream:
-    def __init__(self, poisoned):
-        self.number, self.poisoned = 0, poisoned
+    def __init__(self, name, poisoned):
+        self.number, self.name, self.poisoned = 0, name, poisoned
 
     def __next__(self):
         self.number += 1
-        data = batch(count=8, seed=self.number)
+        data = batch(count=8, seed=self.number, name=self.name)
         images = data.inputs.images.astype(np.float32) / 128 - 1
         if self.number == self.poisoned:
             images[0] = np.nan
@@ -65,10 +68,10 @@ def fit(name, workdir, steps, poisoned=None):
     optimizer, rate = optim.make(steps=STEPS, name="adamw", schedule={"peak": 1e-3})
     return train.fit(
         # A byte cannot be NaN.
-        models.make(**{**TINY[name], "pixels": "normalized"}),
+        models.make(**{**everything()[name], "pixels": "normalized"}),
         optimizer,
         rate,
-        Batches(poisoned),
+        Batches(name, poisoned),
         workdir=workdir,
         steps=steps,
         log_every=1,

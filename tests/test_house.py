@@ -21,8 +21,8 @@ KNOWS = {
     "cli": "cluster compilation config_files errors files",
     "cluster": "errors",
     "commands": "advise cli compare_nms config_files data describe_models errors "
-    "experiment export_darknet fit_anchors import_weights linear look models ops "
-    "predict_files probe reference run settings tables tasks",
+    "experiment export_darknet fit_anchors import_weights linear look map_flags models "
+    "ops predict_files probe reference run settings tables tasks tiles",
     "compare_nms": "cli cluster eval evaluate files models ops plots run sharding "
     "tables tta types",
     "config_files": "errors files settings",
@@ -43,6 +43,7 @@ KNOWS = {
     "log": "cluster compilation errors files",
     "look": "cli data draw errors plots tasks types",
     "losses": "types",
+    "map_flags": "errors",
     "models": "backbones errors losses nn ops settings types",
     "nn": "errors ops types",
     "ops": "types",
@@ -50,8 +51,8 @@ KNOWS = {
     "parameters": "errors",
     "parity": "backbones data errors files models nn ops types weights",
     "plots": "errors files",
-    "predict": "checkpoint compilation data errors files models predictor tasks tta "
-    "types",
+    "predict": "checkpoint compilation data errors files models predictor tasks tiles "
+    "tta types",
     "predict_files": "answers data draw errors files predict predict_paths predictor",
     "predict_paths": "data draw errors files",
     "predictor": "answers data sharding types",
@@ -71,6 +72,7 @@ KNOWS = {
     "sharding": "errors nn settings types",
     "tables": "types",
     "tasks": "data draw errors eval nn ops plots settings types",
+    "tiles": "data errors ops types",
     "train": "accumulate best checkpoint cluster errors files log models nn optim "
     "preemption replay settings sharding types weights",
     "tta": "errors ops settings types",
@@ -79,7 +81,7 @@ KNOWS = {
     # Nothing but the standard library and what is installed.
     "compilation": "",
     "errors": "",
-    "eval": "",
+    "eval": "types",
     "linear": "",
     "similarity": "errors",
     "tensorboard": "",
@@ -175,7 +177,12 @@ def test_models_and_tasks_are_known_by_no_name(path):
             assert not named or parts[2] in ("earlier", "ema"), name
 
 
-BUILT_ON = {"localisation": "detection"}
+BUILT_ON = {
+    "localisation": ("detection",),
+    "scene": ("dense", "joint", "segmentation"),
+}
+# What several families of models are made with.
+WIRING = "pixelwise"
 
 
 def test_families_do_not_know_each_other():
@@ -188,7 +195,7 @@ def test_families_do_not_know_each_other():
                 there = name.split(".")
                 if there[:2] == ["detjax", folder] and len(there) > 2:
                     # A task may read the data sets of another, and then builds on it.
-                    known = family, BUILT_ON.get(family)
+                    known = family, WIRING, *BUILT_ON.get(family, ())
                     assert there[2] in known, (path, name)
 
 
@@ -210,3 +217,37 @@ def test_what_is_slow_to_load_waits_for_its_use(module, unused):
         check=True,
     )
     assert {*found.stdout.split()} & {*unused} == set()
+
+
+# What serves every task, and what only maps of pixels have.
+OF_ALL_TASKS = (
+    *("train", "evaluate", "predict", "predict_files", "predict_paths", "predictor"),
+    *("experiment", "draw", "answers", "tta", "tiles", "run", "commands/predict"),
+)
+OF_PIXELS = (
+    *("labelmap", "labelscores", "valuemap", "segmentation"),
+    *("dense", "depth", "palette"),
+)
+
+
+@pytest.mark.parametrize("name", OF_ALL_TASKS)
+def test_what_serves_every_task_knows_no_map_of_pixels(name):
+    """Neither names nor texts of the code; docstrings do not count."""
+    tree = ast.parse((PACKAGE / f"{name}.py").read_text())
+    documented = {
+        id(node.body[0].value)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Module | ast.FunctionDef | ast.ClassDef)
+        and isinstance(node.body[0], ast.Expr)
+    }
+    for node in ast.walk(tree):
+        if id(node) in documented:
+            continue
+        said = [
+            value
+            for field in ("id", "attr", "name", "arg", "module", "value")
+            if isinstance(value := getattr(node, field, None), str)
+        ]
+        for text in said:
+            plain = text.lower().replace("_", "")
+            assert not any(word in plain for word in OF_PIXELS), (name, text)
