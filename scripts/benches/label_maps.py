@@ -62,7 +62,7 @@ def counted(classes: int):
     valid = rng.random(PART) < 0.95
 
     def bincount():
-        pairs = np.int64(classes) * truth[valid] + found[valid]
+        pairs = truth[valid].astype(np.int64) * classes + found[valid].astype(np.int64)
         counts = np.bincount(pairs, minlength=classes**2)
         return counts.reshape(classes, classes)
 
