@@ -21,6 +21,7 @@ from flax import linen
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from detjax.errors import UserError
+from detjax.nn import conv, darknet, upsample
 from detjax.nn.batch import splitting
 from detjax.settings import Count
 from detjax.types import Batch, Inputs
@@ -37,6 +38,13 @@ RULES: tuple[tuple[str, tuple[int, ...]], ...] = (
 # Minimum rows per device of a convolved map; smaller maps are gathered first. (XLA's
 # gradients of a strided convolution are wrong from one row a device on.)
 MIN_ROWS = 4
+CONVOLUTIONS = (
+    conv.Conv,
+    darknet.Convolution,
+    linen.Conv,
+    linen.ConvTranspose,
+    upsample.ConvTranspose,
+)
 
 
 class Layout(NamedTuple):
@@ -160,7 +168,8 @@ class Layout(NamedTuple):
         return None
 
     def _split_rows(self, call, args, kwargs, context):
-        if isinstance(context.module, linen.Conv) and context.method_name == "__call__":
+        convolves = isinstance(context.module, CONVOLUTIONS)
+        if convolves and context.method_name == "__call__":
             x, *rest = args
             return self._by_rows(call(self._by_rows(x), *rest, **kwargs))
         return call(*args, **kwargs)
