@@ -15,10 +15,10 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 # xdist's workers take the flags and the cache of the process that starts them.
 if "PYTEST_XDIST_WORKER" not in os.environ:
     _FLAGS: dict[str, object] = {"--xla_force_host_platform_device_count": 8}
-    if "slow" not in " ".join(sys.argv[1:]).split():
-        # Programs of quick tests take seconds to compile and run for moments: XLA's old
-        # emitters without LLVM's optimizations are five times as fast at that. Slow
-        # ones run long or are compared with originals: compiled as they are for use.
+    if "long" not in " ".join(sys.argv[1:]).replace("not long", "").split():
+        # Programs of most tests take seconds to compile and run for moments: XLA's old
+        # emitters without LLVM's optimizations are three to five times as fast at that.
+        # Long ones train or measure, and are compiled as they are for use.
         _FLAGS |= {
             "--xla_backend_optimization_level": 0,
             "--xla_llvm_disable_expensive_passes": "true",

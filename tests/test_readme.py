@@ -61,7 +61,7 @@ def test_flags_are_known(script):
         assert known in done.stdout, f"{script} {flag}"
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_snippets_run_as_they_stand(tmp_path):
     """In their order, in one process, in a folder with a photograph."""
     image = np.random.default_rng(0).integers(0, 256, (90, 120, 3), np.uint8)

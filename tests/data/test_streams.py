@@ -385,7 +385,7 @@ def test_a_config_declares_buckets(written):
         dataset.make(detection.TASK, **section, keypoints=True)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_memory_stays_flat():
     """Ten thousand batches take no more memory than one thousand.
 

@@ -287,7 +287,7 @@ def test_a_twentieth_of_coco_agrees():
     agree(synthetic(250, 1839, 15_000, 80, 0), 80)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_twenty_times_as_fast_as_pycocotools():
     case = truths, results, image_ids = synthetic(5000, 36_781, 300_000, 80, 0)
     ground_truth, found = to_coco(*case, 80)

@@ -113,7 +113,7 @@ ASTRONAUT = {
 MEAN, SHARE = 0.23008, 0.22173
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_real_weights_find_the_astronauts_edges(weights_dir, data_dir):
     path = weights_dir / "vgg16_hed_bsds500.safetensors"
     if not path.exists():

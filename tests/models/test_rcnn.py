@@ -390,7 +390,7 @@ def scored(predict, params, state, made, data):
     return meter.result(meter.parts)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_shapes_are_learnt_and_regression_sharpens_boxes():
     model = models.make(
         name="rcnn",
