@@ -81,6 +81,7 @@ class Scores:
     """Class probabilities of images; leading axes are free."""
 
     scores: Array  # [c] float32, between 0 and 1
+    logits: Array | None = None  # [c] float32: what they are computed from
 
 
 @struct.dataclass
@@ -89,6 +90,7 @@ class Located:
 
     scores: Array  # [c] float32
     boxes: Array  # [c 4] float32, pixels of the network's input
+    logits: Array | None = None  # [c] float32: what the scores are computed from
 
 
 @struct.dataclass
@@ -225,6 +227,10 @@ class Table(NamedTuple):
     by: int  # the column that rows are sorted by
 
 
+# (answers of a batch, **which) -> [b q] float32: q numbers of each image
+Quantity = Callable[..., Array]
+
+
 class Task(NamedTuple):
     """A task: from the data set's files to the metric and the drawing.
 
@@ -292,6 +298,9 @@ class Task(NamedTuple):
     # (shapes of the answer to a tile, `ops.tiling.Tiling`) -> `ops.tiling.Stitched`:
     # how the answers to tiles of a picture become one; None where they cannot
     stitch: Callable[..., Any] | None = None
+    # What of an answer can be explained, by name, the usual one first: functions of the
+    # answers, as `Model.predict` returns them, that have a gradient
+    quantities: Mapping[str, Quantity] = {}
     # (found, classes) -> {ending: content}: files beside the drawing of a picture, of
     # the picture's name and one of `endings`
     files: Callable[..., dict[str, bytes]] | None = None

@@ -14,6 +14,7 @@ from flax import linen
 from detjax.errors import UserError
 from detjax.nn.conv import Conv
 from detjax.nn.norm import Norm, norm
+from detjax.nn.observe import site
 from detjax.nn.pool import binned
 from detjax.nn.strides import dilated
 from detjax.settings import Count, OneOf
@@ -77,6 +78,7 @@ class VGG(linen.Module):
             else:
                 x = linen.max_pool(x, (3, 3), (1, 1), [(1, 1), (1, 1)])
                 dilation *= 2
+            x = site(".".join((*self.path, f"features.{layer}")), x)
             layer += 1
         if self.num_classes is None:
             # The first two groups are strides 1 and 2, which no detector reads.
@@ -117,7 +119,8 @@ def convolved(net, x, layer, channels, train, *, dilation=1, padding=None):
             epsilon=net.norm_eps,
             dtype=net.dtype,
         )(x)
-    return linen.relu(x)
+    last = layer + layers(net.normed) - 1
+    return site(".".join((*net.path, f"features.{last}")), linen.relu(x))
 
 
 def vgg(name: str, /, **kwargs: Any) -> VGG:

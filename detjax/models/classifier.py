@@ -179,7 +179,7 @@ def classifier(
 
     def predict(params, state, inputs: Inputs) -> Scores:
         logits: Any = net.apply({"params": params, **state}, inputs.images)
-        return Scores(loss.scores(logits))
+        return Scores(loss.scores(logits), logits)
 
     head = body.head
     groups = {"backbone": rf"^backbone\.(?!{head})", "head": rf"^backbone\.({head})"}

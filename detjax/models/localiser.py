@@ -143,7 +143,8 @@ def localiser(
         found = to_corners(outputs.boxes, inputs.images.shape[1:3])
         found = each_image(geometry.clip)(found, windows(inputs))
         shape = (*outputs.logits.shape, 4)
-        return Located(jax.nn.softmax(outputs.logits), jnp.broadcast_to(found, shape))
+        scores = jax.nn.softmax(outputs.logits)
+        return Located(scores, jnp.broadcast_to(found, shape), outputs.logits)
 
     groups = {name: rf"^{name}\." for name in ("backbone", "class", "box")}
     spec = Spec("localisation", num_classes, groups=groups)

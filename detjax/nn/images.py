@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from detjax.errors import UserError
+from detjax.nn.observe import IMAGES, site
 from detjax.ops import boxes
 from detjax.types import Array, Inputs
 
@@ -56,9 +57,9 @@ def normalize(images: Array, kind: str = "imagenet", dtype: Any = jnp.float32):
             f"pixels={NORMALIZED!r} for floats that are normalised already"
         )
     if floats:
-        return jnp.asarray(images, dtype)
+        return site(IMAGES, jnp.asarray(images, dtype))
     mean, std = (jnp.asarray(s, jnp.float32) for s in STATISTICS[kind])
-    return ((images.astype(jnp.float32) - mean) / std).astype(dtype)
+    return site(IMAGES, ((images.astype(jnp.float32) - mean) / std).astype(dtype))
 
 
 def check_size(images: Array, smallest: int, name: str) -> None:

@@ -7,6 +7,8 @@ Shape legend:
     s        sides of the heatmaps, each of which spans its box
 """
 
+import functools
+
 import jax
 import jax.numpy as jnp
 from jax import lax
@@ -51,13 +53,26 @@ def decode(
 
     He et al. 2017 (Mask R-CNN), section 5, with the rounding of its code. By tiles of
     the resized maps, `_TOGETHER` at once, of whichever boxes: work and memory are those
-    of the boxes' pixels, where all maps at an image's size would not fit.
+    of the boxes' pixels, where all maps at an image's size would not fit. Of gradients
+    the cells of maxima are constants.
     """
-    n, *_, k = heatmaps.shape
     low = boxes[:, :2]
     sides = jnp.maximum(boxes[:, 2:] - low, 1)
     whole = jnp.minimum(jnp.ceil(sides), jnp.array(limit[::-1]) + 1)
-    heatmaps = heatmaps.astype(jnp.float32)
+    value, cell = _maxima(heatmaps.astype(jnp.float32), whole, limit)
+    at = low[:, None] + (cell + 0.5) * (sides / whole)[:, None]
+    return jnp.concatenate([at, value[..., None]], axis=-1)
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(2,))
+def _maxima(
+    heatmaps: jax.Array, whole: jax.Array, limit: tuple[int, int]
+) -> tuple[jax.Array, jax.Array]:
+    """The maxima [n k] of maps [n s s k] resized to `whole` [n 2] (w, h) pixels.
+
+    And the pixels where they lie, [n k 2] x, y as floats.
+    """
+    n, *_, k = heatmaps.shape
     across, down = jnp.ceil(whole / _TILE).astype(jnp.int32).T
     ends = jnp.cumsum(across * down)
     behind = (limit[0] + 1) * (limit[1] + 1)
@@ -82,9 +97,22 @@ def decode(
 
     start = jnp.int32(0), jnp.full((n, k), -jnp.inf), jnp.full((n, k), behind)
     _, value, place = lax.while_loop(lambda state: state[0] < ends[-1], look, start)
-    cell = jnp.stack([place % (limit[1] + 1), place // (limit[1] + 1)], axis=-1) + 0.5
-    at = low[:, None] + cell * (sides / whole)[:, None]
-    return jnp.concatenate([at, value[..., None]], axis=-1)
+    cell = jnp.stack([place % (limit[1] + 1), place // (limit[1] + 1)], axis=-1)
+    return value, cell.astype(jnp.float32)
+
+
+@_maxima.defjvp
+def _(limit, primals, tangents):
+    # A loop has no transpose; what it finds is a sum of cells by their cubic weights.
+    value, cell = _maxima(*primals, limit)
+    (heatmaps, whole), (moved, _) = primals, tangents
+    across, down = (
+        jax.vmap(_cubic, (0, 0, None))(cell[..., i], whole[:, i], heatmaps.shape[2 - i])
+        for i in (0, 1)
+    )  # [n k s]
+    exact = lax.Precision.HIGHEST
+    tangent = jnp.einsum("nhwk,nkw,nkh->nk", moved, across, down, precision=exact)
+    return (value, cell), (tangent, jnp.zeros_like(cell))
 
 
 def _tile_maximum(

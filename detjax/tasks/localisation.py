@@ -19,6 +19,8 @@ from detjax.ops.ranking import top_k
 from detjax.plots import metrics as plots
 from detjax.settings import NonNegative
 from detjax.tasks import detection
+from detjax.tasks.classification.quantities import score
+from detjax.tasks.detection.quantities import measured
 from detjax.tasks.detection.restore import Found, entries
 from detjax.types import Array, Detections, Located, Table
 
@@ -89,6 +91,20 @@ def main_object(record: Record) -> tuple[int, np.ndarray] | None:
     found = np.array([a.box for a in some], np.float64)
     largest = int((found[:, 2:] - found[:, :2]).prod(axis=1).argmax())
     return some[largest].label, found[largest]
+
+
+def box(
+    answers: Located, labels: Array | None = None, side: int | None = None
+) -> Array:
+    """A side [b q] of the boxes of `labels` [b q]; of the most probable class if None.
+
+    side: 0 to 3, of left, top, right and bottom, in pixels of the network's input; if
+        None the logarithm of the box's area.
+    """
+    if labels is None:
+        labels = answers.scores.argmax(axis=-1)[..., None]
+    of = measured(answers.boxes, side)
+    return jnp.take_along_axis(of, jnp.asarray(labels), axis=-1).astype(jnp.float32)
 
 
 class Meter:
@@ -256,4 +272,5 @@ TASK = detection.TASK._replace(
     meter=meter,
     truth=truth,
     draw=draw,
+    quantities={"score": score, "box": box},
 )

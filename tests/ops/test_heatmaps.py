@@ -61,6 +61,22 @@ def test_decode_is_the_maximum_of_the_resized_map():
             np.testing.assert_allclose(got[i, k], expected, rtol=1e-4, atol=1e-4)
 
 
+def test_scores_have_the_gradient_of_the_cells_that_make_them():
+    """As differences of the maps have it; scores are linear where places stay."""
+    rng = np.random.default_rng(1)
+    maps = rng.standard_normal((3, 6, 6, 2)).astype("f")
+    boxes = np.float32([[3, 4, 40.5, 50.2], [0, 0, 0.3, 0.2], [5, 5, 9, 70]])
+
+    def total(maps):
+        return heatmaps.decode(maps, boxes, (72, 72))[..., 2].sum()
+
+    gradient = jax.jit(jax.grad(total))(maps)
+    step = 1e-3 * rng.standard_normal(maps.shape).astype("f")
+    found = jax.jit(total)(maps + step) - jax.jit(total)(maps)
+    assert found == pytest.approx(float((gradient * step).sum()), rel=2e-2)
+    assert np.abs(gradient).sum(axis=(1, 2)).min() > 0.9
+
+
 def test_decode_takes_the_first_of_equal_values():
     """Of a map of zeros, whatever tile finds it; and memory is not the image's."""
     maps = np.zeros((40, 4, 4, 2), np.float32)

@@ -174,8 +174,13 @@ def test_scores_carry_no_broken_gradient(method):
         )
         return kept.scores.sum() + kept.boxes.sum()
 
-    for found in jax.jit(jax.grad(total, (0, 1)))(boxes, scores):
-        assert np.isfinite(found).all()
+    by_boxes, by_scores = jax.jit(jax.grad(total, (0, 1)))(boxes, scores)
+    assert np.isfinite(by_boxes).all()
+    assert np.isfinite(by_scores).all()
+    # Of each box that is returned, and not by more than 1: scores are only lowered.
+    assert 1 <= (np.abs(by_boxes).sum(axis=-1) > 0).sum() <= 9
+    assert by_scores.max() > 0
+    assert by_scores.max() <= 1 + 1e-6
 
 
 def test_only_the_agnostic_lets_classes_meet():

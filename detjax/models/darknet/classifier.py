@@ -95,7 +95,8 @@ def darknet_classifier(
         with fitting():
             variables = {"params": params, **seen.without(state)}
             found: Any = net.apply(variables, inputs.images)
-        return Scores(probable(end, outputs(found)))
+        x = outputs(found)
+        return Scores(probable(end, x), x)
 
     last = read.before(len(read.layers))
     spec = Spec("classification", count, groups=groups((last,)))

@@ -31,6 +31,8 @@ Method = Literal[
     "wbf",
 ]
 METHODS: tuple[Method, ...] = get_args(Method)
+# Methods that change no score.
+KEEPING = ("greedy", "greedy_agnostic", "diou", "fast")
 MOST = 5_000
 
 
@@ -121,7 +123,8 @@ def suppress(
     Candidates that are not valid, and those with a number that is not finite, change
     nothing. Scores are at least 0; ties go to the lower index, except on a GPU. `index`
     finds masks and the like; only "wbf" changes boxes, and it is the best one's then.
-    Boxes and scores that are not changed carry a gradient. "fast", "matrix" and "wbf"
+    Boxes and scores carry a gradient, for which what lowers scores is constant, and of
+    "wbf" the best box alone counts. "fast", "matrix" and "wbf"
     compare all with all, or go through all one by one: of more candidates than
     `MOST` they see the best.
     """
@@ -160,8 +163,12 @@ def suppress(
         case "matrix_linear":
             left = matrix(boxes, scores, valid, labels, decay="linear", **lowered)
         case "wbf":
-            boxes, mean = fuse(*given)
+            fused, mean = fuse(*given)
+            boxes = _sloped(fused, boxes, jnp.ones_like(boxes))
             left = _only(mean > score_threshold, mean)
+    if nms not in KEEPING:
+        factor = jnp.where(scores > 0, left / jnp.where(scores > 0, scores, 1), 0)
+        left = _sloped(left, scores, jnp.where(left > -jnp.inf, factor, 0))
     return best(boxes, left, labels, max_detections=most)
 
 
@@ -188,3 +195,11 @@ def suppressed(
 
 def _only(keep: jax.Array, scores: jax.Array) -> jax.Array:
     return jnp.where(keep, scores, -jnp.inf)
+
+
+def _sloped(changed: jax.Array, given: jax.Array, factor: jax.Array) -> jax.Array:
+    """`changed`, with the gradient of `given` times `factor`."""
+    given = jnp.where(jnp.isfinite(given), given, 0)
+    slope = given - jax.lax.stop_gradient(given)  # 0
+    fixed = jax.lax.stop_gradient
+    return fixed(changed) + fixed(factor) * slope

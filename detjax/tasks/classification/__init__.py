@@ -1,6 +1,13 @@
 """Image classification, single-label or multi-label."""
 
-from detjax.tasks.classification import answers, drawing, meter, storage, targets
+from detjax.tasks.classification import (
+    answers,
+    drawing,
+    meter,
+    quantities,
+    storage,
+    targets,
+)
 from detjax.tasks.classification.answers import Found
 from detjax.tasks.classification.targets import Targets
 from detjax.types import Label, Task
@@ -28,4 +35,5 @@ TASK = Task(
     entries=answers.entries,
     truth=drawing.truth,
     draw=drawing.draw,
+    quantities={"score": quantities.score},
 )

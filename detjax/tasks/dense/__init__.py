@@ -1,6 +1,13 @@
 """A number for every pixel, such as its depth."""
 
-from detjax.tasks.dense import answers, drawing, meter, storage, targets
+from detjax.tasks.dense import (
+    answers,
+    drawing,
+    meter,
+    quantities,
+    storage,
+    targets,
+)
 from detjax.tasks.dense.answers import Found
 from detjax.tasks.dense.targets import Targets
 from detjax.types import Task, ValueMap
@@ -30,6 +37,7 @@ TASK = Task(
     draw=drawing.draw,
     least_score=0.0,
     stitch=answers.stitch,
+    quantities={"value": quantities.value},
     files=drawing.files,
     endings=(drawing.ENDING,),
 )

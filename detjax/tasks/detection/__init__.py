@@ -1,6 +1,14 @@
 """Detection: boxes with classes, and their masks and keypoints."""
 
-from detjax.tasks.detection import drawing, merging, meter, restore, storage, targets
+from detjax.tasks.detection import (
+    drawing,
+    merging,
+    meter,
+    quantities,
+    restore,
+    storage,
+    targets,
+)
 from detjax.types import Objects, Task
 
 TASK = Task(
@@ -24,4 +32,11 @@ TASK = Task(
     entries=restore.entries,
     truth=drawing.truth,
     draw=drawing.draw,
+    quantities={
+        "score": quantities.score,
+        "box": quantities.box,
+        "mask": quantities.mask,
+        "keypoint": quantities.keypoint,
+        "alike": quantities.alike,
+    },
 )

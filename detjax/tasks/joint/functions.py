@@ -16,7 +16,7 @@ from detjax.data.records import Record
 from detjax.data.summary import Facts
 from detjax.ops.tiling import Stitched, Tiling
 from detjax.tasks.joint.parts import Meter, Targets, named, of, side_by_side
-from detjax.types import Task
+from detjax.types import Quantity, Task
 
 GAP = 6  # pixels between drawings
 
@@ -50,9 +50,25 @@ def joint(name: str, *tasks: Task) -> Task:
         draw=own.draw,
         least_score=first.least_score,
         stitch=own.stitch if all(t.stitch for t in tasks) else None,
+        quantities={
+            f"{t.name}/{of}": OfPart(t.name, quantity)
+            for t in tasks
+            for of, quantity in t.quantities.items()
+        },
         files=own.files,
         endings=own.endings(),
     )
+
+
+@dataclasses.dataclass(frozen=True)
+class OfPart:
+    """A quantity of the answers of one of several tasks."""
+
+    task: str
+    quantity: Quantity
+
+    def __call__(self, answers: Mapping[str, Any], **which: Any) -> Any:
+        return self.quantity(answers[self.task], **which)
 
 
 @dataclasses.dataclass(frozen=True)

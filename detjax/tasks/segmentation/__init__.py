@@ -4,6 +4,7 @@ from detjax.tasks.segmentation import (
     answers,
     drawing,
     meter,
+    quantities,
     stitching,
     storage,
     targets,
@@ -37,6 +38,7 @@ TASK = Task(
     draw=drawing.draw,
     least_score=0.0,
     stitch=stitching.stitch,
+    quantities={"score": quantities.score},
     files=drawing.files,
     endings=(drawing.ENDING,),
 )
