@@ -1,0 +1,131 @@
+"""Methods beside each other: what each measure says of them over a data set.
+
+b images
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from detjax.errors import UserError
+from detjax.explain.layers import Predict
+from detjax.explain.measures import pointing, randomised
+from detjax.explain.measures.curves import Curves, curves
+from detjax.explain.methods import Method
+from detjax.types import Array, Inputs
+
+
+class Explained(NamedTuple):
+    """What is explained, and what measures it: functions (answers, labels [b])."""
+
+    score: Callable[[Any, Array], Array]  # [b 1]: what maps are of, such as a logit
+    probability: Callable[[Any, Array], Array]  # [b 1]: what pixels change
+
+
+class Compared(NamedTuple):
+    """Means over images, by method."""
+
+    table: dict[str, dict[str, float]]  # by method and measure, which may be missing
+    curves: dict[str, Curves]  # [s+1] each
+    images: int
+
+
+def compared(
+    predict: Predict,
+    params: Any,
+    fresh: Any,
+    state: Any,
+    batches: Iterable[tuple[Inputs, Array, Array | None]],
+    methods: Mapping[str, Method],
+    explained: Explained,
+    names: Sequence[str],
+    steps: int = 32,
+    sigma: float = 5.0,
+    margin: int = 15,
+) -> Compared:
+    """`methods` by the measures of this folder.
+
+    batches: inputs, the class [b] that is explained of each image, -1 for those that do
+        not count, and where it is [b h w], None where nobody knows.
+    fresh: another draw of `params`, for the layers `names`, the last first.
+    steps, sigma: of `curves`; margin: of `pointing.hits`.
+
+    Measures are "insertion" and "deletion", "pointing" and "inside", and "cascading"
+    and "independent": the mean over layers of how alike maps stay when layers are
+    randomised. Raises UserError without an image.
+    """
+    programs = {
+        name: jax.jit(
+            _measured(predict, method, explained, names, steps, sigma, margin)
+        )
+        for name, method in methods.items()
+    }
+    sums: dict[str, Any] = {}
+    number = 0
+    for inputs, labels, truth in batches:
+        real = np.asarray(labels) >= 0
+        if not real.any():
+            continue
+        number += int(real.sum())
+        for name, call in programs.items():
+            safe = jnp.maximum(jnp.asarray(labels), 0)
+            found = jax.device_get(call(params, fresh, state, inputs, safe, truth))
+            total = jax.tree.map(lambda x, keep=real: x[keep].sum(axis=0), found)
+            sums[name] = (
+                jax.tree.map(np.add, sums[name], total) if name in sums else total
+            )
+    if not number:
+        raise UserError("there is no image of one class to compare methods on")
+    means = jax.tree.map(lambda x: x / number, sums)
+    return Compared(
+        {
+            name: {key: float(value) for key, value in means[name][0].items()}
+            for name in methods
+        },
+        {name: means[name][1] for name in methods},
+        number,
+    )
+
+
+def _measured(
+    predict: Predict,
+    method: Method,
+    explained: Explained,
+    names: Sequence[str],
+    steps: int,
+    sigma: float,
+    margin: int,
+) -> Callable[..., tuple[dict[str, Array], Curves]]:
+    """(params, fresh, state, inputs, labels, truth) -> measures [b], curves [b s+1]."""
+
+    def call(
+        params: Any,
+        fresh: Any,
+        state: Any,
+        inputs: Inputs,
+        labels: Array,
+        truth: Array | None,
+    ) -> tuple[dict[str, Array], Curves]:
+        explain = method(predict, lambda answers: explained.score(answers, labels))
+        maps = explain(params, state, inputs)[0]
+        changed = curves(
+            predict,
+            lambda answers: explained.probability(answers, labels),
+            steps,
+            sigma,
+        )(params, state, inputs, maps)
+        insertion, deletion = changed.areas()
+        found = {"insertion": insertion, "deletion": deletion}
+        if truth is not None:
+            found["pointing"] = pointing.hits(maps, truth, margin).astype(jnp.float32)
+            found["inside"] = pointing.share_inside(maps, truth)
+        for name, cascade in (("cascading", True), ("independent", False)):
+            if names:
+                alike = randomised.correlations(explain, names, cascade)
+                found[name] = alike(params, fresh, state, inputs).mean(axis=0)
+        return found, changed
+
+    return call
