@@ -16,7 +16,9 @@ sys.path[:0] = [str(ROOT)]
 
 from benches import (  # noqa: E402
     accelerator,
+    attribution,
     classify,
+    explain,
     host,
     loader,
     networks,
@@ -37,7 +39,9 @@ BENCHES = {
         one_stage.one_stage,
         classify.classify,
         classify.convolutions,
+        attribution.attribution,
         segmentation.segmentation,
+        explain.explain,
         host.coco_eval,
         loader.loader,
         host.checkpoint,

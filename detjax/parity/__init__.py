@@ -13,6 +13,8 @@ from typing import Any
 import jax
 
 from detjax.parity import (
+    attributions,
+    cams,
     classifiers,
     darknet,
     detectors,
@@ -34,6 +36,8 @@ SOURCES = (
     segmenters_vgg,
     gscnn,
     darknet,
+    attributions,
+    cams,
 )
 # Whose goldens say only that our own numbers did not move; see `own`.
 OWN = "detjax"

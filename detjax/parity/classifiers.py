@@ -51,7 +51,7 @@ def certify(golden: Golden) -> Certificate:
     Raises ValueError where names or shapes do not fit, or an output is not known.
     """
     facts = golden.facts
-    params, state = _loaded(golden)
+    params, state = loaded(golden)
     held = facts["outputs"]
     found = outputs(_net(facts), params, state, draw(facts["input"]), [*held])
     losses = gradients = None
@@ -74,7 +74,7 @@ def certify(golden: Golden) -> Certificate:
 def answers(golden: Golden) -> dict[str, Any]:
     """What a golden of this source holds, by our own code."""
     facts = golden.facts
-    params, state = _loaded(golden)
+    params, state = loaded(golden)
     found = outputs(_net(facts), params, state, draw(facts["input"]), ["logits"])
     return {
         "parameters": size(params),
@@ -188,7 +188,8 @@ def _net(facts):
     return backbones.make(name, **backbones.implied(name, names), **settings)
 
 
-def _loaded(golden: Golden) -> tuple[Any, Any]:
+def loaded(golden: Golden) -> tuple[Any, Any]:
+    """The parameters and the state of a golden's model."""
     source = _source(golden.facts)
     loaded = convert.load(golden.state_dict, *shapes(golden.facts), source=source)
     return loaded[:2]
