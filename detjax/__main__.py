@@ -17,6 +17,7 @@ COMMANDS = {
     "evaluate": "metrics of a trained model",
     "compare-nms": "AP of a trained model by every method of suppression",
     "predict": "draw predictions for pictures",
+    "explain": "look inside a trained model: what it learnt, and why it answers so",
     "import-weights": "published weights, to predict with or to start from",
     "probe": "what a frozen network's features tell: linear probes",
     "advise": "which way of transfer suits a data set",

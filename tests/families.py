@@ -296,9 +296,13 @@ TINY_PIXELS = {
 
 # Compiling these takes minutes; what they share with the others is checked there.
 SLOW = (
+    "yolact-boxes",
+    "yolact-frozen-norm",
+    "fast_rcnn",
     "faster_rcnn_c4",
     "keypoint_rcnn",
     "ms_rcnn",
+    "sliding_window",
     "darknet-region",
     "darknet-detection",
     "fcos",
@@ -319,7 +323,7 @@ def task_of(name):
 
 
 # Models of pixels that are tried by default, beside the first of each task.
-SAMPLED = ("unet", "deeplabv3plus", "gscnn")
+SAMPLED = ("unet", "deeplabv3plus")
 EVERY = pytest.mark.skipif(
     "DETJAX_EVERY_FAMILY" not in os.environ, reason="set DETJAX_EVERY_FAMILY"
 )

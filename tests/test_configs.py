@@ -19,6 +19,12 @@ ROOT = pathlib.Path(__file__).parents[1]
 NAMES = sorted(p.stem for p in (ROOT / "configs").glob("[!_]*.py"))
 CLASSES = {"nuclei": 1, "bccd": 3, "shapes": 4, "one_skier": 1, "sign_digits": 10}
 CLASSES |= {"depth_shapes": 1}
+# Of every day; the others are of the same families.
+DAILY = (
+    *("quickstart", "quickstart_classify", "quickstart_semantic", "quickstart_yolo"),
+    *("fcos_r50_coco", "mask_rcnn_r50_coco", "rcnn_bccd", "retinanet_r50_coco"),
+    *("scene_shapes", "ssd300_coco", "yolact_r50_coco", "yolov3_bccd"),
+)
 
 
 def get(name):
@@ -56,7 +62,10 @@ def batch_of(task, data, count):
     return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), batch)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(n, marks=[pytest.mark.slow] * (n not in DAILY)) for n in NAMES],
+)
 def test_config_fits_its_model_at_full_size(name):
     config = get(name)
     model, count = models.make(**config["model"]), config["model"]["num_classes"]

@@ -32,7 +32,7 @@ def step(made, accumulate=1):
     return jax.jit(train.make_step(MODEL, made, LAYOUT, accumulate)), run
 
 
-@pytest.mark.parametrize("accumulate", [1, 2])
+@pytest.mark.parametrize("accumulate", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_a_step_moves_and_counts_what_learns(accumulate):
     """Exactly as much as a step that computes the other gradients too."""
     taken, run = step(optimizer(BACKBONE, clip_norm=0.5), accumulate)

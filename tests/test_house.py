@@ -21,8 +21,9 @@ KNOWS = {
     "cli": "cluster compilation config_files errors files",
     "cluster": "errors",
     "commands": "advise cli compare_nms config_files data describe_models errors "
-    "experiment export_darknet fit_anchors import_weights linear look map_flags models "
-    "ops predict_files probe reference run settings tables tasks tiles",
+    "experiment explain export_darknet fit_anchors import_weights linear look "
+    "map_flags models ops predict_files probe reference run settings tables tasks "
+    "tiles",
     "compare_nms": "cli cluster eval evaluate files models ops plots run sharding "
     "tables tta types",
     "config_files": "errors files settings",
@@ -34,6 +35,8 @@ KNOWS = {
     "tables tta types",
     "experiment": "data errors evaluate models optim sections settings sharding tasks "
     "train tta",
+    "explain": "data draw embedding errors eval files models nn ops parameters plots "
+    "predict predict_paths settings tasks types",
     "export_darknet": "errors files models predict weights",
     "files": "errors",
     "fit_anchors": "cli data errors models ops plots priors types",
@@ -49,7 +52,7 @@ KNOWS = {
     "ops": "types",
     "optim": "errors parameters settings unfreezing",
     "parameters": "errors",
-    "parity": "backbones data errors files models nn ops types weights",
+    "parity": "backbones data errors explain files models nn ops types weights",
     "plots": "errors files",
     "predict": "checkpoint compilation data errors files models predictor tasks tiles "
     "tta types",
@@ -178,7 +181,7 @@ def test_models_and_tasks_are_known_by_no_name(path):
 
 
 BUILT_ON = {
-    "localisation": ("detection",),
+    "localisation": ("classification", "detection"),
     "scene": ("dense", "joint", "segmentation"),
 }
 # What several families of models are made with.

@@ -3,6 +3,7 @@
 import json
 
 import numpy as np
+import pytest
 from data.tiny_sets import coco_content, write_coco
 from test_scripts import start
 
@@ -36,6 +37,7 @@ def get_config():
 """
 
 
+@pytest.mark.slow
 def test_two_steps_learn_evaluate_and_draw(tmp_path):
     content = coco_content()
     for category in content["categories"]:

@@ -15,6 +15,8 @@ from conftest import ROOT
 from detjax import parity
 from detjax.errors import UserError
 from detjax.parity import (
+    attributions,
+    cams,
     certificate,
     classifiers,
     darknet,
@@ -31,9 +33,14 @@ from detjax.parity.goldens import ellipse
 FOLDER = pathlib.Path(os.environ.get("DETJAX_GOLDENS", ROOT / "../shared/goldens"))
 TINY = parity.known(ROOT / "tests/goldens_tiny")
 KNOWN = parity.known(FOLDER)
-FILES = [path for path, source in KNOWN.items() if source is yolact]
-# All layers of these are another's, which takes five minutes itself.
-WITHIN = ("fasterrcnn_resnet50_fpn_v2",)
+FILES = [
+    path
+    for path, source in KNOWN.items()
+    if source is yolact
+    and (path.stem != "yolact_base" or "DETJAX_EVERY_GOLDEN" in os.environ)
+]
+# All layers of these are another's.
+WITHIN = ("fasterrcnn_resnet50_fpn", "fasterrcnn_resnet50_fpn_v2")
 TWO_STAGES = [
     path
     for path, source in KNOWN.items()
@@ -54,20 +61,25 @@ SEGMENTERS = [
     if source in (segmenters, gscnn)
     and (path.stem in PIXELS or "DETJAX_EVERY_GOLDEN" in os.environ)
 ]
-# For every day: one YOLACT, which takes a minute, and no large member of a family
-# of classifiers that has others.
-DAILY = "yolact_resnet50"
-LARGE = (
-    *("resnet101", "resnet152", "resnext101_32x8d", "vgg11", "vgg16", "densenet169"),
-    *("inception_v3", "inception_resnet_v2", "xception"),
+# The others run for minutes, those of attributions in float64.
+EXPLAINED = [
+    path
+    for path, source in KNOWN.items()
+    if source in (attributions, cams)
+    and (path.stem == "cam_resnet50" or "DETJAX_EVERY_GOLDEN" in os.environ)
+]
+# For every day: small classifiers of several kinds. No detector: one takes a minute.
+DAILY = (
+    *("resnet18", "alexnet", "squeezenet1_1", "mobilenet_v2", "shufflenet_v2_x1_0"),
+    *("lenet5", "nin_cifar10"),
 )
 # Of darknet's a detector of each kind, which takes ten seconds, and a classifier.
 SMALL = ("yolov3-tiny", "yolov2-tiny-voc", "darknet")
 
 
 def sampled(paths, slow):
-    """Parameters for pytest, marked slow where `slow` says so of a file's name."""
-    marks = {path: [pytest.mark.slow] if slow(path.stem) else [] for path in paths}
+    """Parameters for pytest, marked long where `slow` says so of a file's name."""
+    marks = {path: [pytest.mark.long] if slow(path.stem) else [] for path in paths}
     return [pytest.param(path, id=path.stem, marks=marks[path]) for path in paths]
 
 
@@ -155,7 +167,7 @@ def test_twins_are_the_nearest_of_their_class_and_taken_once():
 @pytest.mark.skipif(
     not CLASSIFIERS, reason=f"no goldens in {FOLDER}: set DETJAX_GOLDENS"
 )
-@pytest.mark.parametrize("path", sampled(CLASSIFIERS, lambda name: name in LARGE))
+@pytest.mark.parametrize("path", sampled(CLASSIFIERS, lambda name: name not in DAILY))
 def test_classifiers_are_the_originals(path):
     found = parity.certify(path)
     assert found.parameters == found.expected_parameters
@@ -178,7 +190,8 @@ def test_networks_are_darknets(path):
 
 
 @pytest.mark.skipif(not FILES, reason=f"no goldens in {FOLDER}: set DETJAX_GOLDENS")
-@pytest.mark.parametrize("path", sampled(FILES, lambda name: name != DAILY))
+@pytest.mark.long
+@pytest.mark.parametrize("path", FILES, ids=lambda p: p.stem)
 def test_yolact_is_the_original(path):
     found = parity.certify(path)
     assert found.parameters == found.expected_parameters
@@ -190,7 +203,7 @@ def test_yolact_is_the_original(path):
     assert found.mask_areas < 0.02
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.skipif(
     not TWO_STAGES, reason=f"no goldens in {FOLDER}: set DETJAX_GOLDENS"
 )
@@ -211,7 +224,7 @@ def test_two_stages_are_torchvisions(path):
     assert found.detections >= 0.99
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.skipif(
     not ONE_STAGES, reason=f"no goldens in {FOLDER}: set DETJAX_GOLDENS"
 )
@@ -226,7 +239,7 @@ def test_one_stages_are_torchvisions(path):
     assert found.detections >= 0.99
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.skipif(
     not SEGMENTERS, reason=f"no goldens in {FOLDER}: set DETJAX_GOLDENS"
 )
@@ -282,3 +295,14 @@ def test_a_golden_may_have_images_without_objects(empty):
             moved = np.array(box) * np.tile([42 / 32, 32 / 24], 2)
             np.testing.assert_allclose(batch.target.boxes[i, 0], moved)
             assert batch.target.labels[i, 0] == 2
+
+
+@pytest.mark.long
+@pytest.mark.skipif(not EXPLAINED, reason=f"no goldens in {FOLDER}: set DETJAX_GOLDENS")
+@pytest.mark.parametrize("path", EXPLAINED, ids=lambda p: p.stem)
+def test_explanations_are_the_originals(path):
+    found = parity.certify(path)
+    assert found.parameters == found.expected_parameters
+    methods = json.loads(path.read_text())["methods"]
+    assert {name.partition(":")[0] for name in found.outputs} >= {*methods}
+    assert {k: v for k, v in found.outputs.items() if not v < 1e-4} == {}

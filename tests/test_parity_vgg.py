@@ -20,7 +20,7 @@ DAILY = "segnet_basic"
 
 def parameters():
     for path in FILES:
-        slow = [] if path.stem == DAILY else [pytest.mark.slow]
+        slow = [] if path.stem == DAILY else [pytest.mark.long]
         yield pytest.param(path, marks=slow, id=path.stem)
 
 

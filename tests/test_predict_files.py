@@ -46,7 +46,7 @@ class Run(NamedTuple):
     category_ids: tuple[int, ...] = (7,)
     task: Task = detection.TASK._replace(restore=restore)
 
-    def predictor(self, batch_size):
+    def predictor(self, batch_size, **_):
         def prepare(image):
             return prepared(image, None, None, False, buckets=self.buckets)
 

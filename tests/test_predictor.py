@@ -148,7 +148,7 @@ class Run:
 
     classes, category_ids, task = ("thing",), (7,), TASK
 
-    def predictor(self, batch_size):
+    def predictor(self, batch_size, **_):
         return made(batch_size=batch_size)
 
 

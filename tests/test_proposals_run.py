@@ -62,6 +62,7 @@ def kernel(workdir, **options):
     return step, np.asarray(params["svm"]["kernel"])
 
 
+@pytest.mark.slow
 def test_the_finished_weights_are_what_is_used(run):
     workdir = run[0] / "run"
     step, descended = kernel(workdir)

@@ -16,7 +16,9 @@ TINY = {name: families.TINY_PIXELS[name] for name in NAMES}
 STRIDES = {"deeplabv3plus": 4, "lraspp": 8}
 
 
-@pytest.mark.parametrize("name", TINY)
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=[pytest.mark.slow] * (n != NAMES[0])) for n in NAMES]
+)
 def test_padding_is_inert_and_all_is_finite(name):
     data = dense_cases.batch()
     _, _, answer = dense_cases.check(models.make(**TINY[name]), data)
@@ -98,6 +100,7 @@ def test_a_family_without_a_setting_says_so():
         models.make(**{**TINY["lraspp"], "backbone": mobile})
 
 
+@pytest.mark.slow
 def test_colours_are_learnt():
     name = "deeplabv3plus"
     data = dense_cases.batch()

@@ -70,6 +70,7 @@ def test_the_spatial_gradient_is_that_of_a_ramp():
     np.testing.assert_allclose(found[0, 8:-8], 1, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_padding_is_inert_and_all_is_finite():
     data = dense_cases.batch(size=(32, 40))
     model = models.make(**TINY)

@@ -25,6 +25,7 @@ def edges(**kinds):
     return data.replace(target=target)
 
 
+@pytest.mark.slow
 def test_it_holds_what_every_model_of_pixels_does():
     data = edges(size=(45, 67))
     model = models.make(**TINY["hed"])

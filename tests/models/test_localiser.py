@@ -154,6 +154,7 @@ def train(model, params, state, steps, freeze=None):
     return params, state, metrics
 
 
+@pytest.mark.slow
 def test_class_and_place_are_learnt_at_once_and_in_two_steps():
     data = batch(8)
     truth = data.target.boxes[:, 0]

@@ -48,6 +48,7 @@ def test_one_branch_holds_what_all_models_hold(given, task):
         assert (answer.values > 0).all()
 
 
+@pytest.mark.slow
 def test_two_branches_are_both_alone_with_the_same_weights():
     data = scene()
     both = models.make(**SCENE, weighting={"kind": "fixed", "dense": 0.5})

@@ -144,7 +144,9 @@ def batch(count=4, seed=0):
     return Batch(Inputs(images, view), target, np.arange(count, dtype=np.int32))
 
 
-@pytest.mark.parametrize("mode", ["convolution", "crops"])
+@pytest.mark.parametrize(
+    "mode", ["convolution", pytest.param("crops", marks=pytest.mark.slow)]
+)
 def test_objects_are_learnt_and_found(mode):
     model = models.make(
         "sliding_window",

@@ -73,6 +73,7 @@ def mobile(tmp_path_factory):
     return name, folder, params
 
 
+@pytest.mark.slow
 def test_a_file_without_its_auxiliary_head_is_whole(mobile):
     name, folder, params = mobile
     assert "backbone.0.0.weight" in load_file(folder / "whole.safetensors")
