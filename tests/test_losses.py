@@ -97,3 +97,26 @@ def test_a_weighted_mean_is_torchs_of_weighted_classes():
     assert float(got) == pytest.approx(0.8719557)
     plain = float(losses.weighted_mean(values, None, real))
     assert plain == pytest.approx(float(values[:3].mean()))
+
+
+def test_gaussian_focal_is_cornernets():
+    """Equation 1, element by element; beyond the clipped ends nothing is learnt."""
+    x = np.array([-20.0, -2.0, -0.5, 0.3, 1.5, 20.0, 0.7, -3.0])
+    t = np.array([0.0, 0.0, 0.4, 0.9, 1.0, 1.0, 1.0, 0.999])
+    p = np.clip(1 / (1 + np.exp(-x)), 1e-4, 1 - 1e-4)
+    hit, miss = (1 - p) ** 2 * np.log(p), (1 - t) ** 4 * p**2 * np.log(1 - p)
+    expected = -np.where(t == 1, hit, miss)
+    found = losses.gaussian_focal(x, t)
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-12)
+    slopes = jax.grad(lambda x: losses.gaussian_focal(x, t).sum())(x.astype(np.float32))
+    assert slopes[0] == 0
+    assert slopes[5] == 0
+    step = 1e-6
+    for i in (1, 2, 3, 4, 6):
+        q = 1 / (1 + np.exp(-(x[i] + np.array([-step, step]))))
+        values = -np.where(
+            t[i] == 1,
+            (1 - q) ** 2 * np.log(q),
+            (1 - t[i]) ** 4 * q**2 * np.log(1 - q),
+        )
+        assert float(slopes[i]) == pytest.approx(np.diff(values)[0] / (2 * step), 1e-3)

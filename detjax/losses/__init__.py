@@ -7,6 +7,7 @@ on the same losses as a float32 one. Every family reduces in its own file.
 from detjax.losses.depth import berhu, scale_invariant_log
 from detjax.losses.elementwise import (
     focal,
+    gaussian_focal,
     masked_mean,
     sigmoid_cross_entropy,
     smooth_l1,
@@ -20,6 +21,7 @@ __all__ = [
     "berhu",
     "dice",
     "focal",
+    "gaussian_focal",
     "hardest",
     "lovasz_softmax",
     "masked_mean",

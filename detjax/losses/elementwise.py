@@ -88,6 +88,28 @@ def softmax_focal(
     return miss**gamma * entropy
 
 
+def gaussian_focal(
+    logits: Float[Array, "*shape"],
+    targets: Float[Array, "*shape"],
+    alpha: float = 2.0,
+    beta: float = 4.0,
+    least: float = 1e-4,
+) -> Float[Array, "*shape"]:
+    """The focal loss of maps whose targets fall off around the points that are 1.
+
+    -(1 - p)^alpha log p where the target is 1, -(1 - t)^beta p^alpha log(1 - p)
+    elsewhere, per element; p is the logit's sigmoid, clipped to [least, 1 - least],
+    beyond which it has no gradient. To be divided by the number of points.
+
+    Law and Deng 2018 (CornerNet), equation 1, with the clipping of its code.
+    """
+    x = logits.astype(jnp.float32)
+    p = jnp.clip(jax.nn.sigmoid(x), least, 1 - least)
+    hit = (1 - p) ** alpha * jnp.log(p)
+    miss = (1 - targets) ** beta * p**alpha * jnp.log1p(-p)
+    return -jnp.where(targets == 1, hit, miss)
+
+
 def smooth_l1(
     predictions: Float[Array, "*shape"],
     targets: Float[Array, "*shape"],
