@@ -306,6 +306,10 @@ class Task(NamedTuple):
     files: Callable[..., dict[str, bytes]] | None = None
     endings: tuple[str, ...] = ()
 
+    def __hash__(self) -> int:
+        """Tasks are keys of caches, and a dict among their fields has no hash."""
+        return hash(self.name)
+
     @property
     def stored(self) -> str:
         """The task that its data sets are made for."""

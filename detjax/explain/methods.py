@@ -80,16 +80,14 @@ def _occlusion(predict: Predict, quantity: Quantity) -> Attribution:
 
 
 def _mapped(method: str) -> Method:
-    """A class activation map of the backbone's coarsest layer."""
+    """A class activation map of the layers that are the usual ones."""
 
     def of(predict: Predict, quantity: Quantity) -> Attribution:
         def call(params: Any, state: Any, inputs: Inputs) -> Array:
             known = layers.shapes(predict, params, state, inputs)
             h, w = inputs.images.shape[1:3]
             kind = cam.gradients.METHODS[method]
-            maps = cam.gradients.maps(
-                predict, [cam.coarsest(known, (h, w))], quantity, kind
-            )
+            maps = cam.gradients.maps(predict, cam.usual(known, (h, w)), quantity, kind)
             return maps(params, state, inputs).maps.swapaxes(0, 1)
 
         return call

@@ -224,7 +224,12 @@ def test_rematerialised_gradients_are_the_same(name):
             return sum((x**2).mean() for x in features)
 
         found.append(jax.jit(jax.grad(loss))(variables["params"]))
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, 1e-3, 1e-6), *found)
+
+    def same(a, b):
+        # Of thousands an element near 0 is a difference of what rounds.
+        np.testing.assert_allclose(a, b, 1e-3, 1e-6 * max(1, np.abs(b).max()))
+
+    jax.tree.map(same, *found)
 
 
 @pytest.mark.parametrize(

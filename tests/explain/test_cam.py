@@ -265,7 +265,10 @@ def test_the_usual_layer_is_the_coarsest_of_the_backbone_that_is_a_map():
         head=(1, 8),
     )
     # Cells of 60 pixels are too coarse for a picture.
-    assert default.coarsest(known, (300, 300)) == "backbone:1"
+    assert default.usual(known, (300, 300)) == ["backbone:1"]
+    # Nothing leads from SSD's coarser levels to what is found on the finer ones.
+    known |= shapes_of(**{"backbone.extra.0": (10, 10, 256)})
+    assert default.usual(known, (300, 300)) == ["backbone:0", "backbone:1"]
     known = shapes_of(images=(64, 64, 3), fc=(10,))
     with pytest.raises(UserError, match="no layer of this model"):
-        default.coarsest(known, (64, 64))
+        default.usual(known, (64, 64))

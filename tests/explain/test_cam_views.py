@@ -93,7 +93,7 @@ def test_the_cat_is_why_it_is_a_cat(weights_dir, data_dir, tmp_path):
     made = predict.load(tmp_path / "out")
     _, inputs = given(made, data_dir / "photos" / "chelsea.png")
     asked = views.asked_of(made, inputs, "Egyptian cat", None, 1, 0.0)
-    assert views.default(made, inputs) == "backbone.features.18.1"
+    assert views.default(made, inputs) == ["backbone.features.18.1"]
     cat = cv2.fillPoly(np.zeros((224, 224), np.uint8), [CAT], 1) > 0
     assert cat.mean() == pytest.approx(0.76, abs=0.02)
     for method in ("grad-cam", "layer-cam"):

@@ -9,7 +9,7 @@ Zhou et al. 2016; each file names the papers of its own.
 """
 
 from detjax.explain.cam import classic, eigen, gradients, score
-from detjax.explain.cam.default import coarsest
+from detjax.explain.cam.default import usual
 from detjax.explain.cam.scaled import ACTIVATIONS, After, Maps, joined, scaled
 
 __all__ = [
@@ -18,12 +18,12 @@ __all__ = [
     "After",
     "Maps",
     "classic",
-    "coarsest",
     "eigen",
     "gradients",
     "joined",
     "scaled",
     "score",
+    "usual",
 ]
 
 METHODS = (*gradients.METHODS, "score-cam", "eigen-cam", "cam")

@@ -1,4 +1,4 @@
-"""The layer whose map is shown where none is named."""
+"""The layers whose maps are shown where none is named."""
 
 import re
 from collections.abc import Mapping
@@ -14,11 +14,15 @@ MOST = 40
 # what is inside a classifier's, or anything.
 AMONG = (r"^backbone\.body:\d+$", r"^backbone:\d+$", r"^backbone\.(?!fpn\b)", r"")
 
+# Of a backbone that goes on beyond its classifier, as SSD's, without a way back up:
+# what is detected on a finer level does not see the coarser ones.
+EXTRA, LEVELS = r"^backbone\.extra\.", r"^backbone:\d+$"
 
-def coarsest(
+
+def usual(
     shapes: Mapping[str, Any], size: tuple[int, int], head: str | None = None
-) -> str:
-    """The last of the coarsest maps of a network's backbone.
+) -> list[str]:
+    """The last of the coarsest maps of a network's backbone, or SSD's of every level.
 
     shapes: of its layers, as `layers.shapes` has them, for inputs of `size` (h, w).
     head: a regular expression; layers with such a name are passed over.
@@ -40,11 +44,13 @@ def coarsest(
         )
 
     found = {name: x.shape for name, x in shapes.items() if fits(name, x.shape)}
+    if any(re.search(EXTRA, name) for name in shapes):
+        return [name for name in found if re.search(LEVELS, name)]
     for pattern in AMONG:
         some = [name for name in found if re.search(pattern, name)]
         if some:
             least = min(found[name][1] * found[name][2] for name in some)
-            return [n for n in some if found[n][1] * found[n][2] == least][-1]
+            return [n for n in some if found[n][1] * found[n][2] == least][-1:]
     raise UserError(
         "no layer of this model returns a map of the whole picture (networks that look "
         "at crops have none); name one with layer, or explain its pixels"

@@ -12,7 +12,7 @@ from detjax import draw
 from detjax.errors import UserError
 from detjax.explain import cam, layers, pictures
 from detjax.explain.cam import classic, eigen, gradients, score
-from detjax.explain.cam.default import coarsest
+from detjax.explain.cam.default import usual
 from detjax.parameters import HEAD
 from detjax.predict import TrainedModel
 from detjax.settings import Count, Fraction, OneOf
@@ -47,8 +47,8 @@ def view(
     """Heat maps over pictures, a file each: of the class, or of every detection.
 
     method: of the map; "cam" is of classifiers that end in a mean over places.
-    layer: whose map it is, several with commas between; the coarsest map of the
-        backbone if None.
+    layer: whose map it is, several with commas between; if None the coarsest map of
+        the backbone, of SSD's the levels'.
     after: the activation that follows the layer, where no module computes it.
     label: the name of the class to explain; if None the most probable, of detections
         all classes.
@@ -97,7 +97,7 @@ def maps_of(
         found = classic.pooled(model, *weights, inputs)
         call = classic.maps(model.predict, found, asked.labels)
     else:
-        names = (layer or default(trained, inputs)).split(",")
+        names = layer.split(",") if layer else default(trained, inputs)
         if method in gradients.METHODS:
             call = gradients.maps(
                 model.predict,
@@ -117,12 +117,12 @@ def maps_of(
     return jax.device_get(jax.jit(call)(*weights, inputs))
 
 
-def default(trained: TrainedModel, inputs: Inputs) -> str:
-    """The layer that is shown if none is named."""
+def default(trained: TrainedModel, inputs: Inputs) -> list[str]:
+    """The layers that are shown if none is named."""
     model, weights = trained.model, (trained.params, trained.state)
     known = layers.shapes(model.predict, *weights, inputs)
     h, w = inputs.images.shape[1:3]
-    return coarsest(known, (h, w), model.spec.groups.get(HEAD))
+    return usual(known, (h, w), model.spec.groups.get(HEAD))
 
 
 def asked_of(
