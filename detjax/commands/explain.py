@@ -23,7 +23,10 @@ COUNT = flags.DEFINE_integer(
 
 
 def main() -> None:
-    argv, options = split(sys.argv[1:])
+    try:
+        argv, options = split(sys.argv[1:])
+    except UserError as error:
+        cli.fail(error, str(error))
     sys.argv[1:] = argv
     asked = {"--help", "-help", "-h", "-?"} & {*argv}
     chosen = [name for name in argv if name in run.names()][:1] or run.names()
@@ -34,20 +37,29 @@ def main() -> None:
 def split(argv: list[str]) -> tuple[list[str], dict[str, str]]:
     """The arguments that are this command's, and the options of a view by name.
 
-    An option is "--name=value", or "--name" for "--name=True".
+    An option is "--name=value" or "--name value"; of one that is on or off "--name" is
+    "--name=True".
     """
-    own, options = [], {}
+    own, options, waiting = [], {}, ""
+    switches = run.switches([name for name in argv if name in run.names()][:1])
     for place, argument in enumerate(argv):
+        if waiting:
+            options[waiting], waiting = argument, ""
+            continue
         if argument == "--":
             own += argv[place:]
             break
         found = re.fullmatch(r"--?(\w[\w-]*)(?:=(.*))?", argument, re.DOTALL)
         if found is None or _known(found[1]):
             own.append(argument)
+            continue
+        name, value = found[1].replace("-", "_"), found[2]
+        if value is None and name not in switches:
+            waiting = name
         else:
-            options[found[1].replace("-", "_")] = (
-                "True" if found[2] is None else found[2]
-            )
+            options[name] = "True" if value is None else value
+    if waiting:
+        raise UserError(f"--{waiting} is given no value; write --{waiting}=VALUE")
     return own, options
 
 

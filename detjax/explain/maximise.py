@@ -5,7 +5,7 @@
 
 Erhan et al., "Visualizing higher-layer features of a deep network", 2009; Simonyan et
 al. 2014; Olah et al. 2017. One program climbs for all units: as many at a time as
-`at_once` says are a batch of the network.
+`chunk` says are a batch of the network.
 """
 
 from collections.abc import Callable
@@ -38,7 +38,7 @@ def maximise(
     blur: NonNegative = 0.0,
     decay: Fraction = 0.0,
     variation: NonNegative = 0.0,
-    at_once: Count = 8,
+    chunk: Count = 8,
 ) -> Maximise:
     """A function (params, state, inputs, units [u], key) -> pictures, amounts.
 
@@ -58,7 +58,7 @@ def maximise(
         to 0 at the last; of pixels only.
     decay: the share of the picture that fades to grey at each step.
     variation: the weight of total variation, which is taken off the goal.
-    at_once: units that are a batch of the network, which bounds the memory.
+    chunk: units that are a batch of the network, which bounds the memory.
     """
 
     def call(
@@ -111,17 +111,15 @@ def maximise(
             return pictures, amounts(pictures, units)
 
         keys = jax.vmap(jax.random.fold_in, (None, 0))(key, units)
-        return chunked(climbed, at_once, units, keys)
+        return chunked(climbed, chunk, units, keys)
 
     return call
 
 
-def chunked(
-    function: Callable[..., Any], at_once: int, units: Array, keys: Array
-) -> Any:
-    """`function` of at most `at_once` rows at a time, one lot after the other."""
+def chunked(function: Callable[..., Any], chunk: int, units: Array, keys: Array) -> Any:
+    """`function` of at most `chunk` rows at a time, one lot after the other."""
     count = len(units)
-    lots = -(-count // at_once)
+    lots = -(-count // chunk)
     each = -(-count // lots)
     # The last lot is filled up with units that were there before.
     which = jnp.arange(lots * each) % count

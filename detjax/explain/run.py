@@ -60,6 +60,16 @@ def summary(name: str) -> str:
     return (inspect.getdoc(view(name)) or "").partition("\n")[0]
 
 
+def switches(chosen: Iterable[str]) -> set[str]:
+    """The options of the views in `chosen` that are on or off."""
+    return {
+        key
+        for name in chosen
+        for key, parameter in settings.keywords(view(name)).items()
+        if parameter.annotation is bool
+    }
+
+
 def parsed(name: str, given: Mapping[str, str]) -> dict[str, Any]:
     """Options of the view called `name` from texts, as a command line has them.
 

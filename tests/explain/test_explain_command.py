@@ -90,6 +90,11 @@ def test_options_are_told_from_flags_and_pictures():
     own, options = command.split([*argv, "--", "--y.png"])
     assert own == ["shown", "--workdir=a", "x.png", "--nobest", "--", "--y.png"]
     assert options == {"layer": "b=c", "quick": "True", "guide": ""}
+    own, options = command.split(["shown", "--layer", "-3", "x.png", "--quick", "y"])
+    assert own == ["shown", "x.png", "y"]
+    assert options == {"layer": "-3", "quick": "True"}
+    with pytest.raises(UserError, match="--layer is given no value"):
+        command.split(["shown", "x.png", "--layer"])
 
 
 def test_help_says_all_of_every_option():

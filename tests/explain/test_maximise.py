@@ -74,8 +74,8 @@ def test_a_unit_s_picture_does_not_depend_on_those_beside_it(net, canvas):
     predict, *given = net
     goal = goals.channel("b", "centre")
     how = {"canvas": canvas, "steps": 6, "jitter": 3, "scale": 0.2}
-    together = jax.jit(maximise(predict, goal, at_once=3, **how))
-    alone = jax.jit(maximise(predict, goal, at_once=1, **how))
+    together = jax.jit(maximise(predict, goal, chunk=3, **how))
+    alone = jax.jit(maximise(predict, goal, chunk=1, **how))
     units = jnp.array([5, 1, 7, 2])  # in lots of two, or of one
     found, amounts = together(*given, units, key())
     others, same = alone(*given, units[::-1], key())
@@ -91,7 +91,7 @@ def test_a_unit_s_picture_does_not_depend_on_those_beside_it(net, canvas):
 def test_units_answer_more_than_to_noise(net, canvas):
     predict, params, state, inputs = net
     goal, units = goals.channel("b"), jnp.arange(4)
-    climb = maximise(predict, goal, canvas=canvas, steps=40, jitter=2, at_once=4)
+    climb = maximise(predict, goal, canvas=canvas, steps=40, jitter=2, chunk=4)
     _, amounts = jax.jit(climb)(params, state, inputs, units, key())
     noise = np.random.default_rng(0).integers(0, 256, (8, 16, 16, 3), np.uint8)
     see = layers.seen(predict, goal.layers)
@@ -121,7 +121,7 @@ def test_decay_variation_and_blur_calm_a_picture():
 def test_memory_does_not_grow_with_the_number_of_units(net):
     predict, *given = net
     goal = goals.channel("b")
-    climb = jax.jit(maximise(predict, goal, steps=2, at_once=2))
+    climb = jax.jit(maximise(predict, goal, steps=2, chunk=2))
 
     def held(count):
         units = jax.ShapeDtypeStruct((count,), jnp.int32)

@@ -41,7 +41,7 @@ def view(
     blur: NonNegative = 0.0,
     decay: Fraction = 0.0,
     variation: NonNegative = 0.0,
-    at_once: Count = 8,
+    chunk: Count = 8,
     seed: Whole = 0,
 ) -> list[Path]:
     """A picture for each class or unit, climbed from noise, and all on one sheet.
@@ -60,7 +60,7 @@ def view(
     blur: deviation of a Gaussian over each step's picture; of "pixels" only.
     decay: the share that fades to grey at each step.
     variation: the weight of total variation.
-    at_once: units that are a batch of the network.
+    chunk: units that are a batch of the network.
     seed: of the noise.
     """
     inputs = _blank(trained, side)
@@ -93,7 +93,7 @@ def view(
         blur=blur,
         decay=decay,
         variation=variation,
-        at_once=at_once,
+        chunk=chunk,
     )
     found, amounts = jax.jit(climb)(
         *given[1:], jnp.array(numbers), jax.random.key(seed)
