@@ -231,6 +231,24 @@ class Table(NamedTuple):
 Quantity = Callable[..., Array]
 
 
+class Subject(NamedTuple):
+    """What of the answers to a batch is explained, where methods are compared."""
+
+    which: Any  # leading axis b: what the functions of an `Explained` take
+    counts: Array  # [b] bool: the images that have a subject
+    truth: Array | None  # [b h w] bool: where in the input it is, if that is known
+
+
+class Explained(NamedTuple):
+    """One thing of each image that is explained, and what measures it."""
+
+    of: Callable[..., Subject]  # (batch, its answers, names of classes)
+    # (answers, which) -> [b 1]: what maps are of, such as a logit
+    score: Callable[[Any, Any], Array]
+    # (answers, which) -> [b 1]: what goes with the pixels, between 0 and 1
+    probability: Callable[[Any, Any], Array]
+
+
 class Task(NamedTuple):
     """A task: from the data set's files to the metric and the drawing.
 
@@ -301,6 +319,8 @@ class Task(NamedTuple):
     # What of an answer can be explained, by name, the usual one first: functions of the
     # answers, as `Model.predict` returns them, that have a gradient
     quantities: Mapping[str, Quantity] = {}
+    # What methods of explanation are compared on; None where there is nothing
+    explained: Explained | None = None
     # (found, classes) -> {ending: content}: files beside the drawing of a picture, of
     # the picture's name and one of `endings`
     files: Callable[..., dict[str, bytes]] | None = None

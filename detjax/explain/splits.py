@@ -12,7 +12,7 @@ import numpy as np
 
 from detjax.data import dataset
 from detjax.errors import UserError
-from detjax.explain.measures import pointing
+from detjax.ops import masks
 from detjax.predict import TrainedModel
 from detjax.types import Batch, Inputs, Label, Objects
 
@@ -79,7 +79,7 @@ def _shown(batch: Batch) -> Shown:
         valid = np.asarray(target.valid)
         labels = np.where(valid[:, 0], np.asarray(target.labels)[:, 0], -1)
         size = batch.inputs.images.shape[1:3]
-        where = pointing.boxes_as_masks(target.boxes, valid, size)
+        where = masks.of_boxes(target.boxes, valid, size)
         return Shown(batch.inputs, labels, np.asarray(where))
     raise UserError(
         "the pictures of the data set have no class of their own; take a run of a "

@@ -76,3 +76,16 @@ def resize(
     return jax.vmap(lambda mask: resize_ops.bilinear(mask[..., None], size)[..., 0])(
         masks
     )
+
+
+def of_boxes(
+    boxes: Float[Array, "*batch n 4"],
+    valid: Bool[Array, "*batch n"],
+    size: tuple[int, int],
+) -> Bool[Array, "*batch h w"]:
+    """Where the valid ones of the boxes are, by pixels' centres; `size` is (h, w)."""
+    h, w = size
+    y, x = jnp.arange(h)[:, None] + 0.5, jnp.arange(w)[None] + 0.5
+    x1, y1, x2, y2 = jnp.moveaxis(jnp.asarray(boxes)[..., None, None, :], -1, 0)
+    inside = (x >= x1) & (x <= x2) & (y >= y1) & (y <= y2)
+    return jnp.any(inside & valid[..., None, None], axis=-3)

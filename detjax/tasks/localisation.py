@@ -14,15 +14,24 @@ import numpy as np
 from detjax.data.records import Record
 from detjax.eval import classification as rates
 from detjax.eval.collected import Collected, Parts
-from detjax.ops import boxes
+from detjax.ops import boxes, masks
 from detjax.ops.ranking import top_k
 from detjax.plots import metrics as plots
 from detjax.settings import NonNegative
 from detjax.tasks import detection
 from detjax.tasks.classification.quantities import score
+from detjax.tasks.classification.subject import EXPLAINED as classified
 from detjax.tasks.detection.quantities import measured
 from detjax.tasks.detection.restore import Found, entries
-from detjax.types import Array, Detections, Located, Table
+from detjax.types import (
+    Array,
+    Batch,
+    Detections,
+    Located,
+    Objects,
+    Subject,
+    Table,
+)
 
 TOP = 5  # classes that leave the device
 IOU = 0.5  # above which a box is right
@@ -260,6 +269,14 @@ def draw(image: Any, found: Found, classes: Sequence[str], **how: Any) -> Array:
     return detection.TASK.draw(image, first, classes, **how)
 
 
+def subject(batch: Batch, answers: Located, classes: Sequence[str]) -> Subject:
+    """The class that is true, which is where its box is."""
+    target: Objects = batch.target
+    valid, size = np.asarray(target.valid), batch.inputs.images.shape[1:3]
+    where = masks.of_boxes(target.boxes, valid, size)
+    return Subject(np.asarray(target.labels)[:, 0], valid[:, 0], np.asarray(where))
+
+
 TASK = detection.TASK._replace(
     name="localisation",
     reads="detection",
@@ -273,4 +290,5 @@ TASK = detection.TASK._replace(
     truth=truth,
     draw=draw,
     quantities={"score": score, "box": box},
+    explained=classified._replace(of=subject),
 )

@@ -12,7 +12,8 @@ from detjax.explain import attribution
 from detjax.explain.measures import comparison, curves, pointing, randomised
 from detjax.explain.methods import METHODS, signed
 from detjax.nn.images import NORMALIZED, normalize
-from detjax.types import Inputs, Scores
+from detjax.ops import masks
+from detjax.types import Explained, Inputs, Scores, Subject
 
 
 def total(params, state, inputs):
@@ -91,7 +92,7 @@ def test_the_share_of_positive_values_inside():
 def test_boxes_cover_the_centres_of_pixels():
     boxes = np.array([[[1, 0, 3, 2], [0, 0, 9, 9]]], np.float32)
     valid = np.array([[True, False]])
-    found = np.asarray(pointing.boxes_as_masks(boxes, valid, (3, 4)))
+    found = np.asarray(masks.of_boxes(boxes, valid, (3, 4)))
     expected = np.zeros((1, 3, 4), bool)
     expected[0, :2, 1:3] = True
     np.testing.assert_array_equal(found, expected)
@@ -152,14 +153,14 @@ def test_methods_are_told_apart():
         fresh,
         state,
         [
-            (jax.tree.map(lambda x: x[:3], inputs), labels[:3], truth[:3]),
-            (jax.tree.map(lambda x: x[3:], inputs), labels[3:], truth[3:]),
+            (
+                jax.tree.map(lambda x, rows=rows: x[rows], inputs),
+                Subject(labels[rows], labels[rows] >= 0, truth[rows]),
+            )
+            for rows in (slice(3), slice(3, 6))
         ],
         {name: METHODS[name] for name in ("gradient_x_input", "chance")},
-        comparison.Explained(
-            logit,
-            logit,
-        ),
+        Explained(lambda *_: None, logit, logit),
         ["two", "one"],
         steps=6,
     )
@@ -173,9 +174,15 @@ def test_methods_are_told_apart():
     assert better["pointing"] == chance["pointing"] == 1
     assert chance["inside"] == pytest.approx(1)
     assert found.curves["chance"].deletion.shape == (7,)
-    with pytest.raises(UserError, match="no image of one class"):
+    with pytest.raises(UserError, match="no image with something"):
         comparison.compared(
-            *(predict, params, fresh, state, [(inputs, 0 * labels - 1, None)]),
+            *(
+                predict,
+                params,
+                fresh,
+                state,
+                [(inputs, Subject(labels, labels > 9, None))],
+            ),
             *({"chance": METHODS["chance"]}, None, []),
         )
 

@@ -15,14 +15,7 @@ from detjax.explain.layers import Predict
 from detjax.explain.measures import pointing, randomised
 from detjax.explain.measures.curves import Curves, curves
 from detjax.explain.methods import Method
-from detjax.types import Array, Inputs
-
-
-class Explained(NamedTuple):
-    """What is explained, and what measures it: functions (answers, labels [b])."""
-
-    score: Callable[[Any, Array], Array]  # [b 1]: what maps are of, such as a logit
-    probability: Callable[[Any, Array], Array]  # [b 1]: what pixels change
+from detjax.types import Array, Explained, Inputs, Subject
 
 
 class Compared(NamedTuple):
@@ -38,7 +31,7 @@ def compared(
     params: Any,
     fresh: Any,
     state: Any,
-    batches: Iterable[tuple[Inputs, Array, Array | None]],
+    batches: Iterable[tuple[Inputs, Subject]],
     methods: Mapping[str, Method],
     explained: Explained,
     names: Sequence[str],
@@ -48,8 +41,7 @@ def compared(
 ) -> Compared:
     """`methods` by the measures of this folder.
 
-    batches: inputs, the class [b] that is explained of each image, -1 for those that do
-        not count, and where it is [b h w], None where nobody knows.
+    batches: inputs, and what is explained of them.
     fresh: another draw of `params`, for the layers `names`, the last first.
     steps, sigma: of `curves`; margin: of `pointing.hits`.
 
@@ -65,20 +57,20 @@ def compared(
     }
     sums: dict[str, Any] = {}
     number = 0
-    for inputs, labels, truth in batches:
-        real = np.asarray(labels) >= 0
+    for inputs, (which, real, truth) in batches:
         if not real.any():
             continue
         number += int(real.sum())
         for name, call in programs.items():
-            safe = jnp.maximum(jnp.asarray(labels), 0)
-            found = jax.device_get(call(params, fresh, state, inputs, safe, truth))
+            found = jax.device_get(call(params, fresh, state, inputs, which, truth))
             total = jax.tree.map(lambda x, keep=real: x[keep].sum(axis=0), found)
             sums[name] = (
                 jax.tree.map(np.add, sums[name], total) if name in sums else total
             )
     if not number:
-        raise UserError("there is no image of one class to compare methods on")
+        raise UserError(
+            "there is no image with something to explain, to compare methods on"
+        )
     means = jax.tree.map(lambda x: x / number, sums)
     return Compared(
         {
@@ -99,21 +91,21 @@ def _measured(
     sigma: float,
     margin: int,
 ) -> Callable[..., tuple[dict[str, Array], Curves]]:
-    """(params, fresh, state, inputs, labels, truth) -> measures [b], curves [b s+1]."""
+    """(params, fresh, state, inputs, which, truth) -> measures [b], curves [b s+1]."""
 
     def call(
         params: Any,
         fresh: Any,
         state: Any,
         inputs: Inputs,
-        labels: Array,
+        which: Any,
         truth: Array | None,
     ) -> tuple[dict[str, Array], Curves]:
-        explain = method(predict, lambda answers: explained.score(answers, labels))
+        explain = method(predict, lambda answers: explained.score(answers, which))
         maps = explain(params, state, inputs)[0]
         changed = curves(
             predict,
-            lambda answers: explained.probability(answers, labels),
+            lambda answers: explained.probability(answers, which),
             steps,
             sigma,
         )(params, state, inputs, maps)

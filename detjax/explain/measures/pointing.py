@@ -4,7 +4,6 @@ b images
 """
 
 import jax.numpy as jnp
-import numpy as np
 
 from detjax.types import Array
 
@@ -13,8 +12,8 @@ def hits(maps: Array, truth: Array, margin: int = 15) -> Array:
     """Whether the largest value of each map [b h w] lies on the truth, [b] bool.
 
     The pointing game (Zhang et al. 2016, section 4.2): `truth` [b h w] is True where
-    the class is, by masks or `boxes_as_masks`; a point within `margin` pixels of it is
-    a hit as well. The first of equal values counts.
+    the class is (by masks, or `ops.masks.of_boxes`); a point within `margin` pixels of
+    it is a hit as well. The first of equal values counts.
     """
     b, h, w = maps.shape
     place = maps.reshape(b, -1).argmax(axis=1)
@@ -34,12 +33,3 @@ def share_inside(maps: Array, truth: Array) -> Array:
     total = positive.sum(axis=(1, 2))
     inside = jnp.where(truth, positive, 0.0).sum(axis=(1, 2))
     return inside / jnp.where(total > 0, total, 1.0)
-
-
-def boxes_as_masks(boxes: Array, valid: Array, size: tuple[int, int]) -> Array:
-    """Where the valid ones of `boxes` [b n 4] are, [b h w] bool, by pixels' centres."""
-    h, w = size
-    y, x = np.arange(h)[:, None] + 0.5, np.arange(w)[None] + 0.5
-    x1, y1, x2, y2 = jnp.moveaxis(boxes[..., None, None, :], -1, 0)
-    inside = (x >= x1) & (x <= x2) & (y >= y1) & (y <= y2)
-    return jnp.any(inside & valid[..., None, None], axis=1)

@@ -3,12 +3,11 @@
 import csv
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from detjax import files
@@ -19,7 +18,7 @@ from detjax.explain.methods import METHODS
 from detjax.plots import style
 from detjax.predict import TrainedModel
 from detjax.settings import Count, Fraction, Whole
-from detjax.types import Located, Scores
+from detjax.types import Explained, Inputs, Subject
 
 # Measures in the order of the table, with what is good.
 MEASURES = {
@@ -56,46 +55,50 @@ def view(
         height; what it does not hide has nothing to insert.
     seed: of the randomised weights.
 
-    Of each picture the class that the network says is explained. Raises UserError for
-    a model that does not tell an image's class, and for a method that is not known.
+    Of each picture the class that the network says is explained, of detectors the best
+    detection of an object, of segmenters the region of the class that wins most pixels.
+    Raises UserError for a method that is not known, and a model of another task.
     """
     chosen = {name: _method(name) for name in methods or METHODS}
     model, params, state = trained.model, trained.params, trained.state
-    batches = splits.opened(trained, split, limit)
-    [sample] = splits.first(batches)
-    batches.close()  # type: ignore[attr-defined]
+    explained = trained.task.explained
+    if explained is None:
+        raise UserError(
+            f"methods cannot be compared on models of the task {trained.task.name}: "
+            "there is no class, detection or region to explain"
+        )
+    [sample] = splits.batches(trained, split, 1)
     names = randomised.weighted_layers(model.predict, params, state, sample.inputs)
     names = [names[i] for i in sorted({*_spread(len(names), layers)})]
-    shape = jax.ShapeDtypeStruct(sample.inputs.images[:1].shape, np.uint8)
-    drawn = np.zeros(shape.shape, shape.dtype)
-    fresh = jax.jit(model.init)(jax.random.key(seed), drawn)[0]
-    said = jax.jit(lambda p, s, x: _known(model.predict(p, s, x)).scores.argmax(-1))
-
-    def given() -> Any:
-        for shown in splits.opened(trained, split, limit):
-            found = np.asarray(said(params, state, shown.inputs))
-            # What is true says where the class is, not where another would be.
-            labels = shown.labels if shown.truth is not None else found
-            yield shown.inputs, np.where(shown.labels >= 0, labels, -1), shown.truth
-
-    explained = comparison.Explained(
-        lambda answers, labels: _at(answers, labels, True),
-        lambda answers, labels: _at(answers, labels, False),
-    )
+    shape = sample.inputs.images[:1].shape
+    fresh = jax.jit(model.init)(jax.random.key(seed), np.zeros(shape, np.uint8))[0]
     found = comparison.compared(
         model.predict,
         params,
         fresh,
         state,
-        given(),
+        _given(trained, explained, split, limit),
         chosen,
         explained,
         names,
         steps,
-        sigma=blur * drawn.shape[1],
-        margin=round(15 * drawn.shape[1] / 224),
+        sigma=blur * shape[1],
+        margin=round(15 * shape[1] / 224),
     )
     return written(found, names, out)
+
+
+def _given(
+    trained: TrainedModel, explained: Explained, split: str, limit: int
+) -> Iterator[tuple[Inputs, Subject]]:
+    """The pictures of a split, and what is explained of each."""
+    answered = jax.jit(trained.model.predict)
+    for batch in splits.batches(trained, split, limit):
+        answers = jax.device_get(answered(trained.params, trained.state, batch.inputs))
+        subject = explained.of(batch, answers, trained.classes)
+        real = np.asarray(batch.inputs.view.valid)  # type: ignore[union-attr]
+        inputs = jax.tree.map(np.asarray, batch.inputs)
+        yield inputs, subject._replace(counts=np.asarray(subject.counts) & real)
 
 
 def written(found: comparison.Compared, names: Sequence[str], out: Path) -> list[Path]:
@@ -143,7 +146,7 @@ def drawn_curves(found: comparison.Compared) -> Any:
             title=f"{kind}: the area", xlabel=f"part of the pixels that is {what}"
         )
         panel.legend(fontsize=7)
-    panels[0].set(ylabel="probability of the class")
+    panels[0].set(ylabel="what is explained")
     return figure
 
 
@@ -158,19 +161,3 @@ def _method(name: str) -> Any:
 def _spread(count: int, most: int) -> list[int]:
     """At most `most` of `count` places, the first and the last among them."""
     return [round(x) for x in np.linspace(0, count - 1, min(count, most))]
-
-
-def _known(answers: Any) -> Scores | Located:
-    if not isinstance(answers, Scores | Located):
-        raise UserError(
-            "the model does not tell the class of an image, which methods are compared "
-            "on; take a run of a classifier, or of one that localises"
-        )
-    return answers
-
-
-def _at(answers: Any, labels: Any, raw: bool) -> Any:
-    """The logit, or the probability, of the class [b] of each image, [b 1]."""
-    answers = _known(answers)
-    of = answers.logits if raw and answers.logits is not None else answers.scores
-    return jnp.take_along_axis(of, labels[:, None], axis=1)

@@ -6,6 +6,7 @@ from detjax.tasks.classification import (
     meter,
     quantities,
     storage,
+    subject,
     targets,
 )
 from detjax.tasks.classification.answers import Found
@@ -36,4 +37,5 @@ TASK = Task(
     truth=drawing.truth,
     draw=drawing.draw,
     quantities={"score": quantities.score},
+    explained=subject.EXPLAINED,
 )

@@ -7,6 +7,7 @@ from detjax.tasks.detection import (
     quantities,
     restore,
     storage,
+    subject,
     targets,
 )
 from detjax.types import Objects, Task
@@ -39,4 +40,5 @@ TASK = Task(
         "keypoint": quantities.keypoint,
         "alike": quantities.alike,
     },
+    explained=subject.EXPLAINED,
 )

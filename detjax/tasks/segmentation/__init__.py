@@ -7,6 +7,7 @@ from detjax.tasks.segmentation import (
     quantities,
     stitching,
     storage,
+    subject,
     targets,
 )
 from detjax.tasks.segmentation.answers import Found
@@ -39,6 +40,7 @@ TASK = Task(
     least_score=0.0,
     stitch=stitching.stitch,
     quantities={"score": quantities.score},
+    explained=subject.EXPLAINED,
     files=drawing.files,
     endings=(drawing.ENDING,),
 )
