@@ -25,6 +25,7 @@ from detjax.data.formats import (
     cvat,
     depth,
     depth_shapes,
+    figures,
     folders,
     instances,
     labelmaps,
@@ -70,6 +71,7 @@ FORMATS: dict[str, ModuleType] = {
     "semantic_shapes": semantic_shapes,
     "depth_shapes": depth_shapes,
     "scene_shapes": scene_shapes,
+    "figures": figures,
 }
 Format = Annotated[str, OneOf(tuple(FORMATS))]
 

@@ -107,9 +107,12 @@ def _chunks(number: np.ndarray) -> Iterator[tuple[int, int]]:
 
 
 def pairs(
-    truth_group: np.ndarray, group: np.ndarray, similarity: Similarity
+    truth_group: np.ndarray,
+    group: np.ndarray,
+    similarity: Similarity,
+    least: float = float(THRESHOLDS[0]),
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Detections, truths and overlaps [p] of the pairs above the smallest threshold.
+    """Detections, truths and overlaps [p] of the pairs that overlap by `least`.
 
     Both arguments rise. Pairs are listed detection by detection, truths rising.
     """
@@ -122,7 +125,7 @@ def pairs(
         start = np.cumsum(size) - size
         j = np.arange(len(i)) + np.repeat(first[lo:hi] - start, size)
         overlap = similarity(i, j)
-        keep = overlap >= THRESHOLDS[0]
+        keep = overlap >= least
         found.append((i[keep], j[keep], overlap[keep]))
     i, j, overlap = (np.concatenate(column) for column in zip(*found, strict=True))
     return i, j, overlap

@@ -23,6 +23,7 @@ class Info(NamedTuple):
 
     classes: tuple[str, ...] = ("a", "b", "c")
     category_ids: tuple[int, ...] = CATEGORIES
+    keypoints: tuple[str, ...] = ()
 
 
 def some(count, seed, masks=True, own=False, points=False):

@@ -48,6 +48,7 @@ class Info(NamedTuple):
 
     classes: tuple[str, ...] = ("a",)
     category_ids: tuple[int, ...] = (7,)
+    keypoints: tuple[str, ...] = ("nose", "tail")
 
 
 def judged(places, rows, records, **settings):
@@ -63,6 +64,16 @@ def test_keypoints_are_evaluated_where_both_sides_have_them():
     del bare["keypoints"]
     for rows, truth in (([bare], records(POINTS)), ([row()], records(None))):
         assert not any(name.startswith("keypoints") for name in metrics(rows, truth))
+
+
+def test_keypoints_are_counted_that_are_near():
+    """The shift of 13 pixels is more than a fifth of 60, and less than half of 57."""
+    found = metrics([row(13.0)], records(POINTS))
+    assert found["keypoints/PCK"] == found["keypoints/PCK/nose"] == 0
+    how = {"pck_reach": 0.5, "pck_of": ("nose", "tail")}
+    assert metrics([row(13.0)], records(POINTS), **how)["keypoints/PCK"] == 1
+    with pytest.raises(UserError, match="eval.pck_of"):
+        metrics([], records(POINTS), pck_of=("nose", "ear"))
 
 
 def test_nothing_detected_has_the_metrics_that_detections_would_have():
@@ -282,6 +293,7 @@ def test_pascals_metrics_have_their_names_before_anything_is_read():
     class Whole(NamedTuple):
         classes: tuple[str, ...] = ("a",)
         category_ids: tuple[int, ...] = (7,)
+    keypoints: tuple[str, ...] = ("nose", "tail")
         has_masks: bool = False
         keypoints: tuple[str, ...] = ()
 

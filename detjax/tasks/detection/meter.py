@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import numpy as np
 
 from detjax.data.records import Record
-from detjax.eval import coco, confusion
+from detjax.eval import coco, confusion, pck
 from detjax.eval import voc as pascal
 from detjax.eval.collected import Collected, Parts
 from detjax.eval.confusion import MIN_IOU
@@ -35,11 +35,13 @@ class Meter:
         *,
         truth: Callable[[], Truth] | None = None,
         voc: pascal.Points | None = None,
+        pose: pck.Scale,
         **settings: Any,
     ):
         self._collected = Collected()
         self._records, self._info, self._skip = records, info, skip
-        self._image_ids, self._voc, self._settings = image_ids, voc, settings
+        self._image_ids, self._voc, self._pose = image_ids, voc, pose
+        self._settings = settings
         self._truth = truth or functools.cache(lambda: truth_of(records, skip))
         # Of the last parts: what they are worth, and their confusion.
         self._last: tuple[Any, dict[str, Judged]] | None = None
@@ -48,7 +50,13 @@ class Meter:
     def again(self) -> "Meter":
         """A meter of the same split, of nothing yet; the truth is read once."""
         held = self._records, self._info, self._image_ids, self._skip
-        return Meter(*held, truth=self._truth, voc=self._voc, **self._settings)
+        return Meter(
+            *held,
+            truth=self._truth,
+            voc=self._voc,
+            pose=self._pose,
+            **self._settings,
+        )
 
     def add(self, place: int, found: Found) -> None:
         """Collects the detections of the image at `place`."""
@@ -61,7 +69,10 @@ class Meter:
 
     def result(self, parts: Mapping[str, np.ndarray]) -> dict[str, float]:
         """The metrics of the parts of all processes."""
-        found = metrics(self._judged(parts), self._info.classes)
+        judged = self._judged(parts)
+        found = metrics(judged, self._info.classes)
+        if "keypoints" in judged:
+            found |= self._correct(parts)
         return found if self._voc is None else found | self._pascal(parts, self._voc)
 
     def names(self) -> list[str]:
@@ -79,10 +90,26 @@ class Meter:
             found += [f"{kind}/{name}" for name in each]
             if len(info.classes) > 1:
                 found += [f"{kind}/AP/{name}" for name in info.classes]
+        if info.keypoints:
+            found += ["keypoints/PCK"]
+            found += [f"keypoints/PCK/{name}" for name in info.keypoints]
         if self._voc is not None:
             found += ["voc/mAP", "voc/global_AP", "voc/AP_by_image"]
             found += [f"voc/AP/{name}" for name in info.classes]
         return found
+
+    def _correct(self, parts: Mapping[str, np.ndarray]) -> dict[str, float]:
+        """The share of keypoints in `parts` that are where they should be."""
+        truth = self._truth()
+        found = pck.evaluate(
+            truth.columns._replace(rles=None),
+            results_of(parts, truth.ranks, "keypoints"),
+            image_ids=truth.images,
+            num_classes=len(self._info.classes),
+            by=self._pose,
+        )
+        rates = pck.rates(*found, self._info.keypoints)
+        return {f"keypoints/{name}": value for name, value in rates.items()}
 
     def _pascal(
         self, parts: Mapping[str, np.ndarray], points: pascal.Points
@@ -183,6 +210,8 @@ def meter(
     max_detections: Annotated[tuple[Count, ...], NotEmpty()] = (1, 10, 100),
     sigmas: tuple[Positive, ...] = coco.COCO_SIGMAS,
     voc: pascal.Points | None = None,
+    pck_reach: Positive = 0.2,
+    pck_of: tuple[str, ...] = (),
 ) -> Meter:
     """A meter of a split, of `records` without images.
 
@@ -191,6 +220,10 @@ def meter(
     voc             also Pascal VOC's AP, at an IoU of 0.5, over "all" recalls or "11":
                     its mean over classes, that of one ranking of all classes
                     (global_AP), and the mean over images of that of one image
+    pck_reach       how far from its place a keypoint is correct, for PCK: in lengths of
+                    the longer side of its object's box
+    pck_of          two keypoints, whose distance takes that side's place: PCKh has 0.5
+                    and ("head_top", "upper_neck")
 
     With `skip` records and masks that cannot be read are passed over; else they are a
     UserError.
@@ -203,4 +236,5 @@ def meter(
         max_detections=tuple(max_detections),
         sigmas=tuple(sigmas),
         voc=voc,
+        pose=pck.scale(pck_reach, pck_of, info.keypoints),
     )
