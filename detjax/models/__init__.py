@@ -8,6 +8,7 @@ from detjax import settings
 from detjax.errors import UserError
 from detjax.models import (
     classifier,
+    cornernet,
     darknet,
     deconvnet,
     deeplab,
@@ -63,6 +64,13 @@ ONE_STAGES: dict[str, Callable[..., Model]] = {
         for name, kwargs in originals.items()
     },
 }
+CORNERS: dict[str, Callable[..., Model]] = {
+    "cornernet": cornernet.cornernet,
+    **{
+        name: partial(cornernet.cornernet, **kwargs)
+        for name, kwargs in cornernet.ORIGINALS.items()
+    },
+}
 DETECTORS: dict[str, Callable[..., Model]] = {
     "yolact": yolact.yolact,
     "rcnn": rcnn.rcnn,
@@ -75,6 +83,7 @@ DETECTORS: dict[str, Callable[..., Model]] = {
     },
     **TWO_STAGES,
     **ONE_STAGES,
+    **CORNERS,
 }
 CLASSIFIERS: dict[str, Callable[..., Model]] = {
     "classifier": classifier.classifier,
@@ -130,6 +139,7 @@ SIDES = {name: 550 for name in yolact.ORIGINALS} | {
     "ssd300_vgg16": 300,
     **dict.fromkeys((*fcn_resnet.ORIGINALS, *deeplab.V3, *lraspp.ORIGINALS), 520),
     **dict.fromkeys(deeplab.PLUS, 513),
+    **dict.fromkeys(cornernet.ORIGINALS, 511),
     **dict.fromkeys(pspnet.ORIGINALS, 473),
 }
 # Those of two stages, RetinaNet and FCOS were trained at a short side of 800 pixels,

@@ -25,13 +25,26 @@ STATISTICS = {
     "unit": ((0.0, 0.0, 0.0), (255.0, 255.0, 255.0)),
     # To -1..1: Google's networks (torchvision's `transform_input`).
     "inception": ((127.5, 127.5, 127.5), (127.5, 127.5, 127.5)),
+    # CornerNet's, of COCO.
+    "cornernet": (
+        (119.91659, 114.03422, 104.01362),
+        (70.91508, 69.89082, 73.60276),
+    ),
     # To -0.1..1.175: LeNet-5's.
     "lenet": ((20.0, 20.0, 20.0), (200.0, 200.0, 200.0)),
 }
 # The kind whose images are floats that are normalised already.
 NORMALIZED = "normalized"
 Pixels = Literal[
-    "imagenet", "yolact", "caffe", "fcn", "unit", "inception", "lenet", "normalized"
+    "imagenet",
+    "yolact",
+    "caffe",
+    "fcn",
+    "unit",
+    "inception",
+    "lenet",
+    "cornernet",
+    "normalized",
 ]
 
 

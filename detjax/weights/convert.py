@@ -38,7 +38,11 @@ CONNECTED = {"lenet": {"c3.weight": (*connections(), (16, 6, 5, 5))}}
 
 
 # Kernels on pixels whose channels are BGR in the source.
-REVERSED = {"hed": r"^features\.0\.weight$"}
+REVERSED = {
+    "hed": r"^features\.0\.weight$",
+    "cornernet": r"^pre\.0\.conv\.weight$",
+    "cornernet_lite": r"^hg\.pre\.0\.conv\.weight$",
+}
 
 
 class Report(NamedTuple):

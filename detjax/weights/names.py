@@ -69,6 +69,14 @@ GSCNN: list[Rename] = [
     (r"^aspp\.convs\.4\.(\d)\.", lambda m: f"aspp.img_conv.{int(m[1]) - 1}."),
     (r"^aspp\.convs\.", "aspp.features."),
 ]
+# CornerNet's authors have no prefix; CornerNet-Lite has one and names of its own.
+CORNERNET: list[Rename] = [(r"^backbone\.", "")]
+CORNERNET_LITE: list[Rename] = [
+    (r"^backbone\.kps\.", "hg.hgs."),
+    (r"^backbone\.", "hg."),
+    (r"^(tl|br)_cnvs\.", r"\1_modules."),
+    (r"^(tl|br)_regrs\.", r"\1_offs."),
+]
 # What torch's DataParallel puts before all names.
 _PARALLEL: Rename = (r"^module\.", "")
 
@@ -83,6 +91,8 @@ FORMER: dict[str, list[Rename]] = {
     "semseg": [_PARALLEL],
     "jfzhang": [_PARALLEL],
     "gscnn": [_PARALLEL],
+    "cornernet": [_PARALLEL],
+    "cornernet_lite": [_PARALLEL],
     "torchvision": [
         _PARALLEL,
         (r"(fpn\.(?:inner|layer)_blocks\.\d+)\.(weight|bias)$", r"\1.0.\2"),
@@ -131,6 +141,8 @@ SOURCES: dict[str, list[Rename]] = {
     "semseg": SEMSEG,
     "jfzhang": JFZHANG,
     "gscnn": GSCNN,
+    "cornernet": CORNERNET,
+    "cornernet_lite": CORNERNET_LITE,
     "yolact": YOLACT,
     "darknet": [],
     # Classifiers whose modules have their names.
