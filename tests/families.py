@@ -164,6 +164,18 @@ TINY = {
     },
     "keypoint_rcnn": {"name": "keypoint_rcnn", **with_stages(keypoint=KEYPOINT)},
     "ms_rcnn": {"name": "ms_rcnn", **with_stages(mask={**MASK, "features": 16})},
+    "hourglass_pose": {
+        "name": "hourglass_pose",
+        "num_classes": CLASSES,
+        "backbone": {
+            "stacks": 2,
+            "dims": (8, 8),
+            "modules": (1, 1),
+            "features": 8,
+            "norm": "frozen",
+        },
+        "keypoint": {"count": KEYPOINTS},
+    },
     "retinanet": RETINANET,
     "fcos": FCOS,
     "ssd": SSD,

@@ -19,6 +19,7 @@ from detjax.models import (
     fcos,
     gscnn,
     hed,
+    hourglass_pose,
     localiser,
     lraspp,
     pspnet,
@@ -74,6 +75,7 @@ CORNERS: dict[str, Callable[..., Model]] = {
 DETECTORS: dict[str, Callable[..., Model]] = {
     "yolact": yolact.yolact,
     "rcnn": rcnn.rcnn,
+    "hourglass_pose": hourglass_pose.hourglass_pose,
     "sliding_window": sliding_window.sliding_window,
     "darknet": darknet.darknet,
     **{name: partial(darknet.yolo, network=name) for name in darknet.NETWORKS},
