@@ -75,6 +75,19 @@ FCOS = {
     "name": "fcos",
     "match": {"span": 1.0},
 }
+CORNERNET = {
+    "name": "cornernet",
+    "num_classes": CLASSES,
+    "backbone": {
+        "stacks": 2,
+        "dims": (8, 8),
+        "modules": (1, 1),
+        "features": 8,
+        "norm": "frozen",
+    },
+    "head": {"pooled": 8, "hidden": 8},
+    "detect": {"corners": 20, "pairs": 40, "max_detections": 10},
+}
 SSD = {
     "name": "ssd",
     "num_classes": CLASSES,
@@ -179,6 +192,7 @@ TINY = {
     "retinanet": RETINANET,
     "fcos": FCOS,
     "ssd": SSD,
+    "cornernet": CORNERNET,
     "rcnn": {
         "name": "rcnn",
         "num_classes": CLASSES,

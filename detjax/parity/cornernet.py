@@ -39,7 +39,7 @@ class Answers(NamedTuple):
     raw: dict[str, np.ndarray]  # outputs by the original's names, in its layout
     encoded: dict[str, Any]  # targets
     decoded: list[dict[str, np.ndarray]]  # pairs of corners, an entry an image
-    tested: dict[str, np.ndarray]  # detections of the test procedure
+    tested: decode.Tested
     training: Training
 
 
@@ -60,8 +60,7 @@ def certify(golden: Golden) -> Certificate:
         decode.share(pairs, decode.pair_rows(rows))
         for pairs, rows in zip(ours.decoded, facts["decode"]["detections"], strict=True)
     ]
-    rows = decode.tested_rows(facts["test"]["detections"])
-    found.append(decode.share(decode.cut(ours.tested, rows), rows))
+    found.append(decode.tested_share(ours.tested, facts["test"]["detections"]))
     return Certificate(
         golden.name,
         ours.parameters,
@@ -94,7 +93,7 @@ def answers(golden: Golden) -> dict[str, Any]:
             "outputs": second,
             "detections": [decode.listed(found) for found in ours.decoded],
         },
-        "test": {**facts["test"], "detections": decode.listed(ours.tested)},
+        "test": {**facts["test"], "detections": decode.listed(ours.tested.found)},
     }
 
 

@@ -1,10 +1,11 @@
 """CornerNet's pairs of corners and its test procedure, against the authors'.
 
-Their soft NMS counts a pixel more in each side, and in place of the rows that it drops
-leaves copies of others: what a golden lists twice is expected once, as it was last.
+Their soft NMS counts a pixel more in each side. In place of a row that it drops it
+leaves a copy of another, with the score that this has by then: such copies are no
+detections, and are not expected.
 """
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -48,9 +49,14 @@ def pairs(maps: Any, options: dict[str, Any]) -> list[dict[str, np.ndarray]]:
     ]
 
 
-def tested(
-    model: Model, variables: Any, facts: dict[str, Any]
-) -> dict[str, np.ndarray]:
+class Tested(NamedTuple):
+    """What is found in an image by the test procedure, by name."""
+
+    found: dict[str, np.ndarray]
+    dropped: dict[str, np.ndarray]  # by soft NMS, without scores
+
+
+def tested(model: Model, variables: Any, facts: dict[str, Any]) -> Tested:
     """Detections of an image and, where the golden says so, of its mirror image."""
     inputs, (y, x) = padded(facts)
     images, options = inputs.images, facts["options"]
@@ -81,15 +87,17 @@ def tested(
             options["max_per_image"],
             score_threshold=LEAST,
         )
-        return nms.best(placed, left, labels, max_detections=options["max_per_image"])
+        kept = nms.best(placed, left, labels, max_detections=options["max_per_image"])
+        return kept, (placed, labels, valid & (left == -jnp.inf))
 
-    kept = jax.device_get(run(variables, images))
-    some = kept.valid
-    return {
-        "boxes": kept.boxes[some] - np.float32([x, y, x, y]),
+    kept, (placed, labels, out) = jax.device_get(run(variables, images))
+    some, corner = kept.valid, np.float32([x, y, x, y])
+    found = {
+        "boxes": kept.boxes[some] - corner,
         "scores": kept.scores[some],
         "labels": kept.labels[some],
     }
+    return Tested(found, {"boxes": placed[out] - corner, "labels": labels[out]})
 
 
 def padded(facts: dict[str, Any]) -> tuple[Inputs, tuple[int, int]]:
@@ -117,20 +125,26 @@ def pair_rows(rows: list[list[float]]) -> dict[str, np.ndarray]:
     }
 
 
-def tested_rows(rows: list[list[float]]) -> dict[str, np.ndarray]:
-    """A golden's rows of detections by name, of copies the one that scores least."""
+def tested_share(ours: Tested, rows: list[list[float]]) -> float:
+    """`share` of a golden's rows of detections, without copies.
+
+    A copy is a row beside its own later state, or of a pair that soft NMS drops or lets
+    score less than all rows, which are the best, copies among them.
+    """
     last = {(*row[:4], row[5]): row for row in sorted(rows, key=lambda r: -r[4])}
     table = np.array([*last.values()], np.float64).reshape(-1, 6)
-    return {"boxes": table[:, :4], "scores": table[:, 4], "labels": table[:, 5] - 1}
-
-
-def cut(
-    ours: dict[str, np.ndarray], rows: dict[str, np.ndarray]
-) -> dict[str, np.ndarray]:
-    """Those of `ours` that score no less than the least of `rows`: the original counts
-    copies among its best."""
-    least = rows["scores"].min(initial=1) - WITHIN["scores"]
-    return {name: value[ours["scores"] >= least] for name, value in ours.items()}
+    held = {"boxes": table[:, :4], "scores": table[:, 4], "labels": table[:, 5] - 1}
+    least = held["scores"].min(initial=1) - WITHIN["scores"]
+    high = ours.found["scores"] >= least
+    found = {name: value[high] for name, value in ours.found.items()}
+    missing = certificate.twins(found, held, WITHIN) < 0
+    within = {"boxes": WITHIN["boxes"]}
+    lower = {
+        name: np.concatenate([value, ours.found[name][~high]])
+        for name, value in ours.dropped.items()
+    }
+    copies = missing & (certificate.twins(lower, held, within) >= 0)
+    return share(found, {name: value[~copies] for name, value in held.items()})
 
 
 def listed(found: dict[str, np.ndarray]) -> list[list[float]]:

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen
 
+from detjax.nn.batch import each_image
 from detjax.nn.conv import Conv
 from detjax.nn.conv_norm import ConvNorm, conv_norm
 from detjax.nn.hourglass import StackedHourglass
@@ -62,7 +63,8 @@ class Swept(linen.Module):
     sweep: Any
 
     def __call__(self, x):
-        return jax.vmap(self.sweep)(x)
+        # Rows that a mesh has split are whole again: a loop goes through them.
+        return each_image(self.sweep)(x)
 
 
 class CornerPool(linen.Module):
