@@ -24,6 +24,7 @@ FAMILIES = {
     "YOLACT and YOLACT++": "yolact",
     "Two-stage detectors": "mask_rcnn",
     "R-CNN": "rcnn",
+    "Hourglass, poses": "hourglass_pose",
     "Sliding windows": "sliding_window",
     "Localisation": "localiser",
     "FCN": "fcn8s",

@@ -15,12 +15,12 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from flax import linen
-from jaxtyping import Float
 
 from detjax import losses
 from detjax.backbones.hourglass import Hourglass
 from detjax.errors import UserError
 from detjax.nn.batch import each_image
+from detjax.nn.conv import Conv
 from detjax.nn.hourglass import StackedHourglass
 from detjax.nn.images import Pixels, normalize, windows
 from detjax.nn.start import initialiser
@@ -69,7 +69,14 @@ class Net(linen.Module):
         x = normalize(images, self.pixels, self.dtype)
         features = self.backbone(x, train)
         maps = tuple(
-            linen.Conv(self.count, (1, 1), dtype=self.dtype, name=f"heatmaps.{i}")(y)
+            Conv(
+                *(self.count, 1),
+                bias=True,
+                # Most cells are 0: maps begin near that.
+                kernel_init=jax.nn.initializers.normal(0.01),
+                dtype=self.dtype,
+                name=f"heatmaps.{i}",
+            )(y)
             for i, y in enumerate(features)
         )
         mean = features[-1].astype(jnp.float32).mean(axis=(1, 2))
@@ -170,10 +177,8 @@ def main(objects: Objects) -> tuple[Array, Array]:
     return jnp.where(real, sides.prod(axis=-1), -1.0).argmax(), real.any()
 
 
-def targets(
-    points: Float[Array, "k 3"], size: tuple[int, int], radius: int
-) -> Float[Array, "mh mw k"]:
-    """A map of each keypoint, 1 in its cell and less around it."""
+def targets(points: Array, size: tuple[int, int], radius: int) -> Array:
+    """Keypoints [k 3] -> [mh mw k]: a map of each, 1 in its cell and less around it."""
     k = len(points)
     cells = jnp.floor(points[:, :2]).astype(jnp.int32)
     # One on the far edge lies in the last cell.
@@ -182,13 +187,13 @@ def targets(
     return gaussians.splat(cells, radii, jnp.arange(k), points[:, 2] > 0, size, k)
 
 
-def highest(maps: Float[Array, "mh mw k"]) -> Float[Array, "k 3"]:
-    """Where each map is highest (x, y in cells), and its value there, in 0..1.
+def highest(maps: Array) -> Array:
+    """[mh mw k] -> [k 3]: where each map is highest, x and y in cells, and its value.
 
     From the middle of the highest cell a quarter of a cell towards the higher of its
     neighbours, in each direction (Newell et al. 2016, section 4.1).
     """
-    h, w, k = maps.shape
+    _, w, k = maps.shape
     place = maps.reshape(-1, k).argmax(axis=0)
     y, x = jnp.divmod(place, w)
     each = jnp.arange(k)
@@ -200,7 +205,7 @@ def highest(maps: Float[Array, "mh mw k"]) -> Float[Array, "k 3"]:
     return jnp.column_stack([at, jnp.clip(maps[y, x, each], 0, 1)])
 
 
-def around(points: Float[Array, "k 3"], window: Float[Array, "4"]) -> Float[Array, "4"]:
-    """The box around keypoints, inside the part of the input that a picture fills."""
+def around(points: Array, window: Array) -> Array:
+    """The box [4] around keypoints [k 3], cut to the picture's window [4]."""
     box = jnp.concatenate([points[:, :2].min(axis=0), points[:, :2].max(axis=0)])
     return geometry.clip(box[None], window)[0]
