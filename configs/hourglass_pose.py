@@ -1,6 +1,6 @@
 """A small stacked hourglass on synthetic figures: the poses of jointed limbs.
 
-    python scripts/train.py --config=configs/hourglass_pose.py --workdir=DIR
+python scripts/train.py --config=configs/hourglass_pose.py --workdir=DIR
 """
 
 from ml_collections import ConfigDict

@@ -88,6 +88,14 @@ CORNERNET = {
     "head": {"pooled": 8, "hidden": 8},
     "detect": {"corners": 20, "pairs": 40, "max_detections": 10},
 }
+CENTERNET = {
+    "name": "centernet",
+    "num_classes": CLASSES,
+    "backbone": {"name": "resnet10", "width": 8, "norm": "frozen", "levels": (4,)},
+    "up": {"features": (16, 16), "norm": "frozen"},
+    "head": {"hidden": 16, "prior": 0.3},
+    "detect": {"max_detections": 10},
+}
 SSD = {
     "name": "ssd",
     "num_classes": CLASSES,
@@ -193,6 +201,8 @@ TINY = {
     "fcos": FCOS,
     "ssd": SSD,
     "cornernet": CORNERNET,
+    "centernet": CENTERNET,
+    "centernet-pose": {**CENTERNET, "pose": {"count": KEYPOINTS, "candidates": 10}},
     "rcnn": {
         "name": "rcnn",
         "num_classes": CLASSES,

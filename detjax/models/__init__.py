@@ -7,6 +7,7 @@ from typing import Any
 from detjax import settings
 from detjax.errors import UserError
 from detjax.models import (
+    centernet,
     classifier,
     cornernet,
     darknet,
@@ -65,17 +66,23 @@ ONE_STAGES: dict[str, Callable[..., Model]] = {
         for name, kwargs in originals.items()
     },
 }
-CORNERS: dict[str, Callable[..., Model]] = {
+OF_POINTS: dict[str, Callable[..., Model]] = {
     "cornernet": cornernet.cornernet,
+    "centernet": centernet.centernet,
+    "centernet_hourglass": centernet.centernet_hourglass,
+    "hourglass_pose": hourglass_pose.hourglass_pose,
     **{
-        name: partial(cornernet.cornernet, **kwargs)
-        for name, kwargs in cornernet.ORIGINALS.items()
+        name: partial(make, **kwargs)
+        for make, originals in (
+            (cornernet.cornernet, cornernet.ORIGINALS),
+            (centernet.centernet, centernet.ORIGINALS),
+        )
+        for name, kwargs in originals.items()
     },
 }
 DETECTORS: dict[str, Callable[..., Model]] = {
     "yolact": yolact.yolact,
     "rcnn": rcnn.rcnn,
-    "hourglass_pose": hourglass_pose.hourglass_pose,
     "sliding_window": sliding_window.sliding_window,
     "darknet": darknet.darknet,
     **{name: partial(darknet.yolo, network=name) for name in darknet.NETWORKS},
@@ -85,7 +92,7 @@ DETECTORS: dict[str, Callable[..., Model]] = {
     },
     **TWO_STAGES,
     **ONE_STAGES,
-    **CORNERS,
+    **OF_POINTS,
 }
 CLASSIFIERS: dict[str, Callable[..., Model]] = {
     "classifier": classifier.classifier,
@@ -142,6 +149,7 @@ SIDES = {name: 550 for name in yolact.ORIGINALS} | {
     **dict.fromkeys((*fcn_resnet.ORIGINALS, *deeplab.V3, *lraspp.ORIGINALS), 520),
     **dict.fromkeys(deeplab.PLUS, 513),
     **dict.fromkeys(cornernet.ORIGINALS, 511),
+    **dict.fromkeys(centernet.ORIGINALS, 512),
     **dict.fromkeys(pspnet.ORIGINALS, 473),
 }
 # Those of two stages, RetinaNet and FCOS were trained at a short side of 800 pixels,

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Bool, Float, Int
 
-from detjax.types import Array
+from detjax.types import Array, Objects
 
 # A Gaussian is 0 where it is below this share of its maximum: float32's resolution.
 _LEAST = float(jnp.finfo(jnp.float32).eps)
@@ -92,6 +92,17 @@ def splat(
     # Classes without a point have an empty maximum, -inf.
     maps = jax.ops.segment_max(drawn, jnp.where(some, labels, classes), classes)
     return jnp.moveaxis(jnp.maximum(maps, 0.0), 0, -1)
+
+
+def crowded(
+    objects: Objects, scale: Float[Array, "2"], size: tuple[int, int]
+) -> Bool[Array, "mh mw"]:
+    """The cells whose centre lies in a crowd region; `scale` is cells a pixel, x, y."""
+    crowd = (objects.valid & objects.crowd)[:, None]
+    x, y = ((jnp.arange(n) + 0.5) / s for n, s in zip(size[::-1], scale, strict=True))
+    x1, y1, x2, y2 = (side[:, None] for side in objects.boxes.T)
+    across, down = (x > x1) & (x < x2), (y > y1) & (y < y2) & crowd
+    return (down[:, :, None] & across[:, None, :]).any(axis=0)
 
 
 def _profile(at: Array, radii: Array, cells: int) -> Array:

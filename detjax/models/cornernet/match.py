@@ -68,14 +68,5 @@ class Match:
             return Corner(heat, index, place - cell)
 
         return Targets(
-            corner(low), corner(high), real, ~_crowded(objects, scale, cells)
+            corner(low), corner(high), real, ~gaussians.crowded(objects, scale, cells)
         )
-
-
-def _crowded(objects: Objects, scale: Array, cells: tuple[int, int]) -> Array:
-    """The cells [mh mw] whose centre lies in a crowd region."""
-    crowd = (objects.valid & objects.crowd)[:, None]
-    x, y = ((jnp.arange(n) + 0.5) / s for n, s in zip(cells[::-1], scale, strict=True))
-    x1, y1, x2, y2 = (side[:, None] for side in objects.boxes.T)
-    across, down = (x > x1) & (x < x2), (y > y1) & (y < y2) & crowd
-    return (down[:, :, None] & across[:, None, :]).any(axis=0)

@@ -1,0 +1,32 @@
+"""CenterNet: objects as points (Zhou, Wang and Kraehenbuehl 2019).
+
+    b, c     images, classes
+    mh, mw   height and width of the maps, in cells
+    n        objects of an image, padded
+    k        peaks of the map of centres
+
+A peak of a class's map is an object; everything else of it is read from other maps at
+the same cell: its box, its keypoints, its angle, its whole extent. Each of these is a
+part in a file of its own, which says what its maps are, what they learn, and what is
+read from them.
+"""
+
+from detjax.models.centernet.box import Box
+from detjax.models.centernet.detect import Detect
+from detjax.models.centernet.match import Match
+from detjax.models.centernet.model import ORIGINALS, centernet, centernet_hourglass
+from detjax.models.centernet.net import Head
+from detjax.models.centernet.pose import Pose
+from detjax.models.centernet.up import Deconv
+
+__all__ = [
+    "ORIGINALS",
+    "Box",
+    "Deconv",
+    "Detect",
+    "Head",
+    "Match",
+    "Pose",
+    "centernet",
+    "centernet_hourglass",
+]

@@ -1,0 +1,95 @@
+"""CenterNet's network: a trunk, and heads on its map."""
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+import jax
+import jax.numpy as jnp
+from flax import linen
+
+from detjax.nn.conv import Conv
+from detjax.nn.images import normalize
+from detjax.settings import Range, Whole
+from detjax.types import Array
+
+HEAT = "hm"  # the name of the map of centres, whose channels are the classes
+
+
+@dataclasses.dataclass(frozen=True)
+class Head:
+    """What makes each map of the trunk's features.
+
+    hidden: channels of a 3x3 convolution before it; 0 is without, as on hourglasses of
+        another kind.
+    prior: the probability that an untrained head gives every centre of every cell.
+    """
+
+    hidden: Whole = 64
+    prior: Annotated[float, Range(0, 1, open=True)] = 0.1
+
+
+class Output(linen.Module):
+    """[b h w i] -> [b h w features] float32: a convolution, ReLU, and a linear one."""
+
+    features: int
+    hidden: int
+    bias: float
+    dtype: Any
+
+    @linen.compact
+    def __call__(self, x):
+        if self.hidden:
+            x = Conv(self.hidden, 3, bias=True, dtype=self.dtype, name="0")(x)
+            x = linen.relu(x)
+        x = Conv(
+            *(self.features, 1),
+            bias=True,
+            kernel_init=jax.nn.initializers.normal(0.001),
+            dtype=self.dtype,
+            name="2",
+        )(x)
+        return x.astype(jnp.float32) + self.bias
+
+
+class OnPyramid(linen.Module):
+    """Normalised images -> the map of the coarsest level, raised; a tuple of one."""
+
+    body: linen.Module
+    deconv_layers: linen.Module
+
+    def __call__(self, x, train: bool = False) -> tuple[Array, ...]:
+        return (self.deconv_layers(self.body(x, train)[-1], train),)
+
+
+class Net(linen.Module):
+    """Images [b h w 3] -> maps [b mh mw .] by name, of every stack of the trunk.
+
+    maps: channels of each.
+    """
+
+    backbone: linen.Module
+    maps: Mapping[str, int]
+    head: Head
+    pixels: str
+    dtype: Any
+
+    @linen.compact
+    def __call__(self, images, train: bool = False) -> tuple[dict[str, Array], ...]:
+        x = normalize(images, self.pixels, self.dtype)
+        prior = self.head.prior
+        rare = -math.log((1 - prior) / prior)
+        return tuple(
+            {
+                name: Output(
+                    features,
+                    self.head.hidden,
+                    rare if name.startswith(HEAT) else 0.0,
+                    self.dtype,
+                    name=f"{name}.{i}",
+                )(y)
+                for name, features in self.maps.items()
+            }
+            for i, y in enumerate(self.backbone(x, train))
+        )
