@@ -19,6 +19,7 @@ FAMILIES = {
     "SSD": "ssd",
     "RetinaNet": "retinanet",
     "FCOS": "fcos",
+    "CornerNet": "cornernet",
     "YOLO": "yolov3",
     "Detectors of a cfg": "darknet",
     "YOLACT and YOLACT++": "yolact",
