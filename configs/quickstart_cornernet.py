@@ -13,6 +13,7 @@ from configs import quickstart
 
 def get_config() -> ConfigDict:
     config = quickstart.get_config()
+    config.data.mask_stride = None
     config.model = {
         "name": "cornernet",
         "backbone": {

@@ -26,6 +26,15 @@ def torch_peers() -> Any:
     return torch_peers
 
 
+def corner_peers() -> Any:
+    """The module of CornerNet in torch, or None where torch is not installed."""
+    if torch_peers() is None:
+        return None
+    from benches import corner_peer
+
+    return corner_peer
+
+
 @functools.cache
 def torchvision_peers() -> Any:
     """The module of torchvision's peers, or None, said why; on JAX's kind of device."""

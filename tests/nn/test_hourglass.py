@@ -5,39 +5,24 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from detjax.backbones.hourglass import SQUEEZE, Hourglass
+from detjax.backbones.hourglass import Hourglass
 from detjax.errors import UserError
 from detjax.nn import hourglass
 
 
-def shapes(settings, side):
-    net, images = settings.body(jnp.float32), jnp.zeros((1, side, side, 3))
-    variables = jax.eval_shape(net.init, jax.random.key(0), images)
-    return variables["params"], jax.eval_shape(net.apply, variables, images)
-
-
-@pytest.mark.parametrize(
-    ("settings", "cells"), [(Hourglass(), 128), (SQUEEZE, 64)], ids=["104", "squeeze"]
-)
-def test_the_originals_features(settings, cells):
-    params, found = shapes(settings, 511)
-    assert [x.shape for x in found] == [(1, cells, cells, 256)] * 2
-    assert {name.partition(".")[0] for name in params} == {
-        *("pre", "kps", "cnvs", "inters", "inters_", "cnvs_")
-    }
-
-
 @pytest.mark.parametrize("block", ["residual", "fire"])
 def test_odd_sides_keep_their_size(block):
-    small = Hourglass(1, (8, 8, 16), (1, 1, 1), 4, block=block)
-    _, found = shapes(small, 44)
-    assert [x.shape for x in found] == [(1, 11, 11, 4)]
+    small = Hourglass(2, (8, 8, 16), (1, 1, 1), 4, block=block)
+    net, images = small.body(jnp.float32), jnp.zeros((1, 44, 44, 3))
+    variables = jax.eval_shape(net.init, jax.random.key(0), images)
+    found = jax.eval_shape(net.apply, variables, images)
+    assert [x.shape for x in found] == [(1, 11, 11, 4)] * 2
 
 
 def test_an_hourglass_adds_what_it_saw_to_what_is_coarser():
     net = hourglass.Hourglass((4, 4), (1, 1), norm="frozen")
     x = jax.random.uniform(jax.random.key(0), (1, 6, 6, 4))
-    variables = net.init(jax.random.key(1), x, False)
+    variables = jax.jit(net.init, static_argnums=2)(jax.random.key(1), x, False)
     # Residual blocks whose second norm is 0 are what they saw, and nothing where a
     # convolution stands between.
     scaled = jax.tree_util.tree_map_with_path(
