@@ -23,5 +23,6 @@ def get_config() -> ConfigDict:
         "head": {"hidden": 48},
         "detect": {"max_detections": 50},
     }
+    config.data.mask_stride = None
     config.train.steps = 1400
     return config

@@ -44,6 +44,10 @@ class Objects:
     masks: Array | None = None  # [n mh mw] uint8 in {0, 1}
     box_masks: Array | None = None  # [n r r] uint8: the same, on a grid in each box
     keypoints: Array | None = None  # [n k 3] float32: x, y, visibility 0/1/2
+    # [n 5] float32, of boxes at an angle: see `ops.rotated`
+    oriented: Array | None = None
+    # [n 4] float32: the boxes of whole objects, what is hidden included
+    amodal: Array | None = None
 
 
 @struct.dataclass
@@ -58,6 +62,8 @@ class Detections:
     mask_scores: Array | None = None  # [n] float32, where a head rescores masks
     box_masks: Array | None = None  # [n r r] float32: the same, on a grid in each box
     keypoints: Array | None = None  # [n k 3] float32: x, y, score
+    oriented: Array | None = None  # [n 5] float32: boxes at an angle
+    amodal: Array | None = None  # [n 4] float32: boxes of whole objects
     # Whether box_masks are pasted with exact coordinates and not torchvision's
     # rounding.
     aligned: bool = struct.field(pytree_node=False, default=False)

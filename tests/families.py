@@ -203,6 +203,7 @@ TINY = {
     "cornernet": CORNERNET,
     "centernet": CENTERNET,
     "centernet-pose": {**CENTERNET, "pose": {"count": KEYPOINTS, "candidates": 10}},
+    "centernet-turned": {**CENTERNET, "oriented": True, "amodal": True},
     "rcnn": {
         "name": "rcnn",
         "num_classes": CLASSES,
@@ -496,6 +497,10 @@ def batch(count=2, objects=3, padding=6, seed=0, name=None) -> Batch:
             crowd=np.zeros((count, padding), bool),
             masks=masks,
             keypoints=np.concatenate([places, seen], axis=-1).astype(np.float32),
+            oriented=np.concatenate(
+                [(low + high) / 2, high - low, low[..., :1] / SIDE], axis=-1
+            ).astype(np.float32),
+            amodal=(boxes + np.float32([-4, 0, 2, 6])).astype(np.float32),
         ),
         index=np.arange(count, dtype=np.int32),
         counts={"cut": np.zeros(count, np.int32), "small": np.zeros(count, np.int32)},

@@ -84,7 +84,7 @@ KNOWS = {
     # Nothing but the standard library and what is installed.
     "compilation": "",
     "errors": "",
-    "eval": "types",
+    "eval": "ops types",
     "linear": "",
     "similarity": "errors",
     "tensorboard": "",

@@ -19,7 +19,14 @@ import tensorflow_datasets as tfds
 from detjax import files
 from detjax.data import features, lint, listings, trust, writer
 from detjax.data.listings import Listing
-from detjax.data.records import Catalogue, Dataset, Reading, Record, Unreadable
+from detjax.data.records import (
+    Annotation,
+    Catalogue,
+    Dataset,
+    Reading,
+    Record,
+    Unreadable,
+)
 from detjax.data.writer import VERSION, encoded
 from detjax.errors import MissingFileError, UserError, reason
 from detjax.types import Task
@@ -59,6 +66,7 @@ class Info(NamedTuple):
     # By split, where every pixel has a class: the pixels of each class, and all of the
     # images that have it, [2 c]
     pixels: Mapping[str, Sequence[Sequence[int]]] = {}
+    has_amodal: bool = False  # whether objects have boxes of the whole of them
 
 
 def directory(name: str, data_dir: str | Path) -> Path:
@@ -109,6 +117,13 @@ def _held(dataset: Dataset) -> Catalogue:
         dataset.category_ids,
         text_ids=any(isinstance(record.id, str) for record in dataset.records),
         proposed=any(record.proposals is not None for record in dataset.records),
+        amodal=any(
+            a.amodal is not None
+            for record in dataset.records
+            if isinstance(record.truth, list)
+            for a in record.truth
+            if isinstance(a, Annotation)
+        ),
     )
 
 
@@ -160,6 +175,7 @@ def info(name: str, data_dir: str | Path) -> Info:
             text_ids=bool(held.get("text_ids", False)),
             task=str(held.get("task", "detection")),
             pixels=dict(held.get("pixels", {})),
+            has_amodal=bool(held.get("has_amodal", False)),
         )
 
 

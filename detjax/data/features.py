@@ -26,6 +26,7 @@ class Schema(NamedTuple):
     keypoints: tuple[str, ...] = ()
     proposed: bool = False  # whether records have proposals
     text_ids: bool = False  # whether the ids of images are text
+    amodal: bool = False  # whether objects have boxes of the whole of them
 
 
 def features(schema: Schema, task: Task) -> "tfds.features.FeaturesDict":

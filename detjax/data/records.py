@@ -29,6 +29,7 @@ class Annotation:
     difficult: bool = False
     rle: bytes | None = None
     keypoints: np.ndarray | None = None  # [k 3] float32: x, y, visibility 0/1/2
+    amodal: Box | None = None  # of the whole object, what is hidden included
 
 
 @dataclasses.dataclass(slots=True)
@@ -98,6 +99,7 @@ class Catalogue:
     problems  of the annotation file itself
     text_ids  whether image ids are text instead of 64-bit integers
     proposed  whether records have proposals
+    amodal    whether objects have boxes of the whole of them
     notes     what a user should know, as sentences
     name_of   maps an entry to a name that is its own, wherever it is listed
     labels_of maps an entry to the classes in its image, as far as cheaply known; both
@@ -113,6 +115,7 @@ class Catalogue:
     category_ids: tuple[int, ...] = ()  # of the classes; () is 1, 2, ...
     text_ids: bool = False
     proposed: bool = False
+    amodal: bool = False
     notes: list[str] = dataclasses.field(default_factory=list)
     name_of: Callable[[Any], str] = str
     labels_of: Callable[[Any], Collection[Any]] = no_labels

@@ -214,6 +214,17 @@ def moved_bounds(runs: Runs, matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray
     found = np.zeros((len(some), 4))
     if not len(runs.lows):
         return found, some
+    x, y = corners(runs)
+    heads = runs.first[:-1][some]
+    for axis in (0, 1):
+        places = matrix[axis, 0] * x + matrix[axis, 1] * y + matrix[axis, 2]
+        found[some, axis] = np.minimum.reduceat(places.min(axis=0), heads)
+        found[some, axis + 2] = np.maximum.reduceat(places.max(axis=0), heads)
+    return found, some
+
+
+def corners(runs: Runs) -> tuple[np.ndarray, np.ndarray]:
+    """x and y [10 r] of the r runs of masks: their hull is that of their pixels."""
     h = runs.height
     left, top = np.divmod(runs.lows, h)
     right, bottom = np.divmod(runs.highs - 1, h)
@@ -226,13 +237,7 @@ def moved_bounds(runs: Runs, matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray
     y = np.stack([top, top, end, end, begin, begin, bottom, bottom])
     # And holds all columns between its first and its last.
     x = np.concatenate([x, next_[None], last[None]])
-    y = np.concatenate([y, begin[None], end[None]])
-    heads = runs.first[:-1][some]
-    for axis in (0, 1):
-        places = matrix[axis, 0] * x + matrix[axis, 1] * y + matrix[axis, 2]
-        found[some, axis] = np.minimum.reduceat(places.min(axis=0), heads)
-        found[some, axis + 2] = np.maximum.reduceat(places.max(axis=0), heads)
-    return found, some
+    return x, np.concatenate([y, begin[None], end[None]])
 
 
 def _foreground(ends: np.ndarray, first: np.ndarray, height: int) -> Runs:

@@ -66,6 +66,7 @@ def schema_of(catalogues: Mapping[str, Catalogue]) -> Schema:
         first.keypoints,
         any(c.proposed for c in catalogues.values()),
         any(c.text_ids for c in catalogues.values()),
+        any(c.amodal for c in catalogues.values()),
     )
 
 
@@ -227,6 +228,7 @@ def _metadata(
         "keypoints": list(schema.keypoints),
         "category_ids": list(first.category_ids or range(1, len(first.classes) + 1)),
         "text_ids": schema.text_ids,
+        **({"has_amodal": True} if schema.amodal else {}),
         "has_masks": any(s.counts().get("with masks") for s in found),
         "max_objects": max(s.max_objects for s in found),
         "max_proposals": max(s.max_proposals for s in found),

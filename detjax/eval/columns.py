@@ -26,6 +26,7 @@ class Truths(NamedTuple):
     keypoints: np.ndarray | None = None  # [m k 3] float64: x, y, visibility 0/1/2
     # [m] int: 0 is ignored for keypoints; None counts the visible
     num_keypoints: np.ndarray | None = None
+    oriented: np.ndarray | None = None  # [m 5] float64: see `ops.rotated`
 
 
 class Results(NamedTuple):
@@ -37,6 +38,7 @@ class Results(NamedTuple):
     boxes: np.ndarray  # [n 4] float64
     rles: Sequence | None = None
     keypoints: np.ndarray | None = None  # [n k 2 or more] float64: x, y
+    oriented: np.ndarray | None = None  # [n 5] float64
 
 
 Records = TypeVar("Records", Truths, Results)

@@ -21,7 +21,11 @@ THRESHOLDS = np.linspace(0.5, 0.95, 10)
 AREAS = np.array([[0, 1e10], [0, 32**2], [32**2, 96**2], [96**2, 1e10]])
 CHUNK = 1 << 18  # pairs compared at once: a dozen temporaries of 2 MiB stay in cache
 # Default limits on detections per image and class.
-LIMITS = {"bbox": (1, 10, 100), "segm": (1, 10, 100), "keypoints": (20,)}
+_USUAL = (1, 10, 100)
+LIMITS = {
+    **dict.fromkeys(("bbox", "segm", "oriented", "amodal"), _USUAL),
+    "keypoints": (20,),
+}
 
 
 class Matches(NamedTuple):

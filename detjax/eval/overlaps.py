@@ -15,6 +15,7 @@ import numpy as np
 from pycocotools import mask as rle
 
 from detjax.eval.columns import Results, Truths
+from detjax.ops import rotated
 
 # The standard deviation of COCO's 17 person keypoints among annotators, as a fraction
 # of the square root of the object's area: nose, eyes, ears, shoulders, elbows, wrists,
@@ -25,7 +26,12 @@ COCO_SIGMAS = (
 )
 
 Similarity = Callable[[np.ndarray, np.ndarray], np.ndarray]  # [p], [p] -> [p]
-_COLUMNS = {"segm": ("rles", "masks"), "keypoints": ("keypoints", "keypoints")}
+_COLUMNS = {
+    "segm": ("rles", "masks"),
+    "keypoints": ("keypoints", "keypoints"),
+    "oriented": ("oriented", "oriented boxes"),
+}
+LOT = 4096  # pairs of oriented boxes that are compared at once
 
 
 def similarity(
@@ -33,11 +39,12 @@ def similarity(
 ) -> Similarity:
     """The function from indices of detections and of truths to their overlaps.
 
-    `kind` is "bbox", "segm" or "keypoints", the last with `sigmas` [k]. Raises
-    ValueError if required columns are missing or do not fit.
+    `kind` is "bbox", "segm", "oriented" or "keypoints", the last with `sigmas` [k];
+    "amodal" is as "bbox". Raises ValueError if required columns are missing or do not
+    fit.
     """
     crowd = np.asarray(truths.crowd, bool)
-    if kind == "bbox":
+    if kind in ("bbox", "amodal"):
         boxes = corners(results.boxes), corners(truths.boxes)
         return partial(_box_overlap, *boxes, crowd)
     _check_columns(truths, results, kind)
@@ -45,6 +52,9 @@ def similarity(
         return partial(_mask_overlap, results.rles or [], truths.rles or [], crowd)
     if not len(truths.labels) or not len(results.labels):
         return lambda i, j: np.zeros(len(i))
+    if kind == "oriented":
+        assert truths.oriented is not None
+        return partial(_turned_overlap, results.oriented, truths.oriented)
     return _keypoint_similarity(truths, results, np.asarray(sigmas, np.float64))
 
 
@@ -101,6 +111,28 @@ def _box_overlap(
     common = w * h
     whole = np.where(crowd[j], area, area + other - common)
     return np.where(apart, 0.0, common / np.where(apart, 1.0, whole))
+
+
+def _turned_overlap(
+    detections: np.ndarray, truths: np.ndarray, i: np.ndarray, j: np.ndarray
+) -> np.ndarray:
+    """IoU [p] of the oriented boxes of detections i and truths j."""
+    found = np.zeros(len(i))
+    # Those whose circumscribed circles meet.
+    apart = detections[i, :2] - truths[j, :2]
+    reach = np.hypot(*detections[i, 2:4].T) + np.hypot(*truths[j, 2:4].T)
+    near = np.flatnonzero(np.hypot(*apart.T) < reach / 2)
+    for lo in range(0, len(near), LOT):
+        some = near[lo : lo + LOT]
+        # Always as many, that one program is compiled.
+        lot = np.resize(some, LOT)
+        overlap = np.asarray(
+            rotated.paired_iou(
+                detections[i[lot]].astype(np.float32), truths[j[lot]].astype(np.float32)
+            )
+        )
+        found[some] = overlap[: len(some)]
+    return found
 
 
 def _mask_overlap(

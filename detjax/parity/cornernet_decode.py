@@ -109,8 +109,8 @@ def padded(facts: dict[str, Any]) -> tuple[Inputs, tuple[int, int]]:
     y, x = (whole // 2 - side // 2 for whole, side in zip(size, (h, w), strict=True))
     images = np.zeros((1, *size, 3), np.uint8)
     images[:, y : y + h, x : x + w] = drawn[..., ::-1]
-    affine = np.float32([[[1, 0, x], [0, 1, y]]])
-    view = View(affine, np.int32([[h, w]]), np.ones(1, bool))
+    affine = np.array([[[1, 0, x], [0, 1, y]]], np.float32)
+    view = View(affine, np.array([[h, w]], np.int32), np.ones(1, bool))
     return Inputs(images, view), (y, x)
 
 

@@ -21,7 +21,7 @@ def record(i: int, split: str, size: int, seed: int) -> Record:
     What is seen of objects that are almost hidden has their class too.
     """
     rng = shapes.stream(split, seed, i)
-    image, owner, kinds = shapes.picture(rng, size, hide=False)
+    image, owner, kinds, _ = shapes.picture(rng, size, hide=False)
     made = Record(i + 1, f"{split}_{i:06d}.png", size, size)
     made.image = shapes.encoded(image)
     made.truth = encoded(owner, kinds)

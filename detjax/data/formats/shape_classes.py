@@ -24,7 +24,7 @@ EDITION = 1
 def record(i: int, split: str, size: int, seed: int) -> Record:
     """Picture number `i` of a split, of `size` x `size`."""
     rng = shapes.stream(split, seed, i)
-    image, _, labels = shapes.picture(
+    image, _, labels, _ = shapes.picture(
         rng, size, CLASSES, most=1, span=SPAN, centres=CENTRES
     )
     made = Record(i + 1, f"{split}_{i:06d}.png", size, size)

@@ -50,7 +50,7 @@ def record(
         boxed = LEAVES
     kinds = labelled if alone else boxed
     most = 1 if alone else shapes.MAX_OBJECTS
-    image, owner, found = shapes.picture(rng, size, kinds, most)
+    image, owner, found, _ = shapes.picture(rng, size, kinds, most)
     labels = [CLASSES.index(kinds[label]) for label in found]
     name = f"{split}_{i:06d}.png"
     made = Record(i + 1, name, size, size, image=shapes.encoded(image))

@@ -5,10 +5,11 @@ background. The class is the shape; colours, sizes, rotations and positions are 
 Masks are the visible parts, and objects that are almost hidden are not annotated.
 """
 
+import dataclasses
 import functools
 import hashlib
 from collections.abc import Callable, Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -17,6 +18,7 @@ from detjax import settings
 from detjax.data import rle
 from detjax.data.records import (
     Annotation,
+    Box,
     Catalogue,
     Dataset,
     Reading,
@@ -54,14 +56,32 @@ def records(split: str, num: int, size: int = 128, seed: int = 0) -> list[Record
     return [record(i, split, size, seed) for i in range(num)]
 
 
+class Drawn(NamedTuple):
+    """A picture, and what is in it."""
+
+    image: np.ndarray  # [h w 3] uint8
+    owner: np.ndarray  # [h w]: object i owns the pixels of value i + 1
+    labels: list[int]  # every object's class
+    # Of every object the box of all that is in the picture, what is hidden included
+    wholes: list[Box]
+
+
 def record(
-    i: int, split: str, size: int = 128, seed: int = 0, single: bool = False
+    i: int,
+    split: str,
+    size: int = 128,
+    seed: int = 0,
+    single: bool = False,
+    amodal: bool = False,
 ) -> Record:
     """Picture number `i` of a split, of `size` x `size`."""
     how = {"most": 1, **SINGLE} if single else {}
-    image, owner, labels = picture(stream(split, seed, i), size, **how)
+    image, owner, labels, wholes = picture(stream(split, seed, i), size, **how)
     made = Record(i + 1, f"{split}_{i:06d}.png", size, size, image=encoded(image))
     made.truth = annotations(i, owner, labels)
+    if amodal:
+        for annotation in made.truth:
+            annotation.amodal = wholes[annotation.id % 100 - 1]
     return made
 
 
@@ -97,8 +117,8 @@ def picture(
     span: tuple[float, float] = SPAN,
     centres: tuple[float, float] = CENTRES,
     hide: bool = True,
-) -> tuple[np.ndarray, np.ndarray, list[int]]:
-    """An image [h w 3] uint8, who owns each pixel [h w], and every object's class.
+) -> Drawn:
+    """An image, who owns each pixel, and every object's class and whole extent.
 
     There are 1 to `most` objects of `kinds`, which the classes are indices of, and of
     sizes in the `span` (least, most) of shares of the picture's side, as `centres` are
@@ -107,18 +127,28 @@ def picture(
     """
     canvas = background(rng, size)
     owner = np.zeros((size, size), np.uint8)
-    labels, areas = [], [0]
+    labels, areas, wholes = [], [0], []
     for value in range(1, rng.integers(1, most + 1) + 1):
         labels.append(int(rng.integers(len(kinds))))
         mask = outline(rng, kinds[labels[-1]], size, span, centres)
         paint(rng, canvas, mask)
         owner[mask] = value
         areas.append(int(mask.sum()))
+        wholes.append(around(mask))
     canvas += rng.standard_normal(canvas.shape, np.float32) * rng.uniform(3, 9)
     seen = np.bincount(owner.ravel(), minlength=len(areas))
     hidden = hide & (seen < np.maximum(_VISIBLE * np.array(areas), _PIXELS * size**2))
     owner[hidden[owner]] = 0
-    return np.clip(canvas, 0, 255).astype(np.uint8), owner, labels
+    return Drawn(np.clip(canvas, 0, 255).astype(np.uint8), owner, labels, wholes)
+
+
+def around(mask: np.ndarray) -> Box:
+    """The box xyxy around a mask [h w]; zeros of an empty one."""
+    rows, columns = (np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0))
+    if not len(rows):
+        return 0.0, 0.0, 0.0, 0.0
+    x1, x2 = float(columns[0]), float(columns[-1] + 1)
+    return x1, float(rows[0]), x2, float(rows[-1] + 1)
 
 
 def background(rng: np.random.Generator, size: int) -> np.ndarray:
@@ -201,6 +231,7 @@ def catalogues(
     size: Side = 128,
     seed: Seed = 0,
     single: bool = False,
+    amodal: bool = False,
 ) -> dict[str, Catalogue]:
     """The splits train and val of drawn shapes.
 
@@ -208,13 +239,16 @@ def catalogues(
     size: their side in pixels.
     seed: another one draws others.
     single: one large shape each, for classification with localisation.
+    amodal: whether the whole extent of each shape is known, what is hidden included.
 
     Raises UserError for invalid numbers.
     """
     given = {"num_train": num_train, "num_val": num_val, "size": size, "seed": seed}
-    settings.check_all("shapes", catalogues, {**given, "single": single})
-    which: dict[str, Any] = {"size": size, "seed": seed, "single": single}
-    return drawn(read_entry, CLASSES, num_train, num_val, **which)
+    switches = {"single": single, "amodal": amodal}
+    settings.check_all("shapes", catalogues, {**given, **switches})
+    which: dict[str, Any] = {"size": size, "seed": seed, **switches}
+    found = drawn(read_entry, CLASSES, num_train, num_val, **which)
+    return {s: dataclasses.replace(c, amodal=amodal) for s, c in found.items()}
 
 
 def drawn(
@@ -245,9 +279,11 @@ def digests(
     size: int = 128,
     seed: int = 0,
     single: bool = False,
+    amodal: bool = False,
 ) -> dict[str, str]:
     """A text that identifies each split of `read_splits`."""
     what = "images of one shape" if single else "images"
+    what += " with whole extents" if amodal else ""
     return {
         split: f"{num} {what} of {size}, seed {seed}, edition {EDITION}"
         for split, num in (("train", num_train), ("val", num_val))

@@ -11,21 +11,25 @@ part in a file of its own, which says what its maps are, what they learn, and wh
 read from them.
 """
 
+from detjax.models.centernet.amodal import Amodal
 from detjax.models.centernet.box import Box
 from detjax.models.centernet.detect import Detect
 from detjax.models.centernet.match import Match
 from detjax.models.centernet.model import ORIGINALS, centernet, centernet_hourglass
 from detjax.models.centernet.net import Head
+from detjax.models.centernet.oriented import Oriented
 from detjax.models.centernet.pose import Pose
 from detjax.models.centernet.up import Deconv
 
 __all__ = [
     "ORIGINALS",
+    "Amodal",
     "Box",
     "Deconv",
     "Detect",
     "Head",
     "Match",
+    "Oriented",
     "Pose",
     "centernet",
     "centernet_hourglass",

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from detjax.models.centernet.net import HEAT
-from detjax.ops import boxes, peaks
+from detjax.ops import boxes, peaks, rotated
 from detjax.ops.nms import Method, suppress
 from detjax.settings import Count, Fraction, Positive
 from detjax.types import Array, Detections
@@ -19,7 +19,8 @@ class Detect:
 
     score_threshold: peaks that score no more are dropped.
     window: a peak is the highest of so many cells along each axis around it; odd.
-    nms: the NMS method, None for none: peaks are as many as objects.
+    nms: the NMS method, None for none: peaks are as many as objects. Boxes at an angle
+        are compared at that angle, and greedily.
     nms_threshold: the IoU above which two boxes are one object.
     nms_sigma: of the Gaussians of nms="soft" and "matrix".
     max_detections: detections of an image.
@@ -50,10 +51,25 @@ class Detect:
             points = parts.pose.read(maps, found, placed)
             points = points * jnp.append(scale, 1.0)
             answer = dataclasses.replace(answer, keypoints=points)
+        if parts.oriented is not None:
+            turned = parts.oriented.read(maps, found, scale)
+            answer = dataclasses.replace(answer, oriented=turned)
+        if parts.amodal is not None:
+            extent = parts.amodal.read(maps, found) * jnp.tile(scale, 2)
+            answer = dataclasses.replace(answer, amodal=extent)
         return answer if self.nms is None else self._kept(answer, self.nms)
 
     def _kept(self, found: Detections, nms: Method) -> Detections:
-        """What suppression leaves of an image's detections."""
+        """What suppression leaves of an image's detections; by angle where told."""
+        if found.oriented is not None:
+            keep = rotated.nms(
+                found.oriented,
+                found.scores,
+                self.nms_threshold,
+                found.valid,
+                found.labels,
+            )
+            return dataclasses.replace(found, valid=found.valid & keep)
         kept = suppress(
             found.boxes,
             found.scores,
@@ -67,7 +83,7 @@ class Detect:
         )
         rest = {
             name: getattr(found, name)[kept.index]
-            for name in ("keypoints",)
+            for name in ("keypoints", "amodal")
             if getattr(found, name) is not None
         }
         return dataclasses.replace(kept.detections, **rest)

@@ -10,10 +10,12 @@ from flax import linen
 from detjax import losses
 from detjax.backbones.hourglass import Hourglass
 from detjax.backbones.pyramid import Backbone
+from detjax.models.centernet.amodal import Amodal
 from detjax.models.centernet.box import Box
 from detjax.models.centernet.detect import Detect
 from detjax.models.centernet.match import Centres, Match
 from detjax.models.centernet.net import HEAT, Head, Net, OnPyramid
+from detjax.models.centernet.oriented import Oriented
 from detjax.models.centernet.parts import Sums
 from detjax.models.centernet.pose import Pose
 from detjax.models.centernet.up import Deconv
@@ -32,6 +34,8 @@ class Parts(NamedTuple):
 
     box: Box
     pose: Pose | None
+    oriented: Oriented | None
+    amodal: Amodal | None
 
     def present(self) -> list[Any]:
         """Those that there are."""
@@ -47,6 +51,8 @@ def centernet(
     match: Match = Match(),
     box: Box = Box(),
     pose: Pose | None = None,
+    oriented: Oriented | None = None,
+    amodal: Amodal | None = None,
     detect: Detect = Detect(),
     pixels: Pixels = "imagenet",
     dtype: Dtype = "float32",
@@ -56,6 +62,8 @@ def centernet(
     num_classes: the classes that are told apart; if not set those of the data set.
     backbone: a classifier, whose coarsest level is read.
     pose: keypoints of each object; None is without.
+    oriented: a box at an angle of each; None is without.
+    amodal: a box of the whole of each, what is hidden included; None is without.
     pixels: how images are normalised; see `nn.images.normalize`.
     dtype: of activations; parameters and losses are float32.
     """
@@ -65,7 +73,7 @@ def centernet(
         "backbone": r"^backbone\.body\.",
         "up": r"^backbone\.deconv_layers\.",
     }
-    parts = Parts(box, pose)
+    parts = Parts(box, pose, oriented, amodal)
     return _made(num_classes, trunk, groups, head, match, parts, detect, pixels, kind)
 
 
@@ -77,6 +85,8 @@ def centernet_hourglass(
     match: Match = Match(),
     box: Box = Box(),
     pose: Pose | None = None,
+    oriented: Oriented | None = None,
+    amodal: Amodal | None = None,
     detect: Detect = Detect(),
     pixels: Pixels = "imagenet",
     dtype: Dtype = "float32",
@@ -86,12 +96,14 @@ def centernet_hourglass(
     num_classes: the classes that are told apart; if not set those of the data set.
     backbone: the hourglasses; the defaults are Hourglass-104.
     pose: keypoints of each object; None is without.
+    oriented: a box at an angle of each; None is without.
+    amodal: a box of the whole of each, what is hidden included; None is without.
     pixels: how images are normalised; see `nn.images.normalize`.
     dtype: of activations; parameters and losses are float32.
     """
     kind = jnp.dtype(dtype)
     groups = {"backbone": r"^backbone\."}
-    trunk, parts = backbone.body(kind), Parts(box, pose)
+    trunk, parts = backbone.body(kind), Parts(box, pose, oriented, amodal)
     return _made(num_classes, trunk, groups, head, match, parts, detect, pixels, kind)
 
 

@@ -9,6 +9,8 @@
     lengths       [n] int32: the bytes of each
     mask_scores   [n] float64, where masks rank by scores of their own
     keypoints     [n k 3] float64: x, y, score
+    oriented      [n 5] float64, boxes at an angle
+    amodal        [n 4] float64, xywh of whole objects
 
 `sizes`, `text` and `lengths` are there with masks only. Columns of several processes
 are put one after the other. A split without a detection may have no column at all.
@@ -54,6 +56,12 @@ def columns_of(place: int, found: Found) -> Parts:
         columns["mask_scores"] = np.asarray(found.mask_scores, np.float64)
     if found.keypoints is not None:
         columns["keypoints"] = np.asarray(found.keypoints, np.float64)
+    if found.oriented is not None:
+        columns["oriented"] = np.asarray(found.oriented, np.float64)
+    if found.amodal is not None:
+        whole = np.array(found.amodal, np.float64)
+        whole[:, 2:] -= whole[:, :2]
+        columns["amodal"] = whole
     return columns
 
 
@@ -71,7 +79,8 @@ def results_of(
     """Detections as the metric of a `kind` wants them: no column of it is copied.
 
     `ranks` are those of `compared.Truth`. Masks (`kind` "segm") rank by their
-    `mask_scores` where they have some. Masks and keypoints are left out of other kinds.
+    `mask_scores` where they have some. Masks, keypoints and oriented boxes are left out
+    of other kinds; of "amodal" those boxes take the place of the visible ones.
     """
     parts = NOTHING | dict(parts)
     own = kind == "segm" and "mask_scores" in parts
@@ -79,9 +88,10 @@ def results_of(
         image_ids=ranks[parts["places"]],
         labels=parts["labels"],
         scores=parts["mask_scores" if own else "scores"],
-        boxes=parts["boxes"],
+        boxes=parts["amodal" if kind == "amodal" and "amodal" in parts else "boxes"],
         rles=codes_of(parts) if kind == "segm" else None,
         keypoints=parts.get("keypoints") if kind == "keypoints" else None,
+        oriented=parts.get("oriented") if kind == "oriented" else None,
     )
 
 
@@ -103,9 +113,9 @@ def rows_of(
         some = slice(lo, lo + LOT)
         each = {name: parts[name][some].tolist() for name in NOTHING}
         masks = None if codes is None else codes[some]
-        own, points = (
+        own, points, turned, whole = (
             parts[name][some] if name in parts else None
-            for name in ("mask_scores", "keypoints")
+            for name in ("mask_scores", "keypoints", "oriented", "amodal")
         )
         for i, value in enumerate(scores[some].tolist()):
             row = {
@@ -121,4 +131,8 @@ def rows_of(
                 row["mask_score"] = float(own[i])
             if points is not None:
                 row["keypoints"] = points[i].ravel().tolist()
+            if turned is not None:
+                row["oriented"] = turned[i].tolist()
+            if whole is not None:
+                row["amodal"] = whole[i].tolist()
             yield row

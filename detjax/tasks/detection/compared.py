@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from detjax.data import rle
+from detjax.data import rectangles, rle
 from detjax.data.records import Record, Unreadable
 from detjax.errors import UserError
 from detjax.eval import coco
@@ -19,6 +19,7 @@ class Truth(NamedTuple):
     # decides between equal scores; -1 of a record that cannot be read
     ranks: np.ndarray
     masked: np.ndarray  # [m] bool: objects whose mask is known
+    amodal: np.ndarray | None = None  # [m 4] xywh of whole objects
 
     @property
     def images(self) -> np.ndarray:
@@ -34,7 +35,7 @@ def truth_of(records: Sequence[Record], skip: bool = False) -> Truth:
     and masks that cannot be read are passed over; else they are a UserError.
     """
     ids: dict[int, int | str] = {}
-    rows, sizes, rles, points = [], [], [], []
+    rows, sizes, rles, points, whole = [], [], [], [], []
     for place, record in readable(records, skip):
         ids[place] = record.id
         size = (record.height, record.width)
@@ -45,6 +46,7 @@ def truth_of(records: Sequence[Record], skip: bool = False) -> Truth:
             sizes.append(size)
             rles.append(code)
             points.append(a.keypoints)
+            whole.append(a.amodal)
     ranks = np.full(len(records), -1)
     ranks[sorted(ids, key=lambda place: ids[place])] = np.arange(len(ids))
     table = np.array(rows, np.float64).reshape(-1, 9)
@@ -62,7 +64,30 @@ def truth_of(records: Sequence[Record], skip: bool = False) -> Truth:
         ),
         ranks,
         masked,
+        wholes(whole, table[:, 2:6]),
     )
+
+
+def turned(codes: Sequence[dict[str, Any]]) -> np.ndarray:
+    """The smallest rectangles [m 5] around masks, as the metric has them."""
+    found = [rectangles.of_codes([c["counts"]], tuple(c["size"])) for c in codes]
+    return np.concatenate([np.zeros((0, 5)), *found])
+
+
+def wholes(
+    given: Sequence[Sequence[float] | None], boxes: np.ndarray
+) -> np.ndarray | None:
+    """Boxes xywh of whole objects, those of `boxes` [m 4] where they are not known.
+
+    None where none is.
+    """
+    known = np.array([box is not None for box in given], bool)
+    if not known.any():
+        return None
+    found = boxes.copy()
+    found[known] = np.array([box for box in given if box is not None], np.float64)
+    found[known, 2:] -= found[known, :2]
+    return found
 
 
 def readable(records: Sequence[Record], skip: bool) -> Iterator[tuple[int, Record]]:

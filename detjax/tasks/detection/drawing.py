@@ -3,14 +3,15 @@
 import colorsys
 from collections import Counter
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import cv2
 import numpy as np
 
-from detjax.data import rle
+from detjax.data import rectangles, rle
 from detjax.data.handed import rgb
-from detjax.data.records import Record
+from detjax.data.records import Annotation, Record
 from detjax.draw import canvas, font, font_path, plain
 from detjax.tasks.detection.compared import points_of
 from detjax.tasks.detection.restore import Found
@@ -41,7 +42,8 @@ def draw(
 ) -> np.ndarray:
     """A copy of `image`, [h w 3] uint8 or of PIL, with all that was found drawn in.
 
-    That is masks, boxes, keypoints of a score above 0, names and scores. Small pictures
+    That is masks, boxes, keypoints of a score above 0, names and scores; boxes at an
+    angle take the others' place, and those of whole objects are dashed. Small pictures
     are enlarged to `least_side` pixels first, so that text can be read, and those with
     a side above `most_side` are shrunk. A class has a colour, its instances shades of
     it; those of a one-class set have colours of their own. Where objects are many and
@@ -71,9 +73,16 @@ def draw(
     letter = round(13 * unit)
     some = _named(drawn.xyxy, letter)
     thickness = round((2 if some.any() else 1) * unit)
-    drawing = sv.BoxAnnotator(
-        color=palette, thickness=thickness, color_lookup=index
-    ).annotate(drawing, drawn)
+    if found.oriented is None:
+        drawing = sv.BoxAnnotator(
+            color=palette, thickness=thickness, color_lookup=index
+        ).annotate(drawing, drawn)
+    else:
+        turned = rectangles.corners(found.oriented) * scale
+        drawing = _framed(drawing, turned, tints, thickness)
+    if found.amodal is not None:
+        whole = np.asarray(found.amodal, np.float64) * np.tile(scale, 2)
+        drawing = _dashed(drawing, whole, tints, thickness)
     if found.keypoints is not None:
         points = _inside(found.keypoints, scale, size)
         drawing = sv.VertexAnnotator(radius=round(3 * unit)).annotate(drawing, points)
@@ -126,6 +135,40 @@ def _on(tint: tuple[int, int, int]) -> tuple[int, int, int]:
     red, green, blue = tint
     dark = 0.299 * red + 0.587 * green + 0.114 * blue < 140
     return (255, 255, 255) if dark else (0, 0, 0)
+
+
+def _framed(
+    canvas: np.ndarray,
+    corners: np.ndarray,
+    tints: Sequence[tuple[int, int, int]],
+    thickness: int,
+) -> np.ndarray:
+    """`canvas`, BGR, with frames of `corners` [n 4 2] in the RGB colours `tints`."""
+    lines = np.rint(np.clip(np.nan_to_num(corners), -(2**15), 2**15)).astype(np.int32)
+    for line, tint in zip(lines, tints, strict=True):
+        cv2.polylines(canvas, [line], True, tint[::-1], thickness, cv2.LINE_AA)
+    return canvas
+
+
+def _dashed(
+    canvas: np.ndarray,
+    boxes: np.ndarray,
+    tints: Sequence[tuple[int, int, int]],
+    thickness: int,
+) -> np.ndarray:
+    """`canvas`, BGR, with dashed boxes [n 4] in the RGB colours `tints`."""
+    dash = 4 * thickness
+    boxes = np.clip(np.nan_to_num(boxes), -(2**15), 2**15)
+    for (x1, y1, x2, y2), tint in zip(boxes.tolist(), tints, strict=True):
+        ring = np.array([(x1, y1), (x2, y1), (x2, y2), (x1, y2), (x1, y1)])
+        for start, end in pairwise(ring):
+            length = np.abs(end - start).max()
+            for far in np.arange(0, length, 2 * dash):
+                parts = far / length, min(far + dash, length) / length
+                first, last = (np.rint(start + p * (end - start)) for p in parts)
+                line = np.array([first, last], np.int32)
+                cv2.polylines(canvas, [line], False, tint[::-1], thickness)
+    return canvas
 
 
 def _named(boxes: np.ndarray, letter: int) -> np.ndarray:
@@ -213,7 +256,15 @@ def truth(record: Record) -> Found:
         rles if masked else None,
         keypoints=points_of([a.keypoints for a in some]),
         size=size,
+        amodal=_wholes(some),
     )
+
+
+def _wholes(annotations: Sequence[Annotation]) -> np.ndarray | None:
+    """The boxes [n 4] of whole objects; None where none is known."""
+    if all(a.amodal is None for a in annotations):
+        return None
+    return np.array([a.box if a.amodal is None else a.amodal for a in annotations])
 
 
 def blended(

@@ -8,7 +8,7 @@ import numpy as np
 
 from detjax.eval import coco, matching, operating
 from detjax.tasks.detection.columns import results_of
-from detjax.tasks.detection.compared import Truth
+from detjax.tasks.detection.compared import Truth, turned
 
 
 class Judged(NamedTuple):
@@ -38,7 +38,8 @@ def judge(
     max_detections: Sequence[int],
     sigmas: Sequence[float],
 ) -> dict[str, Judged]:
-    """What is found of boxes, "bbox", masks, "segm", and "keypoints".
+    """What is found of boxes, "bbox", masks, "segm", "keypoints", and boxes at an
+    angle, "oriented", or of whole objects, "amodal".
 
     `parts` are detections as `columns` has them; each kind of them is matched once.
     Masks and keypoints are judged where both sides have them, nothing found being all
@@ -52,12 +53,20 @@ def judge(
         kinds.append("segm")
     if truths.keypoints is not None and (nothing or "keypoints" in parts):
         kinds.append("keypoints")
+    if truths.rles is not None and "oriented" in parts:
+        kinds.append("oriented")
+    if truth.amodal is not None and "amodal" in parts:
+        kinds.append("amodal")
     found = {}
     for kind in kinds:
         against = truths
-        if kind == "segm":
+        if kind in ("segm", "oriented"):
             warn_of_boxes(truth.masked)
             against = truths._replace(ignore=truths.ignore | ~truth.masked)
+        if kind == "oriented":
+            against = against._replace(oriented=turned(truths.rles))
+        if kind == "amodal":
+            against = truths._replace(boxes=truth.amodal)
         options: dict[str, Any] = {"max_detections": tuple(max_detections)}
         if kind == "keypoints":
             options = {"max_detections": None, "sigmas": tuple(sigmas)}

@@ -15,7 +15,7 @@ from jax import lax
 from detjax.data.frames import opposites
 from detjax.errors import UserError
 from detjax.nn.batch import each_image
-from detjax.ops import boxes, nms, resize
+from detjax.ops import boxes, nms, resize, rotated
 from detjax.ops.ranking import top_k
 from detjax.types import Array, Detections
 
@@ -33,6 +33,10 @@ def mirror(
         grids = getattr(found, name)
         if grids is not None:
             turned[name] = grids[..., ::-1]
+    if found.amodal is not None:
+        turned["amodal"] = boxes.mirror(found.amodal, size[1])
+    if found.oriented is not None:
+        turned["oriented"] = rotated.mirror(found.oriented, size[1])
     points = found.keypoints
     if points is not None:
         if points.shape[-2] != len(names):
@@ -57,7 +61,14 @@ def rescale(found: Detections, scale: tuple[float, float]) -> Detections:
     points = found.keypoints
     if points is not None:
         points = points * jnp.array([sx, sy, 1], jnp.float32)
-    return dataclasses.replace(found, boxes=found.boxes * factors, keypoints=points)
+    whole, turned = found.amodal, found.oriented
+    return dataclasses.replace(
+        found,
+        boxes=found.boxes * factors,
+        keypoints=points,
+        amodal=None if whole is None else whole * factors,
+        oriented=None if turned is None else rotated.rescale(turned, scale),
+    )
 
 
 def merge(answers: Sequence[Detections], iou: float) -> Detections:

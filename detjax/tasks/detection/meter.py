@@ -78,10 +78,17 @@ class Meter:
     def names(self) -> list[str]:
         """The names of the metrics of `result`, without reading anything.
 
-        Masks are among them where the data set has some, whether or not they are found.
+        Masks, boxes at an angle and those of whole objects are among them where the
+        data set has some, whether or not they are found.
         """
         info = self._info
-        kinds = {"bbox": True, "segm": info.has_masks, "keypoints": info.keypoints}
+        kinds = {
+            "bbox": True,
+            "segm": info.has_masks,
+            "keypoints": info.keypoints,
+            "oriented": info.has_masks,
+            "amodal": info.has_amodal,
+        }
         found = []
         for kind in (kind for kind, there in kinds.items() if there):
             points = kind == "keypoints"

@@ -12,7 +12,13 @@ from detjax.plots import metrics as plots
 from detjax.tasks.detection.judge import Judged
 from detjax.types import Table
 
-NAMES = {"bbox": "box", "segm": "mask", "keypoints": "keypoint"}
+NAMES = {
+    "bbox": "box",
+    "segm": "mask",
+    "keypoints": "keypoint",
+    "oriented": "oriented box",
+    "amodal": "whole box",
+}
 
 
 def figures(

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
-from detjax.data import frames, patches
+from detjax.data import frames, patches, rectangles
 from detjax.data.paste import paste, paste_boxes
 from detjax.data.rle import Rle, decode
 from detjax.types import Detections
@@ -28,6 +28,8 @@ class Found(NamedTuple):
     )
     keypoints: np.ndarray | None = None  # [n k 3] x, y, score
     size: tuple[int, int] = (0, 0)  # (h, w) of the image
+    oriented: np.ndarray | None = None  # [n 5], boxes at an angle
+    amodal: np.ndarray | None = None  # [n 4] xyxy, of whole objects
 
     @property
     def masks(self) -> np.ndarray | None:
@@ -79,6 +81,10 @@ def restore(
     if keypoints is not None:
         places = keypoints[..., :2] @ inverse[:2, :2].T + inverse[:2, 2]
         keypoints = np.concatenate([places, keypoints[..., 2:]], axis=-1)
+    oriented, amodal = (
+        None if x is None else np.asarray(x, np.float64)[some]
+        for x in (detections.oriented, detections.amodal)
+    )
     return Found(
         original,
         np.asarray(detections.scores)[some],
@@ -87,6 +93,8 @@ def restore(
         mask_scores,
         keypoints,
         (int(h), int(w)),
+        None if oriented is None else rectangles.moved(oriented, inverse),
+        None if amodal is None else frames.move_boxes(amodal, inverse),
     )
 
 
@@ -104,6 +112,8 @@ def confident(found: Found, min_score: float) -> Found:
         rles=None if found.rles is None else [found.rles[i] for i in some],
         mask_scores=rows(found.mask_scores),
         keypoints=rows(found.keypoints),
+        oriented=rows(found.oriented),
+        amodal=rows(found.amodal),
     )
 
 
@@ -134,7 +144,8 @@ def entries(
     """`found` as entries of a COCO results file; `category_ids` are those of labels.
 
     A `mask_score` stands beside the box's `score` where masks have their own;
-    `keypoints` are x, y, score of one after the other.
+    `keypoints` are x, y, score of one after the other, `oriented` boxes the centre,
+    the sides and the angle, `amodal` ones xywh as the others.
     """
     rows = []
     row: dict[str, Any]
@@ -154,5 +165,10 @@ def entries(
             row["mask_score"] = float(found.mask_scores[i])
         if found.keypoints is not None:
             row["keypoints"] = found.keypoints[i].astype(float).ravel().tolist()
+        if found.oriented is not None:
+            row["oriented"] = found.oriented[i].astype(float).tolist()
+        if found.amodal is not None:
+            x1, y1, x2, y2 = (float(v) for v in found.amodal[i])
+            row["amodal"] = [x1, y1, x2 - x1, y2 - y1]
         rows.append(row)
     return rows

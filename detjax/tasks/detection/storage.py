@@ -30,6 +30,9 @@ def features(schema: Schema) -> dict[str, Any]:
     if schema.keypoints:
         shape = (len(schema.keypoints), 3)
         thing["keypoints"] = tfds.features.Tensor(shape=shape, dtype=np.float32)
+    if schema.amodal:
+        # In pixels: what is hidden may lie beyond the picture.
+        thing["amodal"] = tfds.features.Tensor(shape=(4,), dtype=np.float32)
     return {"objects": tfds.features.Sequence(thing)}
 
 
@@ -52,6 +55,9 @@ def encode(record: Record, schema: Schema) -> dict[str, Any]:
         absent = np.zeros((points, 3), np.float32)
         found = [absent if a.keypoints is None else a.keypoints for a in things]
         held["keypoints"] = floats(np.reshape(found, (-1, points, 3)))
+    if schema.amodal:
+        whole = [a.box if a.amodal is None else a.amodal for a in things]
+        held["amodal"] = floats(np.reshape(whole, (-1, 4)))
     return {f"objects/{name}": value for name, value in held.items()}
 
 
@@ -70,6 +76,10 @@ def decode(held: Mapping[str, Any], size: tuple[int, int]) -> list[Annotation]:
     if ids and "objects/keypoints" in held:
         points = np.array(held["objects/keypoints"].float_list.value, np.float32)
         points = points.reshape(len(ids), -1, 3)
+    whole: Any = [None] * len(ids)
+    if ids and "objects/amodal" in held:
+        given = np.array(held["objects/amodal"].float_list.value, np.float32)
+        whole = [tuple(box) for box in given.reshape(-1, 4).tolist()]
     rows = zip(
         ids,
         boxes[:, [1, 0, 3, 2]].tolist(),
@@ -79,6 +89,7 @@ def decode(held: Mapping[str, Any], size: tuple[int, int]) -> list[Annotation]:
         numbers("is_difficult"),
         held["objects/rle"].bytes_list.value,
         points,
+        whole,
         strict=True,
     )
     return [
@@ -91,8 +102,9 @@ def decode(held: Mapping[str, Any], size: tuple[int, int]) -> list[Annotation]:
             difficult=bool(difficult),
             rle=code or None,
             keypoints=own,
+            amodal=all_of_it,
         )
-        for number, box, label, area, crowd, difficult, code, own in rows
+        for number, box, label, area, crowd, difficult, code, own, all_of_it in rows
     ]
 
 

@@ -8,7 +8,7 @@ import cv2
 import jax
 import numpy as np
 
-from detjax.data import frames, rle
+from detjax.data import frames, rectangles, rle
 from detjax.data.frames import Seen
 from detjax.data.records import Annotation, Record, Unreadable
 from detjax.errors import UserError
@@ -36,10 +36,21 @@ class Targets:
     mask_size: int | None = None
     min_size: float = 1.0
     keypoints: tuple[str, ...] = ()
+    oriented: bool = False
+    amodal: bool = False
+
+    @property
+    def outlined(self) -> bool:
+        """Whether masks are needed."""
+        return (
+            self.mask_stride is not None or self.mask_size is not None or self.oriented
+        )
 
     def evaluation(self) -> "Targets":
         """The same without masks: predicting reads none."""
-        return dataclasses.replace(self, mask_stride=None, mask_size=None)
+        return dataclasses.replace(
+            self, mask_stride=None, mask_size=None, oriented=False
+        )
 
     def empty(
         self, count: int, size: tuple[int, int]
@@ -47,7 +58,7 @@ class Targets:
         """Room for the objects of `count` images of `size` (h, w), and for counts."""
         h, w = size
         n = self.max_objects
-        masks = box_masks = keypoints = None
+        masks = box_masks = keypoints = oriented = amodal = None
         if self.mask_stride is not None:
             grid = -(-h // self.mask_stride), -(-w // self.mask_stride)
             masks = np.zeros((count, n, *grid), np.uint8)
@@ -56,6 +67,10 @@ class Targets:
             box_masks = np.zeros((count, n, *grid), np.uint8)
         if self.keypoints:
             keypoints = np.zeros((count, n, len(self.keypoints), 3), np.float32)
+        if self.oriented:
+            oriented = np.zeros((count, n, 5), np.float32)
+        if self.amodal:
+            amodal = np.zeros((count, n, 4), np.float32)
         objects = Objects(
             boxes=np.zeros((count, n, 4), np.float32),
             labels=np.zeros((count, n), np.int32),
@@ -64,6 +79,8 @@ class Targets:
             masks=masks,
             box_masks=box_masks,
             keypoints=keypoints,
+            oriented=oriented,
+            amodal=amodal,
         )
         return objects, {name: np.zeros(count, np.int32) for name in COUNTS}
 
@@ -81,7 +98,7 @@ class Targets:
         """
         boxes = np.array([a.box for a in record.truth], np.float64).reshape(-1, 4)
         runs = None
-        if outlines or self.mask_stride is not None or self.mask_size is not None:
+        if outlines or self.outlined:
             codes = [a.rle or b"" for a in record.truth]
             try:
                 runs = rle.runs_of_all(codes, (record.height, record.width))
@@ -146,9 +163,8 @@ class Targets:
         objects.valid[:] = True
         # VOC's difficult objects are ignored, and so are those without a mask when
         # masks are learnt.
-        masked = self.mask_stride is not None or self.mask_size is not None
         objects.crowd[:] = [
-            a.crowd or a.difficult or (masked and a.rle is None) for a in chosen
+            a.crowd or a.difficult or (self.outlined and a.rle is None) for a in chosen
         ]
         if self.mask_stride is not None:
             grid = objects.masks.shape[1:]
@@ -161,6 +177,12 @@ class Targets:
         if self.mask_size is not None:
             to_boxes = spans(boxes, self.mask_size) @ matrix
             draw_masks(objects.box_masks, truth.runs, numbers, to_boxes)
+        if self.oriented:
+            objects.oriented[:] = rectangles.of_masks(truth.runs, numbers, matrix)
+        if self.amodal:
+            whole = [a.box if a.amodal is None else a.amodal for a in chosen]
+            moved = frames.move_boxes(np.reshape(whole, (-1, 4)).astype(float), matrix)
+            objects.amodal[:] = moved
         if self.keypoints:
             absent = np.zeros((len(self.keypoints), 3))
             points = [absent if a.keypoints is None else a.keypoints for a in chosen]
@@ -202,6 +224,8 @@ def targets(
     mask_size: Count | None = None,
     min_size: NonNegative = 1.0,
     keypoints: bool = False,
+    oriented: bool = False,
+    amodal: bool = False,
 ) -> Targets:
     """How the objects of a data set become targets.
 
@@ -213,6 +237,9 @@ def targets(
     min_size     pixels of the input; objects with a shorter side are left out, and
                  counted
     keypoints    whether objects have theirs
+    oriented     whether they have boxes at an angle: the smallest rectangles around
+                 their masks
+    amodal       whether they have boxes of the whole of them, what is hidden included
 
     Raises UserError where the data set that `info` describes has no such things.
     """
@@ -225,8 +252,25 @@ def targets(
             f"the data set {info.name!r} has no masks; set data.mask_stride=None (and "
             "data.mask_size) and model.mask=None in the config to learn boxes"
         )
-    names = info.keypoints if keypoints else ()
-    return Targets(max_objects, mask_stride, mask_size, min_size, names)
+    if oriented and not info.has_masks:
+        raise UserError(
+            f"the data set {info.name!r} has no masks, which oriented boxes are drawn "
+            "around; set data.oriented=False"
+        )
+    if amodal and not info.has_amodal:
+        raise UserError(
+            f"the data set {info.name!r} does not know the whole of its objects; set "
+            "data.amodal=False"
+        )
+    return Targets(
+        max_objects,
+        mask_stride,
+        mask_size,
+        min_size,
+        info.keypoints if keypoints else (),
+        oriented,
+        amodal,
+    )
 
 
 def warnings(sums: dict[str, float]) -> dict[str, str]:

@@ -1,0 +1,18 @@
+"""CenterNet with boxes of whole objects, what is hidden included, on synthetic shapes.
+
+    python scripts/train.py --config=configs/amodal_shapes.py --workdir=DIR
+"""
+
+from ml_collections import ConfigDict
+
+from configs import quickstart_centernet
+
+
+def get_config() -> ConfigDict:
+    config = quickstart_centernet.get_config()
+    config.model.amodal = True
+    config.data.name = "whole_shapes"
+    config.data.prepare.amodal = True
+    config.data.mask_stride = None
+    config.data.amodal = True
+    return config
