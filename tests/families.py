@@ -86,7 +86,13 @@ CORNERNET = {
         "norm": "frozen",
     },
     "head": {"pooled": 8, "hidden": 8},
-    "detect": {"corners": 20, "pairs": 40, "max_detections": 10},
+    # Corners that have not learnt have classes and tags of their own.
+    "detect": {
+        "corners": 200,
+        "pairs": 40,
+        "tag_distance": 1e3,
+        "max_detections": 10,
+    },
 }
 CENTERNET = {
     "name": "centernet",
@@ -343,6 +349,7 @@ SLOW = (
     "darknet-region",
     "darknet-detection",
     "fcos",
+    "cornernet",
 )
 
 

@@ -148,7 +148,6 @@ SIDES = {name: 550 for name in yolact.ORIGINALS} | {
     "ssd300_vgg16": 300,
     **dict.fromkeys((*fcn_resnet.ORIGINALS, *deeplab.V3, *lraspp.ORIGINALS), 520),
     **dict.fromkeys(deeplab.PLUS, 513),
-    **dict.fromkeys(cornernet.ORIGINALS, 511),
     **dict.fromkeys(centernet.ORIGINALS, 512),
     **dict.fromkeys(pspnet.ORIGINALS, 473),
 }
@@ -158,7 +157,11 @@ LETTERBOXED = {
     name: 1088
     for originals in (two_stage.ORIGINALS, retinanet.ORIGINALS, fcos.ORIGINALS)
     for name in originals
-} | {"hed": 512}
+} | {
+    "hed": 512,
+    # Trained on crops of 511, and tested on pictures of COCO as large as they are.
+    **dict.fromkeys(cornernet.ORIGINALS, 640),
+}
 # What the models of the task "dense" answer, where they answer one thing alone.
 QUANTITIES = {"hed": "edges"}
 # By model, the settings that earlier versions called otherwise.

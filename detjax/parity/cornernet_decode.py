@@ -91,7 +91,7 @@ def tested(model: Model, variables: Any, facts: dict[str, Any]) -> Tested:
         return kept, (placed, labels, valid & (left == -jnp.inf))
 
     kept, (placed, labels, out) = jax.device_get(run(variables, images))
-    some, corner = kept.valid, np.float32([x, y, x, y])
+    some, corner = kept.valid, np.array([x, y, x, y], np.float32)
     found = {
         "boxes": kept.boxes[some] - corner,
         "scores": kept.scores[some],

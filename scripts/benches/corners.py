@@ -11,6 +11,7 @@ import numpy as np
 from benches import cases
 from benches.timing import Row, in_turn, ready
 from detjax.models.cornernet import Detect
+from detjax.models.cornernet.net import Maps
 from detjax.nn.images import NORMALIZED
 from detjax.ops import corner_pool
 from detjax.weights import convert
@@ -88,9 +89,23 @@ def networks(peers: Any) -> Iterator[Row]:
             np.testing.assert_allclose(ours, theirs, rtol=1e-2, atol=1e-2)
     times = in_turn(ready(apply, variables, image), peer, runs=3)
     yield Row("hourglass104", f"{SIDE} px", times[0], "torch", times[1])
-    window, scale = jnp.array([0.0, 0, SIDE, SIDE]), jnp.array([SIDE / 128] * 2)
-    decode = jax.jit(
-        jax.vmap(lambda maps: Detect()(maps, window, scale=scale)),
-    )
-    decoded = in_turn(ready(decode, maps), runs=15)
+    decoded = in_turn(ready(jax.jit(jax.vmap(decode)), busy(maps)), runs=15)
     yield Row("cornernet_decoding", f"{SIDE} px", decoded[0], "its network", times[0])
+
+
+def decode(maps: Maps) -> Any:
+    window, cell = jnp.array([0.0, 0, SIDE, SIDE]), SIDE / maps.tl.tag.shape[0]
+    return Detect()(maps, window, scale=jnp.array([cell, cell]))
+
+
+def busy(maps: Maps) -> Maps:
+    """Maps of these shapes with many pairs, of few classes."""
+    rng = np.random.default_rng(0)
+
+    def corners(found: Any) -> Any:
+        heat = rng.normal(-4, 1, found.heat.shape)
+        heat[..., :4] += 4
+        tag = rng.normal(0, 0.2, found.tag.shape)
+        return found._replace(heat=heat.astype("f"), tag=tag.astype("f"))
+
+    return Maps(corners(maps.tl), corners(maps.br))

@@ -38,7 +38,7 @@ def cornernet(
     pixels: Pixels = "cornernet",
     dtype: Dtype = "float32",
 ) -> Model:
-    """CornerNet; the defaults are the authors', for inputs of 511 x 511 pixels.
+    """CornerNet; the defaults are the authors', trained at 511 x 511 pixels.
 
     num_classes: the classes that are told apart; if not set those of the data set.
     pixels: how images are normalised; see `nn.images.normalize`.
