@@ -1,6 +1,6 @@
 """CenterNet with boxes of whole objects, what is hidden included, on synthetic shapes.
 
-    python scripts/train.py --config=configs/amodal_shapes.py --workdir=DIR
+python scripts/train.py --config=configs/amodal_shapes.py --workdir=DIR
 """
 
 from ml_collections import ConfigDict

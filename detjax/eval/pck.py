@@ -10,7 +10,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from detjax.errors import UserError
 from detjax.eval import matching, overlaps
 from detjax.eval.columns import Results, Truths, arranged
 
@@ -25,23 +24,6 @@ class Scale(NamedTuple):
 
     reach: float
     pair: tuple[int, int] | None = None
-
-
-def scale(reach: float, of: Sequence[str], names: Sequence[str]) -> Scale:
-    """`reach` of the distance between the keypoints called `of`; of the box if empty.
-
-    Raises UserError for a name that the data set does not have, and for other than two.
-    """
-    if not of:
-        return Scale(reach)
-    missing = [name for name in of if name not in names]
-    if missing or len(of) != 2:
-        raise UserError(
-            f"eval.pck_of={tuple(of)} must name two of the data set's keypoints, which "
-            f"are {', '.join(names)}"
-        )
-    first, second = (list(names).index(name) for name in of)
-    return Scale(reach, (first, second))
 
 
 def evaluate(

@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 from eval_cases import posed
 
-from detjax.errors import UserError
 from detjax.eval import pck
 from detjax.eval.columns import Results, Truths
 
@@ -101,11 +100,3 @@ def test_rates_by_hand():
     nothing = one([], images=())
     found = pck.evaluate(**nothing, by=pck.Scale(0.2))
     assert set(pck.rates(*found, names).values()) == {-1.0}
-
-
-def test_names_of_lengths_are_checked():
-    assert pck.scale(0.5, ["b", "a"], ["a", "b"]) == pck.Scale(0.5, (1, 0))
-    assert pck.scale(0.5, [], ["a", "b"]) == pck.Scale(0.5)
-    for wrong in (["a", "c"], ["a"]):
-        with pytest.raises(UserError, match="must name two of the data set's"):
-            pck.scale(0.5, wrong, ["a", "b"])

@@ -295,6 +295,7 @@ def test_pascals_metrics_have_their_names_before_anything_is_read():
         classes: tuple[str, ...] = ("a",)
         category_ids: tuple[int, ...] = (7,)
         has_masks: bool = False
+        has_amodal: bool = False
         keypoints: tuple[str, ...] = ()
 
     made = meter.meter(records(None), Whole(), [3], voc="all")
@@ -302,3 +303,11 @@ def test_pascals_metrics_have_their_names_before_anything_is_read():
     found = made.again().result({})
     assert names == [name for name in found if name.startswith("voc")]
     assert found["voc/mAP"] == 0
+
+
+def test_names_of_lengths_are_checked():
+    assert meter.pose_scale(0.5, ["b", "a"], ["a", "b"]).pair == (1, 0)
+    assert meter.pose_scale(0.5, [], ["a", "b"]).pair is None
+    for wrong in (["a", "c"], ["a"]):
+        with pytest.raises(UserError, match="must name two of the data set's"):
+            meter.pose_scale(0.5, wrong, ["a", "b"])

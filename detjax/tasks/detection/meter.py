@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import numpy as np
 
 from detjax.data.records import Record
+from detjax.errors import UserError
 from detjax.eval import coco, confusion, pck
 from detjax.eval import voc as pascal
 from detjax.eval.collected import Collected, Parts
@@ -208,6 +209,23 @@ class Meter:
         return matrix, confidence
 
 
+def pose_scale(reach: float, of: Sequence[str], names: Sequence[str]) -> pck.Scale:
+    """`reach` of the distance between the keypoints called `of`; of the box if empty.
+
+    Raises UserError for a name that the data set does not have, and for other than two.
+    """
+    if not of:
+        return pck.Scale(reach)
+    missing = [name for name in of if name not in names]
+    if missing or len(of) != 2:
+        raise UserError(
+            f"eval.pck_of={tuple(of)} must name two of the data set's keypoints, which "
+            f"are {', '.join(names)}"
+        )
+    first, second = (list(names).index(name) for name in of)
+    return pck.Scale(reach, (first, second))
+
+
 def meter(
     records: Sequence[Record],
     info: Any,
@@ -243,5 +261,5 @@ def meter(
         max_detections=tuple(max_detections),
         sigmas=tuple(sigmas),
         voc=voc,
-        pose=pck.scale(pck_reach, pck_of, info.keypoints),
+        pose=pose_scale(pck_reach, pck_of, info.keypoints),
     )
