@@ -20,6 +20,7 @@ class Info(NamedTuple):
     classes: tuple[str, ...] = ("a",)
     category_ids: tuple[int, ...] = (7,)
     has_masks: bool = False
+    has_amodal: bool = False
     keypoints: tuple[str, ...] = ()
 
 

@@ -135,7 +135,8 @@ def hourglass_pose(
             parts["class"] = keypoint.class_weight * losses.masked_mean(
                 entropy, real & seen
             )
-        return sum(parts.values()), (updated, parts)
+        positives = jnp.sum(real & seen)
+        return sum(parts.values()), (updated, {**parts, "positives": positives})
 
     def predict(params, state, inputs: Inputs) -> Detections:
         outputs: Any = net.apply({"params": params, **state}, inputs.images)

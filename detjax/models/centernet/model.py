@@ -149,7 +149,8 @@ def _made(
             name: total / (jnp.maximum(number, 1) if "heat" in name else number + _EPS)
             for name, (total, number) in found.items()
         }
-        return sum(means.values()), (updated, means)
+        positives = found["size"][1] / 2
+        return sum(means.values()), (updated, {**means, "positives": positives})
 
     def predict(params, state, inputs: Inputs):
         stacks: Any = net.apply({"params": params, **state}, inputs.images)
