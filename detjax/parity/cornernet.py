@@ -122,7 +122,7 @@ def encoded_errors(ours: dict[str, Any], theirs: dict[str, Any]) -> dict[str, fl
     cells = theirs.get("tl_heat_values")
     if cells:
         *index, values = np.array(cells, np.float64).T
-        at = ours["tl_heat"][tuple(np.int64(index))]
+        at = ours["tl_heat"][tuple(np.array(index, np.int64))]
         errors["encoded.tl_heat_values"] = float(np.abs(at - values).max())
     for name in ("tl_heat", "br_heat"):
         if f"{name}_positive" in theirs:
@@ -227,7 +227,7 @@ def _batch(facts: dict[str, Any]) -> Batch:
         objects.valid[i, :m] = True
     view = View(
         np.tile(np.eye(3, dtype=np.float32)[:2], (b, 1, 1)),
-        np.tile(np.int32(size), (b, 1)),
+        np.tile(np.array(size, np.int32), (b, 1)),
         np.ones(b, bool),
     )
     return Batch(Inputs(images, view), objects, np.arange(b, dtype=np.int32))

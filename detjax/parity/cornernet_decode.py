@@ -91,7 +91,7 @@ def tested(model: Model, variables: Any, facts: dict[str, Any]) -> Tested:
         return kept, (placed, labels, valid & (left == -jnp.inf))
 
     kept, (placed, labels, out) = jax.device_get(run(variables, images))
-    some, corner = kept.valid, np.float32([x, y, x, y])
+    some, corner = kept.valid, np.array([x, y, x, y], np.float32)
     found = {
         "boxes": kept.boxes[some] - corner,
         "scores": kept.scores[some],
@@ -109,8 +109,8 @@ def padded(facts: dict[str, Any]) -> tuple[Inputs, tuple[int, int]]:
     y, x = (whole // 2 - side // 2 for whole, side in zip(size, (h, w), strict=True))
     images = np.zeros((1, *size, 3), np.uint8)
     images[:, y : y + h, x : x + w] = drawn[..., ::-1]
-    affine = np.float32([[[1, 0, x], [0, 1, y]]])
-    view = View(affine, np.int32([[h, w]]), np.ones(1, bool))
+    affine = np.array([[[1, 0, x], [0, 1, y]]], np.float32)
+    view = View(affine, np.array([[h, w]], np.int32), np.ones(1, bool))
     return Inputs(images, view), (y, x)
 
 
