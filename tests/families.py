@@ -79,13 +79,15 @@ CORNERNET = {
     "name": "cornernet",
     "num_classes": CLASSES,
     "backbone": {
-        "stacks": 2,
+        "stacks": 1,
         "dims": (8, 8),
         "modules": (1, 1),
         "features": 8,
         "norm": "frozen",
     },
     "head": {"pooled": 8, "hidden": 8},
+    # Small numbers, whose sigmoids have a slope without norms too.
+    "pixels": "unit",
     # Corners that have not learnt have classes and tags of their own.
     "detect": {
         "corners": 200,

@@ -19,6 +19,7 @@ from detjax.parity import (
     cams,
     certificate,
     classifiers,
+    cornernet,
     darknet,
     detectors,
     gscnn,
@@ -49,6 +50,7 @@ TWO_STAGES = [
 ]
 DARKNET = [path for path, source in KNOWN.items() if source is darknet]
 ONE_STAGES = [path for path, source in KNOWN.items() if source is one_stage]
+CORNERS = [path for path, source in KNOWN.items() if source is cornernet]
 CLASSIFIERS = [path for path, source in KNOWN.items() if source is classifiers]
 # A network for pixels of each kind; the others have more layers of the same kinds.
 PIXELS = (
@@ -237,6 +239,18 @@ def test_one_stages_are_torchvisions(path):
     assert {k: v for k, v in found.gradients.items() if not v < 1e-3} == {}
     # Nearly equal scores, and overlaps near a threshold, may fall either way.
     assert found.detections >= 0.99
+
+
+@pytest.mark.long
+@pytest.mark.skipif(not CORNERS, reason=f"no goldens in {FOLDER}: set DETJAX_GOLDENS")
+@pytest.mark.parametrize("path", CORNERS, ids=lambda p: p.stem)
+def test_corners_are_the_authors(path):
+    found = parity.certify(path)
+    assert found.parameters == found.expected_parameters
+    assert {k: v for k, v in found.outputs.items() if not v < 1e-4} == {}
+    assert {k: v for k, v in found.losses.items() if not v < 1e-4} == {}
+    assert {k: v for k, v in found.gradients.items() if not v < 1e-3} == {}
+    assert found.detections == 1
 
 
 @pytest.mark.long

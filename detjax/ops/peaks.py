@@ -36,7 +36,7 @@ def highest(heat: Float[Array, "mh mw c"], k: int, window: int = 3) -> Peaks:
     """
     h, w, c = heat.shape
     around = jax.lax.reduce_window(
-        heat,
+        jax.lax.stop_gradient(heat),
         jnp.asarray(-jnp.inf, heat.dtype),
         jax.lax.max,
         (window, window, 1),

@@ -27,7 +27,8 @@ class CornerNet:
 
     def norm(self, x, name):
         parts = ("running_mean", "running_var", "weight", "bias")
-        return F.batch_norm(x, *(self.w[f"{name}.{p}"] for p in parts))
+        mean, variance, scale, bias = (self.w[f"{name}.{p}"] for p in parts)
+        return F.batch_norm(x, mean, variance, scale, bias)
 
     def linear(self, x, conv, norm, stride=1):
         return self.norm(self.conv(x, conv, stride), norm)

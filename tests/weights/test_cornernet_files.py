@@ -12,11 +12,11 @@ FIRST = {
     "cornernet": (
         "pre.0.conv.weight",
         "kps.0.low1.0.skip.1.weight",
-        "tl_regrs.1.1.bias",
+        "tl_regrs.0.1.bias",
     ),
     "cornernet_lite": (
         "hg.pre.0.conv.weight",
-        "hg.hgs.1.up2.bias",
+        "hg.hgs.0.up2.bias",
         "br_offs.0.0.conv.weight",
     ),
 }
