@@ -352,6 +352,9 @@ SLOW = (
     "darknet-detection",
     "fcos",
     "cornernet",
+    "centernet-pose",
+    "centernet-turned",
+    "hourglass_pose",
 )
 
 

@@ -8,6 +8,7 @@
     make_dataset.py voc --name=mine --root=DIR --split train val
     make_dataset.py objectmasks --name=mine --classes=nucleus --root=DIR \\
         --split-by=train:0.8,val:0.2
+    make_dataset.py dota --name=mine --root=DIR --split train=train val=val
     make_dataset.py labelmaps --name=mine --classes=nucleus --split train=DIR val=DIR
     make_dataset.py folders --name=mine --root=DIR --split-by=train:0.8,val:0.2
     make_dataset.py csv --name=mine --root=labels.csv --split-by=train:0.8,val:0.2
@@ -92,6 +93,11 @@ FORMATS = {
         "images/ beside labels/: a pixel's value is the number of its object",
         "NAME=DIR",
         objects=True,
+        outside=False,
+    ),
+    "dota": _Format(
+        "text files of DOTA: corners of boxes at an angle; images/ and labelTxt/",
+        "NAME=DIR",
         outside=False,
     ),
     "folders": _Format(

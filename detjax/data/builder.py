@@ -117,14 +117,16 @@ def _held(dataset: Dataset) -> Catalogue:
         dataset.category_ids,
         text_ids=any(isinstance(record.id, str) for record in dataset.records),
         proposed=any(record.proposals is not None for record in dataset.records),
-        amodal=any(
-            a.amodal is not None
-            for record in dataset.records
-            if isinstance(record.truth, list)
-            for a in record.truth
-            if isinstance(a, Annotation)
-        ),
+        amodal=any(a.amodal is not None for a in _annotations(dataset)),
+        oriented=any(a.corners is not None for a in _annotations(dataset)),
     )
+
+
+def _annotations(dataset: Dataset) -> Iterator[Annotation]:
+    """The annotated objects of a split; none of other tasks than detection."""
+    for record in dataset.records:
+        if isinstance(record.truth, list):
+            yield from (a for a in record.truth if isinstance(a, Annotation))
 
 
 def _as_it_is(record: Record) -> Reading:

@@ -27,6 +27,7 @@ class Schema(NamedTuple):
     proposed: bool = False  # whether records have proposals
     text_ids: bool = False  # whether the ids of images are text
     amodal: bool = False  # whether objects have boxes of the whole of them
+    oriented: bool = False  # whether they have boxes at an angle of their own
 
 
 def features(schema: Schema, task: Task) -> "tfds.features.FeaturesDict":

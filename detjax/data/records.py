@@ -30,6 +30,8 @@ class Annotation:
     rle: bytes | None = None
     keypoints: np.ndarray | None = None  # [k 3] float32: x, y, visibility 0/1/2
     amodal: Box | None = None  # of the whole object, what is hidden included
+    # [4 2] float32, of a box at an angle: one after the other around it
+    corners: np.ndarray | None = None
 
 
 @dataclasses.dataclass(slots=True)
@@ -100,6 +102,7 @@ class Catalogue:
     text_ids  whether image ids are text instead of 64-bit integers
     proposed  whether records have proposals
     amodal    whether objects have boxes of the whole of them
+    oriented  whether they have boxes at an angle of their own
     notes     what a user should know, as sentences
     name_of   maps an entry to a name that is its own, wherever it is listed
     labels_of maps an entry to the classes in its image, as far as cheaply known; both
@@ -116,6 +119,7 @@ class Catalogue:
     text_ids: bool = False
     proposed: bool = False
     amodal: bool = False
+    oriented: bool = False
     notes: list[str] = dataclasses.field(default_factory=list)
     name_of: Callable[[Any], str] = str
     labels_of: Callable[[Any], Collection[Any]] = no_labels

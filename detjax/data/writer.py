@@ -67,6 +67,7 @@ def schema_of(catalogues: Mapping[str, Catalogue]) -> Schema:
         any(c.proposed for c in catalogues.values()),
         any(c.text_ids for c in catalogues.values()),
         any(c.amodal for c in catalogues.values()),
+        any(c.oriented for c in catalogues.values()),
     )
 
 

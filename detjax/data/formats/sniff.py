@@ -104,6 +104,8 @@ def _of_folder(path: Path) -> Guess | None:
         return Guess("semantic", here)
     if {"images", "masks"} <= lower:
         return Guess("objectmasks", here)
+    if "labeltxt" in lower:
+        return Guess("dota", f"--root={path.parent} --split {path.name}={path.name}")
     if "labels" in lower:
         endings = {e for e in _endings(path / "labels") if e}
         if ".txt" in endings:

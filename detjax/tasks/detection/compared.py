@@ -20,6 +20,8 @@ class Truth(NamedTuple):
     ranks: np.ndarray
     masked: np.ndarray  # [m] bool: objects whose mask is known
     amodal: np.ndarray | None = None  # [m 4] xywh of whole objects
+    # [4 2] of each object with a box at an angle of its own; None if none has
+    corners: list[np.ndarray | None] | None = None
 
     @property
     def images(self) -> np.ndarray:
@@ -36,6 +38,7 @@ def truth_of(records: Sequence[Record], skip: bool = False) -> Truth:
     """
     ids: dict[int, int | str] = {}
     rows, sizes, rles, points, whole = [], [], [], [], []
+    corners: list[np.ndarray | None] = []
     for place, record in readable(records, skip):
         ids[place] = record.id
         size = (record.height, record.width)
@@ -47,6 +50,7 @@ def truth_of(records: Sequence[Record], skip: bool = False) -> Truth:
             rles.append(code)
             points.append(a.keypoints)
             whole.append(a.amodal)
+            corners.append(a.corners)
     ranks = np.full(len(records), -1)
     ranks[sorted(ids, key=lambda place: ids[place])] = np.arange(len(ids))
     table = np.array(rows, np.float64).reshape(-1, 9)
@@ -65,13 +69,22 @@ def truth_of(records: Sequence[Record], skip: bool = False) -> Truth:
         ranks,
         masked,
         wholes(whole, table[:, 2:6]),
+        corners if any(four is not None for four in corners) else None,
     )
 
 
-def turned(codes: Sequence[dict[str, Any]]) -> np.ndarray:
-    """The smallest rectangles [m 5] around masks, as the metric has them."""
-    found = [rectangles.of_codes([c["counts"]], tuple(c["size"])) for c in codes]
-    return np.concatenate([np.zeros((0, 5)), *found])
+def turned(truth: Truth) -> np.ndarray:
+    """The boxes at an angle [m 5]: objects' own, or the smallest around their masks."""
+    found = np.array(
+        [
+            rectangles.of_codes([code["counts"]], tuple(code["size"]))[0]
+            for code in truth.columns.rles or ()
+        ]
+    ).reshape(-1, 5)
+    for row, four in zip(found, truth.corners or (), strict=False):
+        if four is not None:
+            row[:] = rectangles.of_points(four)
+    return found
 
 
 def wholes(

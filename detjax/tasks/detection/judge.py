@@ -64,7 +64,7 @@ def judge(
             warn_of_boxes(truth.masked)
             against = truths._replace(ignore=truths.ignore | ~truth.masked)
         if kind == "oriented":
-            against = against._replace(oriented=turned(truths.rles))
+            against = against._replace(oriented=turned(truth))
         if kind == "amodal":
             against = truths._replace(boxes=truth.amodal)
         options: dict[str, Any] = {"max_detections": tuple(max_detections)}

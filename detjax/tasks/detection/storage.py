@@ -30,6 +30,8 @@ def features(schema: Schema) -> dict[str, Any]:
     if schema.keypoints:
         shape = (len(schema.keypoints), 3)
         thing["keypoints"] = tfds.features.Tensor(shape=shape, dtype=np.float32)
+    if schema.oriented:
+        thing["corners"] = tfds.features.Tensor(shape=(4, 2), dtype=np.float32)
     if schema.amodal:
         # In pixels: what is hidden may lie beyond the picture.
         thing["amodal"] = tfds.features.Tensor(shape=(4,), dtype=np.float32)
@@ -58,6 +60,11 @@ def encode(record: Record, schema: Schema) -> dict[str, Any]:
     if schema.amodal:
         whole = [a.box if a.amodal is None else a.amodal for a in things]
         held["amodal"] = floats(np.reshape(whole, (-1, 4)))
+    if schema.oriented:
+        # Zeros are none.
+        none = np.zeros((4, 2), np.float32)
+        turned = [none if a.corners is None else a.corners for a in things]
+        held["corners"] = floats(np.reshape(turned, (-1, 8)))
     return {f"objects/{name}": value for name, value in held.items()}
 
 
@@ -80,6 +87,10 @@ def decode(held: Mapping[str, Any], size: tuple[int, int]) -> list[Annotation]:
     if ids and "objects/amodal" in held:
         given = np.array(held["objects/amodal"].float_list.value, np.float32)
         whole = [tuple(box) for box in given.reshape(-1, 4).tolist()]
+    turned: Any = [None] * len(ids)
+    if ids and "objects/corners" in held:
+        given = np.array(held["objects/corners"].float_list.value, np.float32)
+        turned = [c if c.any() else None for c in given.reshape(-1, 4, 2)]
     rows = zip(
         ids,
         boxes[:, [1, 0, 3, 2]].tolist(),
@@ -90,6 +101,7 @@ def decode(held: Mapping[str, Any], size: tuple[int, int]) -> list[Annotation]:
         held["objects/rle"].bytes_list.value,
         points,
         whole,
+        turned,
         strict=True,
     )
     return [
@@ -102,9 +114,10 @@ def decode(held: Mapping[str, Any], size: tuple[int, int]) -> list[Annotation]:
             difficult=bool(difficult),
             rle=code or None,
             keypoints=own,
-            amodal=all_of_it,
+            amodal=entire,
+            corners=four,
         )
-        for number, box, label, area, crowd, difficult, code, own, all_of_it in rows
+        for number, box, label, area, crowd, difficult, code, own, entire, four in rows
     ]
 
 

@@ -179,6 +179,10 @@ class Targets:
             draw_masks(objects.box_masks, truth.runs, numbers, to_boxes)
         if self.oriented:
             objects.oriented[:] = rectangles.of_masks(truth.runs, numbers, matrix)
+            for row, a in zip(objects.oriented, chosen, strict=True):
+                if a.corners is not None:
+                    moved = a.corners @ matrix[:2, :2].T + matrix[:2, 2]
+                    row[:] = rectangles.of_points(moved)
         if self.amodal:
             whole = [a.box if a.amodal is None else a.amodal for a in chosen]
             moved = frames.move_boxes(np.reshape(whole, (-1, 4)).astype(float), matrix)
@@ -237,8 +241,8 @@ def targets(
     min_size     pixels of the input; objects with a shorter side are left out, and
                  counted
     keypoints    whether objects have theirs
-    oriented     whether they have boxes at an angle: the smallest rectangles around
-                 their masks
+    oriented     whether they have boxes at an angle: their own, or the smallest
+                 rectangles around their masks
     amodal       whether they have boxes of the whole of them, what is hidden included
 
     Raises UserError where the data set that `info` describes has no such things.
