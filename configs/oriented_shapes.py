@@ -15,4 +15,5 @@ def get_config() -> ConfigDict:
     config.model.oriented = True
     config.data.mask_stride = None
     config.data.oriented = True
+    config.train.steps = 2800
     return config
