@@ -80,6 +80,7 @@ CORNERNET_LITE: list[Rename] = [
 # CenterNet's heads are lists of their own; on hourglasses one for each of these, whose
 # first convolution is a block.
 CENTERNET: list[Rename] = [
+    (r"^backbone\.body\.(base_layer|level\d)\.", r"base.\1."),
     (r"^backbone\.(body\.)?", ""),
     (r"^(hm|wh|reg|hps|hm_hp|hp_offset)\.0\.", r"\1."),
 ]
@@ -91,9 +92,12 @@ CENTERNET_HOURGLASS: list[Rename] = [
 # What torch's DataParallel puts before all names.
 _PARALLEL: Rename = (r"^module\.", "")
 
-# Keys that the authors' loader drops too: leftovers in their first files.
+# Keys that nothing reads: leftovers in the authors' files.
 LEFTOVERS = {
     "yolact": r"^backbone\.layer\d|^fpn\.downsample_layers\.[2-9]\.",
+    # DLA's authors have layers that nothing reads, and CenterNet's keep its classifier.
+    "timm": r"^level[34]\.project\.",
+    "centernet": r"^base\.(level[34]\.project|fc)\.",
 }
 
 # Names in files of torchvision's first detectors, which torchvision too renames when it
