@@ -211,6 +211,17 @@ TINY = {
     "cornernet": CORNERNET,
     "centernet": CENTERNET,
     "centernet-pose": {**CENTERNET, "pose": {"count": KEYPOINTS, "candidates": 10}},
+    "centernet_dla": {
+        **CENTERNET,
+        "name": "centernet_dla",
+        "backbone": {
+            "name": "dla34",
+            "width": 2,
+            "norm": "frozen",
+            "levels": (2, 3, 4),
+        },
+        "up": {"norm": "frozen", "joined": 2},
+    },
     "centernet-turned": {**CENTERNET, "oriented": True, "amodal": True},
     "rcnn": {
         "name": "rcnn",
@@ -355,6 +366,7 @@ SLOW = (
     "centernet-pose",
     "centernet-turned",
     "hourglass_pose",
+    "centernet_dla",
 )
 
 

@@ -18,7 +18,9 @@ from detjax.data.example import Prepare
 ROOT = pathlib.Path(__file__).parents[1]
 NAMES = sorted(p.stem for p in (ROOT / "configs").glob("[!_]*.py"))
 CLASSES = {"nuclei": 1, "bccd": 3, "shapes": 4, "one_skier": 1, "sign_digits": 10}
-CLASSES |= {"depth_shapes": 1}
+CLASSES |= {"depth_shapes": 1, "figures": 1}
+# Keypoints of an object; of people as COCO has them where the data set is not here.
+KEYPOINTS = {"figures": 14}
 # Of every day; the others are of the same families.
 DAILY = (
     *("quickstart", "quickstart_classify", "quickstart_semantic", "quickstart_yolo"),
@@ -44,7 +46,7 @@ def batch_of(task, data, count):
         classes=tuple(map(str, range(count))),
         splits={},
         has_masks=True,
-        keypoints=tuple(map(str, range(17))),  # of people, as COCO has them
+        keypoints=tuple(map(str, range(KEYPOINTS.get(data["name"], 17)))),
         category_ids=tuple(range(count)),
         max_objects=100,
         made_from={},

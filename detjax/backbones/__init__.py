@@ -11,6 +11,7 @@ from detjax.backbones import (
     darknet,
     darknet_numbered,
     densenet,
+    dla,
     googlenet,
     inception,
     inception_resnet,
@@ -46,6 +47,7 @@ FAMILIES: dict[str, Callable[..., linen.Module]] = {
     **{name: inception_resnet.inception_resnet for name in inception_resnet.NAMES},
     **{name: xception.xception for name in xception.SPECS},
     **{name: densenet.densenet for name in densenet.SPECS},
+    **{name: dla.dla for name in dla.SPECS},
 }
 Name = Annotated[str, OneOf(tuple(FAMILIES))]
 

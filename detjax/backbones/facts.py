@@ -68,6 +68,7 @@ FACTS: dict[str, Fact] = {
     "densenet161": Fact(224, 77.138, _DENSE),
     "densenet169": Fact(224, 75.600, _DENSE),
     "densenet201": Fact(224, 76.896, _DENSE),
+    "dla34": Fact(224, None, "Yu et al. 2018", "authors"),
     "xception": Fact(299, 79.0, "Chollet 2017", "paper", pixels="inception"),
     "xception_aligned": Fact(
         299, None, "Chen et al. 2018", "paper", pixels="inception"

@@ -69,6 +69,7 @@ ONE_STAGES: dict[str, Callable[..., Model]] = {
 OF_POINTS: dict[str, Callable[..., Model]] = {
     "cornernet": cornernet.cornernet,
     "centernet": centernet.centernet,
+    "centernet_dla": centernet.centernet_dla,
     "centernet_hourglass": centernet.centernet_hourglass,
     "hourglass_pose": hourglass_pose.hourglass_pose,
     **{
@@ -76,6 +77,7 @@ OF_POINTS: dict[str, Callable[..., Model]] = {
         for make, originals in (
             (cornernet.cornernet, cornernet.ORIGINALS),
             (centernet.centernet, centernet.ORIGINALS),
+            (centernet.centernet_dla, centernet.DLA),
         )
         for name, kwargs in originals.items()
     },
@@ -148,7 +150,7 @@ SIDES = {name: 550 for name in yolact.ORIGINALS} | {
     "ssd300_vgg16": 300,
     **dict.fromkeys((*fcn_resnet.ORIGINALS, *deeplab.V3, *lraspp.ORIGINALS), 520),
     **dict.fromkeys(deeplab.PLUS, 513),
-    **dict.fromkeys(centernet.ORIGINALS, 512),
+    **dict.fromkeys((*centernet.ORIGINALS, *centernet.DLA), 512),
     **dict.fromkeys(pspnet.ORIGINALS, 473),
 }
 # Those of two stages, RetinaNet and FCOS were trained at a short side of 800 pixels,

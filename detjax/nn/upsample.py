@@ -48,6 +48,38 @@ class ConvTranspose(linen.Module):
         return y + bias.astype(self.dtype)
 
 
+class ChannelsUp(linen.Module):
+    """A transposed convolution of each channel by itself, [b h w c] -> [b fh fw c].
+
+    Of stride f = `factor`, an even number, and kernels of 2f cells; the parameter
+    "kernel" is [2f 2f 1 c] and begins as bilinear interpolation (torch's
+    `conv_transpose2d` with c groups and a padding of f / 2).
+    """
+
+    factor: int
+    dtype: Any = jnp.float32
+
+    @linen.compact
+    def __call__(self, x):
+        f, (b, h, w, c) = self.factor, x.shape
+        taps = jnp.asarray(upsample.bilinear_kernel(2 * f))[..., None, None]
+        shape = (2 * f, 2 * f, 1, c)
+        kernel = self.param("kernel", lambda key: jnp.broadcast_to(taps, shape) + 0.0)
+        kernel = kernel.astype(self.dtype).reshape(2, f, 2, f, c)
+        # A cell reaches over its own f x f outputs and those after: of every output
+        # two cells along each axis know, and a cell of padding begins and ends.
+        x = jnp.pad(x.astype(self.dtype), ((0, 0), (1, 1), (1, 1), (0, 0)))
+        total = sum(
+            x[:, 1 - i : h + 2 - i, None, 1 - j : w + 2 - j, None]
+            * kernel[i, :, None, j]
+            for i in (0, 1)
+            for j in (0, 1)
+        )
+        whole = total.reshape(b, (h + 1) * f, (w + 1) * f, c)
+        cut = f // 2
+        return whole[:, cut : cut + h * f, cut : cut + w * f]
+
+
 def bilinear(key: Any, shape: tuple[int, ...], dtype: Any = jnp.float32) -> jax.Array:
     """An initialiser: bilinear interpolation of each channel by itself, [k k o i].
 

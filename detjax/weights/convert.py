@@ -42,6 +42,8 @@ REVERSED = {
     "hed": r"^features\.0\.weight$",
     "cornernet": r"^pre\.0\.conv\.weight$",
     "cornernet_lite": r"^hg\.pre\.0\.conv\.weight$",
+    "centernet": r"^(conv1|base\.base_layer\.0)\.weight$",
+    "centernet_hourglass": r"^pre\.0\.conv\.weight$",
 }
 
 

@@ -77,12 +77,27 @@ CORNERNET_LITE: list[Rename] = [
     (r"^(tl|br)_cnvs\.", r"\1_modules."),
     (r"^(tl|br)_regrs\.", r"\1_offs."),
 ]
+# CenterNet's heads are lists of their own; on hourglasses one for each of these, whose
+# first convolution is a block.
+CENTERNET: list[Rename] = [
+    (r"^backbone\.body\.(base_layer|level\d)\.", r"base.\1."),
+    (r"^backbone\.(body\.)?", ""),
+    (r"^(hm|wh|reg|hps|hm_hp|hp_offset)\.0\.", r"\1."),
+]
+CENTERNET_HOURGLASS: list[Rename] = [
+    (r"^backbone\.", ""),
+    (r"^((?:hm|wh|reg|hps|hm_hp|hp_offset)\.\d)\.0\.", r"\1.0.conv."),
+    (r"^((?:hm|wh|reg|hps|hm_hp|hp_offset)\.\d)\.2\.", r"\1.1."),
+]
 # What torch's DataParallel puts before all names.
 _PARALLEL: Rename = (r"^module\.", "")
 
-# Keys that the authors' loader drops too: leftovers in their first files.
+# Keys that nothing reads: leftovers in the authors' files.
 LEFTOVERS = {
     "yolact": r"^backbone\.layer\d|^fpn\.downsample_layers\.[2-9]\.",
+    # DLA's authors have layers that nothing reads, and CenterNet's keep its classifier.
+    "timm": r"^level[34]\.project\.",
+    "centernet": r"^base\.(level[34]\.project|fc)\.",
 }
 
 # Names in files of torchvision's first detectors, which torchvision too renames when it
@@ -93,6 +108,8 @@ FORMER: dict[str, list[Rename]] = {
     "gscnn": [_PARALLEL],
     "cornernet": [_PARALLEL],
     "cornernet_lite": [_PARALLEL],
+    "centernet": [_PARALLEL],
+    "centernet_hourglass": [_PARALLEL],
     "torchvision": [
         _PARALLEL,
         (r"(fpn\.(?:inner|layer)_blocks\.\d+)\.(weight|bias)$", r"\1.0.\2"),
@@ -143,6 +160,8 @@ SOURCES: dict[str, list[Rename]] = {
     "gscnn": GSCNN,
     "cornernet": CORNERNET,
     "cornernet_lite": CORNERNET_LITE,
+    "centernet": CENTERNET,
+    "centernet_hourglass": CENTERNET_HOURGLASS,
     "yolact": YOLACT,
     "darknet": [],
     # Classifiers whose modules have their names.

@@ -38,6 +38,7 @@ MEMBERS = {
     "xception": 1,
     "xception_aligned": 1,
     "densenet121": 4,
+    "dla34": 1,
 }
 # Built in six seconds.
 LARGE = ("inception_v3", "inception_resnet_v2", "xception", "xception_aligned")

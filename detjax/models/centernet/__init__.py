@@ -14,17 +14,26 @@ read from them.
 from detjax.models.centernet.amodal import Amodal
 from detjax.models.centernet.box import Box
 from detjax.models.centernet.detect import Detect
+from detjax.models.centernet.dla_up import DLAUp
 from detjax.models.centernet.match import Match
-from detjax.models.centernet.model import ORIGINALS, centernet, centernet_hourglass
+from detjax.models.centernet.model import (
+    DLA,
+    ORIGINALS,
+    centernet,
+    centernet_dla,
+    centernet_hourglass,
+)
 from detjax.models.centernet.net import Head
 from detjax.models.centernet.oriented import Oriented
 from detjax.models.centernet.pose import Pose
 from detjax.models.centernet.up import Deconv
 
 __all__ = [
+    "DLA",
     "ORIGINALS",
     "Amodal",
     "Box",
+    "DLAUp",
     "Deconv",
     "Detect",
     "Head",
@@ -32,5 +41,6 @@ __all__ = [
     "Oriented",
     "Pose",
     "centernet",
+    "centernet_dla",
     "centernet_hourglass",
 ]

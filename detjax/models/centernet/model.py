@@ -9,10 +9,11 @@ from flax import linen
 
 from detjax import losses
 from detjax.backbones.hourglass import Hourglass
-from detjax.backbones.pyramid import Backbone
+from detjax.backbones.pyramid import Backbone, check_levels
 from detjax.models.centernet.amodal import Amodal
 from detjax.models.centernet.box import Box
 from detjax.models.centernet.detect import Detect
+from detjax.models.centernet.dla_up import DLAUp
 from detjax.models.centernet.match import Centres, Match
 from detjax.models.centernet.net import HEAT, Head, Net, OnPyramid
 from detjax.models.centernet.oriented import Oriented
@@ -74,6 +75,43 @@ def centernet(
         "up": r"^backbone\.deconv_layers\.",
     }
     parts = Parts(box, pose, oriented, amodal)
+    return _made(num_classes, trunk, groups, head, match, parts, detect, pixels, kind)
+
+
+def centernet_dla(
+    *,
+    num_classes: Count,
+    backbone: Backbone = Backbone("dla34", norm="batch"),
+    up: DLAUp = DLAUp(),
+    head: Head = Head(hidden=256),
+    match: Match = Match(),
+    box: Box = Box(),
+    pose: Pose | None = None,
+    oriented: Oriented | None = None,
+    amodal: Amodal | None = None,
+    detect: Detect = Detect(),
+    pixels: Pixels = "imagenet",
+    dtype: Dtype = "float32",
+) -> Model:
+    """CenterNet on all levels of a classifier; the defaults are the authors' DLA-34.
+
+    num_classes: the classes that are told apart; if not set those of the data set.
+    backbone: a classifier, whose levels are joined to one map of the finest of them.
+    pose: keypoints of each object; None is without.
+    oriented: a box at an angle of each; None is without.
+    amodal: a box of the whole of each, what is hidden included; None is without.
+    pixels: how images are normalised; see `nn.images.normalize`.
+    dtype: of activations; parameters and losses are float32.
+
+    Raises UserError where the backbone's levels do not follow one another.
+    """
+    check_levels(backbone)
+    kind = jnp.dtype(dtype)
+    groups = {
+        "backbone": r"^backbone\.body\.",
+        "up": r"^backbone\.(dla_up|ida_up)\.",
+    }
+    trunk, parts = up.module(backbone, kind), Parts(box, pose, oriented, amodal)
     return _made(num_classes, trunk, groups, head, match, parts, detect, pixels, kind)
 
 
@@ -193,3 +231,4 @@ ORIGINALS: dict[str, dict[str, Any]] = {
     "centernet_resnet18": _resnet("resnet18"),
     "centernet_resnet101": _resnet("resnet101"),
 }
+DLA: dict[str, dict[str, Any]] = {"centernet_dla34": {"num_classes": 80}}

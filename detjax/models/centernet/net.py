@@ -43,14 +43,15 @@ class Output(linen.Module):
         if self.hidden:
             x = Conv(self.hidden, 3, bias=True, dtype=self.dtype, name="0")(x)
             x = linen.relu(x)
-        x = Conv(
-            *(self.features, 1),
-            bias=True,
+        x = linen.Conv(
+            self.features,
+            (1, 1),
             kernel_init=jax.nn.initializers.normal(0.001),
+            bias_init=jax.nn.initializers.constant(self.bias),
             dtype=self.dtype,
             name="2",
         )(x)
-        return x.astype(jnp.float32) + self.bias
+        return x.astype(jnp.float32)
 
 
 class OnPyramid(linen.Module):
