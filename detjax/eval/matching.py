@@ -23,7 +23,7 @@ CHUNK = 1 << 18  # pairs compared at once: a dozen temporaries of 2 MiB stay in 
 # Default limits on detections per image and class.
 _USUAL = (1, 10, 100)
 LIMITS = {
-    **dict.fromkeys(("bbox", "segm", "oriented", "amodal"), _USUAL),
+    **dict.fromkeys(("bbox", "segm", "oriented"), _USUAL),
     "keypoints": (20,),
 }
 

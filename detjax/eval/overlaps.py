@@ -39,12 +39,11 @@ def similarity(
 ) -> Similarity:
     """The function from indices of detections and of truths to their overlaps.
 
-    `kind` is "bbox", "segm", "oriented" or "keypoints", the last with `sigmas` [k];
-    "amodal" is as "bbox". Raises ValueError if required columns are missing or do not
-    fit.
+    `kind` is "bbox", "segm", "oriented" or "keypoints", the last with `sigmas` [k].
+    Raises ValueError if required columns are missing or do not fit.
     """
     crowd = np.asarray(truths.crowd, bool)
-    if kind in ("bbox", "amodal"):
+    if kind == "bbox":
         boxes = corners(results.boxes), corners(truths.boxes)
         return partial(_box_overlap, *boxes, crowd)
     _check_columns(truths, results, kind)

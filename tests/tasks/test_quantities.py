@@ -108,8 +108,8 @@ def test_values_are_averaged_where_they_are_known():
     )
 
 
-# What does not depend on the pixels: boxes that are given, and, before anything has been
-# learnt, boxes without an area and scores below 0 that are cut off.
+# What does not depend on the pixels: boxes that are given, and, before anything has
+# been learnt, boxes without an area and scores below 0 that are cut off.
 FLAT = {
     "rcnn": ("box",),
     "sliding_window": ("box",),

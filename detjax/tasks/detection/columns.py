@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 
+from detjax.data import rectangles
 from detjax.eval import coco
 from detjax.eval.codes import Codes, packed
 from detjax.eval.collected import Parts
@@ -91,8 +92,17 @@ def results_of(
         boxes=parts["amodal" if kind == "amodal" and "amodal" in parts else "boxes"],
         rles=codes_of(parts) if kind == "segm" else None,
         keypoints=parts.get("keypoints") if kind == "keypoints" else None,
-        oriented=parts.get("oriented") if kind == "oriented" else None,
+        oriented=turned_of(parts, kind),
     )
+
+
+def turned_of(parts: Mapping[str, np.ndarray], kind: str) -> np.ndarray | None:
+    """Boxes at an angle [n 5]; the usual boxes as such for the kind "upright"."""
+    if kind != "upright":
+        return parts.get("oriented") if kind == "oriented" else None
+    low, sides = parts["boxes"][:, :2], parts["boxes"][:, 2:]
+    angle = np.zeros((len(low), 1))
+    return rectangles.canonical(np.hstack([low + sides / 2, sides, angle]))
 
 
 def rows_of(

@@ -10,6 +10,9 @@ from detjax.eval import coco, matching, operating
 from detjax.tasks.detection.columns import results_of
 from detjax.tasks.detection.compared import Truth, turned
 
+# Kinds whose overlaps are those of another.
+SAME = {"upright": "oriented", "amodal": "bbox", "visible": "bbox"}
+
 
 class Judged(NamedTuple):
     """The detections of a split against its truth, of one kind."""
@@ -37,9 +40,11 @@ def judge(
     num_classes: int,
     max_detections: Sequence[int],
     sigmas: Sequence[float],
+    baselines: bool = False,
 ) -> dict[str, Judged]:
     """What is found of boxes, "bbox", masks, "segm", "keypoints", and boxes at an
-    angle, "oriented", or of whole objects, "amodal".
+    angle, "oriented", or of whole objects, "amodal". With `baselines` the usual boxes
+    are judged in their places as well, against the same truth: "upright", "visible".
 
     `parts` are detections as `columns` has them; each kind of them is matched once.
     Masks and keypoints are judged where both sides have them, nothing found being all
@@ -54,18 +59,18 @@ def judge(
     if truths.keypoints is not None and (nothing or "keypoints" in parts):
         kinds.append("keypoints")
     if truths.rles is not None and "oriented" in parts:
-        kinds.append("oriented")
+        kinds += ["oriented", "upright"] if baselines else ["oriented"]
     if truth.amodal is not None and "amodal" in parts:
-        kinds.append("amodal")
+        kinds += ["amodal", "visible"] if baselines else ["amodal"]
     found = {}
     for kind in kinds:
         against = truths
-        if kind in ("segm", "oriented"):
+        if kind in ("segm", "oriented", "upright"):
             warn_of_boxes(truth.masked)
             against = truths._replace(ignore=truths.ignore | ~truth.masked)
-        if kind == "oriented":
+        if kind in ("oriented", "upright"):
             against = against._replace(oriented=turned(truth))
-        if kind == "amodal":
+        if kind in ("amodal", "visible"):
             against = truths._replace(boxes=truth.amodal)
         options: dict[str, Any] = {"max_detections": tuple(max_detections)}
         if kind == "keypoints":
@@ -75,7 +80,7 @@ def judge(
             results_of(parts, truth.ranks, kind),
             image_ids=truth.images,
             num_classes=num_classes,
-            kind=kind,
+            kind=SAME.get(kind, kind),
             **options,
         )
         found[kind] = Judged(
@@ -92,7 +97,7 @@ def metrics(judged: Mapping[str, Judged], classes: Sequence[str]) -> dict[str, f
     """
     found: dict[str, float] = {}
     for kind, (curves, _, limits) in judged.items():
-        summary = coco.means(curves, kind, limits)
+        summary = coco.means(curves, SAME.get(kind, kind), limits)
         found |= {f"{kind}/{name}": value for name, value in summary.items()}
         if len(classes) > 1:
             found |= {

@@ -15,7 +15,7 @@ from detjax.eval.confusion import MIN_IOU
 from detjax.settings import Count, NotEmpty, Positive
 from detjax.tasks.detection.columns import columns_of, results_of, rows_of
 from detjax.tasks.detection.compared import Truth, truth_of
-from detjax.tasks.detection.judge import Judged, judge, metrics
+from detjax.tasks.detection.judge import SAME, Judged, judge, metrics
 from detjax.tasks.detection.report import figures, table
 from detjax.tasks.detection.restore import Found
 from detjax.types import Table
@@ -89,12 +89,14 @@ class Meter:
             "keypoints": info.keypoints,
             "oriented": info.has_masks,
             "amodal": info.has_amodal,
+            "upright": info.has_masks and self._settings["baselines"],
+            "visible": info.has_amodal and self._settings["baselines"],
         }
         found = []
         for kind in (kind for kind, there in kinds.items() if there):
             points = kind == "keypoints"
             most = None if points else self._settings["max_detections"]
-            each = coco.names(kind, most)
+            each = coco.names(SAME.get(kind, kind), most)
             found += [f"{kind}/{name}" for name in each]
             if len(info.classes) > 1:
                 found += [f"{kind}/AP/{name}" for name in info.classes]
@@ -237,6 +239,7 @@ def meter(
     voc: pascal.Points | None = None,
     pck_reach: Positive = 0.2,
     pck_of: tuple[str, ...] = (),
+    baselines: bool = False,
 ) -> Meter:
     """A meter of a split, of `records` without images.
 
@@ -249,6 +252,8 @@ def meter(
                     the longer side of its object's box
     pck_of          two keypoints, whose distance takes that side's place: PCKh has 0.5
                     and ("head_top", "upper_neck")
+    baselines       also the usual boxes in the place of those at an angle ("upright")
+                    and of those of whole objects ("visible"), against their truth
 
     With `skip` records and masks that cannot be read are passed over; else they are a
     UserError.
@@ -260,6 +265,7 @@ def meter(
         skip,
         max_detections=tuple(max_detections),
         sigmas=tuple(sigmas),
+        baselines=baselines,
         voc=voc,
         pose=pose_scale(pck_reach, pck_of, info.keypoints),
     )

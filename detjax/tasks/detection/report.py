@@ -18,6 +18,8 @@ NAMES = {
     "keypoints": "keypoint",
     "oriented": "oriented box",
     "amodal": "whole box",
+    "upright": "upright box",
+    "visible": "visible box",
 }
 
 
