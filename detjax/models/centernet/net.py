@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen
 
-from detjax.nn.conv import Conv
+from detjax.nn.conv import Conv, convolve
 from detjax.nn.images import normalize
 from detjax.settings import Range, Whole
 from detjax.types import Array
@@ -43,15 +43,31 @@ class Output(linen.Module):
         if self.hidden:
             x = Conv(self.hidden, 3, bias=True, dtype=self.dtype, name="0")(x)
             x = linen.relu(x)
-        x = linen.Conv(
-            self.features,
-            (1, 1),
-            kernel_init=jax.nn.initializers.normal(0.001),
-            bias_init=jax.nn.initializers.constant(self.bias),
-            dtype=self.dtype,
-            name="2",
-        )(x)
-        return x.astype(jnp.float32)
+        return Linear(self.features, self.bias, self.dtype, name="2")(x)
+
+
+class Linear(linen.Module):
+    """A 1x1 convolution [b h w i] -> [b h w features] float32.
+
+    Its bias is added in float32: the gradient of a bias is a sum over all cells of a
+    batch, which in bfloat16 may be wrong by a third.
+    """
+
+    features: int
+    bias: float  # that it begins with
+    dtype: Any
+
+    @linen.compact
+    def __call__(self, x):
+        kernel = self.param(
+            "kernel",
+            jax.nn.initializers.normal(0.001),
+            (1, 1, x.shape[-1], self.features),
+        )
+        start = jax.nn.initializers.constant(self.bias)
+        bias = self.param("bias", start, (self.features,))
+        y = convolve(x.astype(self.dtype), kernel.astype(self.dtype))
+        return y.astype(jnp.float32) + bias
 
 
 class OnPyramid(linen.Module):
