@@ -19,6 +19,7 @@ MODELS = {
     "centernet_hourglass": {
         **CORNERNET,
         "name": "centernet_hourglass",
+        "backbone": {**CORNERNET["backbone"], "stacks": 2},
         "head": {"hidden": 8},
         "detect": {},
         "pose": POSE,
