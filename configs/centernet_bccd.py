@@ -1,0 +1,25 @@
+"""CenterNet on blood cells (BCCD), from nothing, at 320x240.
+
+    python scripts/train.py --config=configs/centernet_bccd.py --workdir=DIR
+"""
+
+from ml_collections import ConfigDict
+
+from configs import yolact_bccd
+
+
+def get_config() -> ConfigDict:
+    config = yolact_bccd.get_config()
+    config.model = {
+        "name": "centernet",
+        "backbone": {
+            "name": "resnet18",
+            "width": 32,
+            "norm": "batch",
+            "levels": (5,),
+        },
+        "up": {"features": (96, 64, 64)},
+        "head": {"hidden": 64},
+        "detect": {"max_detections": 100},
+    }
+    return config
