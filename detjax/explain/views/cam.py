@@ -36,7 +36,7 @@ def view(
     images: Sequence[pathlib.Path],
     out: pathlib.Path,
     *,
-    method: Annotated[str, OneOf(cam.METHODS)] = "grad-cam",
+    method: Annotated[str, OneOf(cam.METHODS)] | None = None,
     layer: str | None = None,
     after: Literal["", "relu", "relu6"] = "",
     label: str | None = None,
@@ -46,7 +46,9 @@ def view(
 ) -> list[pathlib.Path]:
     """Heat maps over pictures, a file each: of the class, or of every detection.
 
-    method: of the map; "cam" is of classifiers that end in a mean over places.
+    method: of the map; if None "layer-cam" of detections, whose gradients lie at a
+        place that a mean over places would lose, and "grad-cam" of all else; "cam" is
+        of classifiers that end in a mean over places.
     layer: whose map it is, several with commas between; if None the coarsest map of
         the backbone, of SSD's the levels'.
     after: the activation that follows the layer, where no module computes it.
@@ -59,6 +61,8 @@ def view(
 
     Raises UserError for a layer, class or quantity that the model does not have.
     """
+    if method is None:
+        method = "layer-cam" if trained.task.name == "detection" else "grad-cam"
     written = []
     for path in images:
         image, inputs = pictures.given(trained, path)
