@@ -50,6 +50,14 @@ def test_files_of_the_authors_have_layers_that_nothing_reads():
     assert not back[2].unused
 
 
+def test_computing_again_changes_no_name():
+    kept, again = (
+        shaped(backbones.make("dla34", width=2, remat=remat), 64, 64)
+        for remat in (False, True)
+    )
+    assert kept == again
+
+
 def test_a_dla_that_is_none_is_refused():
     with pytest.raises(UserError, match=r"choose one of.*dla34"):
         backbones.FAMILIES["dla34"]("dla35")
