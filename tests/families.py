@@ -370,6 +370,10 @@ SLOW = (
 )
 
 
+# Of these the parts have tests of their own, and the whole is another's.
+ALIKE = ("centernet-turned", "centernet_dla", "hourglass_pose")
+
+
 OF_PIXELS = "segmentation", "dense", "scene"
 
 
@@ -393,8 +397,8 @@ EVERY = pytest.mark.skipif(
 def parameters(*tasks):
     """The names of the models of `tasks`, or of all, for pytest; some marked slow.
 
-    Of models of pixels the first of a task is quick, and some are slow; the others are
-    so much alike that they run with DETJAX_EVERY_FAMILY only.
+    Of models of pixels the first of a task is quick, and some are slow; the others, and
+    those that are `ALIKE`, run with DETJAX_EVERY_FAMILY only.
     """
     found, seen = [], set()
     for name in everything():
@@ -403,7 +407,8 @@ def parameters(*tasks):
         seen.add(task)
         if task in tasks or not tasks:
             marks = [pytest.mark.slow] if slow else []
-            if slow and task in OF_PIXELS and name not in SAMPLED:
+            alike = task in OF_PIXELS and name not in SAMPLED
+            if slow and (alike or name in ALIKE):
                 marks.append(EVERY)
             found.append(pytest.param(name, marks=marks, id=name))
     return found
