@@ -104,7 +104,7 @@ def test_the_masks_of_an_image_are_what_they_are_one_by_one():
         order = rng.permutation(len(drawn))[:3]
         out = np.zeros((4, 20, 24), np.uint8)
         matrices = np.tile(matrix, (len(order), 1, 1))
-        targets.draw_masks(out, runs, order, matrices)
+        rasters.draw_masks(out, runs, order, matrices)
         for got, i in zip(out, order, strict=False):
             shades = drawn[i].astype(np.uint8) * 255
             moved = views.move_pixels(shades, matrix, (20, 24), fill=0)
