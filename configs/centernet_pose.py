@@ -2,7 +2,7 @@
 
     python scripts/train.py --config=configs/centernet_pose.py --workdir=DIR
 
-Two CPU cores (AMD EPYC), other work beside it: TIME
+It has not been trained to its end here.
 """
 
 from ml_collections import ConfigDict

@@ -114,6 +114,7 @@ FLAT = {
     "rcnn": ("box",),
     "sliding_window": ("box",),
     "centernet": ("box", "alike"),
+    "centernet_dla": ("box", "alike"),
     # Places of maxima have no slope at all.
     "hourglass_pose": ("score", "box", "keypoint", "alike"),
 }
