@@ -1,6 +1,8 @@
 """CenterNet on blood cells (BCCD), from nothing, at 320x240.
 
     python scripts/train.py --config=configs/centernet_bccd.py --workdir=DIR
+
+The data and the steps are those of yolact_bccd.
 """
 
 from ml_collections import ConfigDict

@@ -78,6 +78,7 @@ OF_POINTS: dict[str, Callable[..., Model]] = {
             (cornernet.cornernet, cornernet.ORIGINALS),
             (centernet.centernet, centernet.ORIGINALS),
             (centernet.centernet_dla, centernet.DLA),
+            (centernet.centernet_hourglass, centernet.HOURGLASS),
         )
         for name, kwargs in originals.items()
     },
@@ -150,7 +151,7 @@ SIDES = {name: 550 for name in yolact.ORIGINALS} | {
     "ssd300_vgg16": 300,
     **dict.fromkeys((*fcn_resnet.ORIGINALS, *deeplab.V3, *lraspp.ORIGINALS), 520),
     **dict.fromkeys(deeplab.PLUS, 513),
-    **dict.fromkeys((*centernet.ORIGINALS, *centernet.DLA), 512),
+    **dict.fromkeys((*centernet.ORIGINALS, *centernet.DLA, *centernet.HOURGLASS), 512),
     **dict.fromkeys(pspnet.ORIGINALS, 473),
 }
 # Those of two stages, RetinaNet and FCOS were trained at a short side of 800 pixels,

@@ -5,7 +5,7 @@ import pytest
 from pycocotools import mask as coco_mask
 
 from detjax.data import frames, rle, views
-from detjax.tasks.detection import targets
+from detjax.tasks.detection import rasters
 from tests import reference
 
 

@@ -18,6 +18,7 @@ from detjax.models.centernet.dla_up import DLAUp
 from detjax.models.centernet.match import Match
 from detjax.models.centernet.model import (
     DLA,
+    HOURGLASS,
     ORIGINALS,
     centernet,
     centernet_dla,
@@ -30,6 +31,7 @@ from detjax.models.centernet.up import Deconv
 
 __all__ = [
     "DLA",
+    "HOURGLASS",
     "ORIGINALS",
     "Amodal",
     "Box",

@@ -221,14 +221,17 @@ def sums(
 
 def _resnet(name: str) -> dict[str, Any]:
     return {
-        "num_classes": 80,
+        **_PUBLISHED,
         "backbone": dataclasses.replace(Backbone(levels=(5,), norm="batch"), name=name),
+        "up": Deconv((256, 128, 64), deformable=True),
     }
 
 
-# Of COCO's 80 classes.
+# Of COCO's 80 classes, with what the authors' files were trained with.
+_PUBLISHED: dict[str, Any] = {"num_classes": 80, "pixels": "cornernet"}
 ORIGINALS: dict[str, dict[str, Any]] = {
     "centernet_resnet18": _resnet("resnet18"),
     "centernet_resnet101": _resnet("resnet101"),
 }
-DLA: dict[str, dict[str, Any]] = {"centernet_dla34": {"num_classes": 80}}
+DLA: dict[str, dict[str, Any]] = {"centernet_dla34": _PUBLISHED}
+HOURGLASS: dict[str, dict[str, Any]] = {"centernet_hourglass104": _PUBLISHED}

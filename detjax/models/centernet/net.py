@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen
 
-from detjax.nn.conv import Conv, convolve
+from detjax.nn.conv import Conv, convolve, torchs
 from detjax.nn.images import normalize
 from detjax.settings import Range, Whole
 from detjax.types import Array
@@ -36,6 +36,7 @@ class Output(linen.Module):
     features: int
     hidden: int
     bias: float
+    start: Any
     dtype: Any
 
     @linen.compact
@@ -43,7 +44,7 @@ class Output(linen.Module):
         if self.hidden:
             x = Conv(self.hidden, 3, bias=True, dtype=self.dtype, name="0")(x)
             x = linen.relu(x)
-        return Linear(self.features, self.bias, self.dtype, name="2")(x)
+        return Linear(self.features, self.bias, self.start, self.dtype, name="2")(x)
 
 
 class Linear(linen.Module):
@@ -55,13 +56,14 @@ class Linear(linen.Module):
 
     features: int
     bias: float  # that it begins with
+    start: Any  # what its kernel begins as
     dtype: Any
 
     @linen.compact
     def __call__(self, x):
         kernel = self.param(
             "kernel",
-            jax.nn.initializers.normal(0.001),
+            self.start,
             (1, 1, x.shape[-1], self.features),
         )
         start = jax.nn.initializers.constant(self.bias)
@@ -95,18 +97,19 @@ class Net(linen.Module):
     @linen.compact
     def __call__(self, images, train: bool = False) -> tuple[dict[str, Array], ...]:
         x = normalize(images, self.pixels, self.dtype)
-        prior = self.head.prior
-        rare = -math.log((1 - prior) / prior)
         return tuple(
             {
-                name: Output(
-                    features,
-                    self.head.hidden,
-                    rare if name.startswith(HEAT) else 0.0,
-                    self.dtype,
-                    name=f"{name}.{i}",
-                )(y)
+                name: self._output(name, features, i)(y)
                 for name, features in self.maps.items()
             }
             for i, y in enumerate(self.backbone(x, train))
         )
+
+    def _output(self, name: str, features: int, stack: int) -> Output:
+        """The head of a map: of probabilities, or of numbers that begin near 0."""
+        bias, start = 0.0, jax.nn.initializers.normal(0.001)
+        if name.startswith(HEAT):
+            prior = self.head.prior
+            bias, start = -math.log((1 - prior) / prior), torchs
+        hidden, dtype = self.head.hidden, self.dtype
+        return Output(features, hidden, bias, start, dtype, name=f"{name}.{stack}")

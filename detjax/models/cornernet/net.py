@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from flax import linen
 
 from detjax.nn.batch import each_image
-from detjax.nn.conv import Conv
+from detjax.nn.conv import Conv, torchs
 from detjax.nn.conv_norm import ConvNorm, conv_norm
 from detjax.nn.hourglass import StackedHourglass
 from detjax.nn.images import normalize
@@ -22,8 +22,6 @@ SWEEPS = {
     "tl": (corner_pool.top, corner_pool.left),
     "br": (corner_pool.bottom, corner_pool.right),
 }
-# As torch begins: uniform, of the variance 1 / (3 inputs).
-_modest = jax.nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -121,7 +119,7 @@ class Output(linen.Module):
         x = linen.Conv(
             self.features,
             (1, 1),
-            kernel_init=_modest,
+            kernel_init=torchs,
             bias_init=jax.nn.initializers.constant(self.bias),
             dtype=dtype,
             name="1",
