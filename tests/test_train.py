@@ -53,6 +53,8 @@ class Info(NamedTuple):
 
     classes: tuple[str, ...] = shapes.CLASSES
     category_ids: tuple[int, ...] = IDS
+    keypoints: tuple[str, ...] = ()
+    has_amodal: bool = False
 
 
 @pytest.fixture(scope="module")
