@@ -366,7 +366,7 @@ def test_an_evaluation_sees_pictures_as_its_settings_say():
 
     class Info:
         classes, category_ids, keypoints = ("a",), (1,), NAMES
-        has_masks = True
+        has_masks, has_amodal = True, False
 
     class Data:
         truth, info = [Record(1, "1.png", SIDE, SIDE)], Info()
