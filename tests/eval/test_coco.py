@@ -271,7 +271,8 @@ def test_errors_say_what_and_where():
     with pytest.raises(ValueError, match=r"Truths \d+ \(image \d+\) has label 4"):
         coco.evaluate(truths, results, image_ids=image_ids, num_classes=4)
     with pytest.raises(
-        ValueError, match="kind is 'masks', expected one of bbox, segm, oriented, keypoints"
+        ValueError,
+        match="kind is 'masks', expected one of bbox, segm, oriented, keypoints",
     ):
         coco.evaluate(truths, results, kind="masks", **arguments)
     with pytest.raises(ValueError, match="Truths carry no masks"):

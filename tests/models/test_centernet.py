@@ -230,6 +230,25 @@ def test_angles_count_for_what_is_slender():
     assert {int(number) for _, number in sums.values()} == {4}
 
 
+def test_whole_boxes_are_told_by_what_visible_ones_lack():
+    boxes = np.float32([[8, 8, 24, 16]])
+    objects = Objects(
+        boxes,
+        np.int32([0]),
+        np.ones(1, bool),
+        np.zeros(1, bool),
+        amodal=np.float32([[4, 8, 32, 16]]),
+    )
+    target = centernet.Match().centres(objects, (64, 64), (16, 16), 3)
+    maps = {"whole": np.zeros((16, 16, 4), np.float32)}
+    part = centernet.Amodal()
+    total, count = part.sums(maps, target, objects)["whole"]
+    assert float(total) == pytest.approx(0.1 * (1 + 2)) and int(count) == 4
+    found = Peaks(*(np.array([x]) for x in (0.9, 0, 4, 3)))
+    maps["whole"][3, 4] = [-1, 0, 2, 0]
+    np.testing.assert_allclose(part.read(maps, found, boxes / 4), [[1, 2, 8, 4]])
+
+
 @pytest.mark.parametrize("angle", [-1.5, -0.4, 0.0, 0.7, 1.57])
 def test_what_is_learnt_of_an_angle_is_read_again(angle):
     box = np.float32([[20, 10, 36, 12, angle]])

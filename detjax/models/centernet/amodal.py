@@ -1,4 +1,7 @@
-"""Boxes of whole objects, what is hidden included, at the centres of visible ones."""
+"""Boxes of whole objects, what is hidden included, by how far they leave visible ones.
+
+Most objects are seen whole: what is learnt begins at 0, which is that.
+"""
 
 import dataclasses
 
@@ -14,7 +17,7 @@ from detjax.types import Array, Batch, Objects
 
 @dataclasses.dataclass(frozen=True)
 class Amodal:
-    """Boxes of whole objects: where their sides lie from the cell, in cells.
+    """Boxes of whole objects: how far their sides lie from the visible box's, in cells.
 
     weight: of their L1 loss.
     """
@@ -27,16 +30,18 @@ class Amodal:
 
     def sums(self, maps: dict[str, Array], target: Centres, objects: Objects) -> Sums:
         """The losses of one image."""
-        wanted = objects.amodal * jnp.tile(target.scale, 2)
-        wanted = wanted - jnp.tile(target.cell, 2)
+        wanted = (objects.amodal - objects.boxes) * jnp.tile(target.scale, 2)
         counts = jnp.broadcast_to(target.real[:, None], wanted.shape)
         found = at_cells(maps["whole"], target.cell)
         return {"whole": error(found, wanted, counts, self.weight)}
 
-    def read(self, maps: dict[str, Array], found: peaks.Peaks) -> Array:
-        """The boxes [k 4] of peaks, in cells; they may leave the picture."""
+    def read(self, maps: dict[str, Array], found: peaks.Peaks, boxes: Array) -> Array:
+        """The boxes [k 4] of peaks, in cells, beside the visible ones [k 4].
+
+        They may leave the picture.
+        """
         cell = jnp.stack([found.x, found.y], axis=-1)
-        return at_cells(maps["whole"], cell) + jnp.tile(cell, 2)
+        return boxes + at_cells(maps["whole"], cell)
 
     def check(self, batch: Batch) -> None:
         """Raises UserError unless objects have such boxes."""

@@ -55,7 +55,7 @@ class Detect:
             turned = parts.oriented.read(maps, found, scale)
             answer = dataclasses.replace(answer, oriented=turned)
         if parts.amodal is not None:
-            extent = parts.amodal.read(maps, found) * jnp.tile(scale, 2)
+            extent = parts.amodal.read(maps, found, placed) * jnp.tile(scale, 2)
             answer = dataclasses.replace(answer, amodal=extent)
         return answer if self.nms is None else self._kept(answer, self.nms)
 
