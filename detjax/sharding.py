@@ -21,7 +21,7 @@ from flax import linen
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from detjax.errors import UserError
-from detjax.nn import conv, darknet, upsample
+from detjax.nn import conv, darknet, linear_map, upsample
 from detjax.nn.batch import splitting
 from detjax.settings import Count
 from detjax.types import Batch, Inputs
@@ -41,6 +41,7 @@ MIN_ROWS = 4
 CONVOLUTIONS = (
     conv.Conv,
     darknet.Convolution,
+    linear_map.LinearMap,
     linen.Conv,
     linen.ConvTranspose,
     upsample.ConvTranspose,

@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from typing import Annotated, Any
 
 import jax
-import jax.numpy as jnp
 from flax import linen
 
-from detjax.nn.conv import Conv, convolve, torchs
+from detjax.nn.conv import Conv, torchs
 from detjax.nn.images import normalize
+from detjax.nn.linear_map import LinearMap
 from detjax.settings import Range, Whole
 from detjax.types import Array
 
@@ -44,32 +44,7 @@ class Output(linen.Module):
         if self.hidden:
             x = Conv(self.hidden, 3, bias=True, dtype=self.dtype, name="0")(x)
             x = linen.relu(x)
-        return Linear(self.features, self.bias, self.start, self.dtype, name="2")(x)
-
-
-class Linear(linen.Module):
-    """A 1x1 convolution [b h w i] -> [b h w features] float32.
-
-    Its bias is added in float32: the gradient of a bias is a sum over all cells of a
-    batch, which in bfloat16 may be wrong by a third.
-    """
-
-    features: int
-    bias: float  # that it begins with
-    start: Any  # what its kernel begins as
-    dtype: Any
-
-    @linen.compact
-    def __call__(self, x):
-        kernel = self.param(
-            "kernel",
-            self.start,
-            (1, 1, x.shape[-1], self.features),
-        )
-        start = jax.nn.initializers.constant(self.bias)
-        bias = self.param("bias", start, (self.features,))
-        y = convolve(x.astype(self.dtype), kernel.astype(self.dtype))
-        return y.astype(jnp.float32) + bias
+        return LinearMap(self.features, self.bias, self.start, self.dtype, name="2")(x)
 
 
 class OnPyramid(linen.Module):

@@ -4,8 +4,6 @@ import dataclasses
 import math
 from typing import Annotated, Any, Literal, NamedTuple
 
-import jax
-import jax.numpy as jnp
 from flax import linen
 
 from detjax.nn.batch import each_image
@@ -13,6 +11,7 @@ from detjax.nn.conv import Conv, torchs
 from detjax.nn.conv_norm import ConvNorm, conv_norm
 from detjax.nn.hourglass import StackedHourglass
 from detjax.nn.images import normalize
+from detjax.nn.linear_map import LinearMap
 from detjax.ops import corner_pool
 from detjax.settings import Count, Range
 from detjax.types import Array
@@ -116,15 +115,8 @@ class Output(linen.Module):
         # The names of torch's lists: the block "0" holds `conv`.
         head, dtype = self.head, self.dtype
         x = Conv(head.hidden, head.kernel, bias=True, dtype=dtype, name="0.conv")(x)
-        x = linen.Conv(
-            self.features,
-            (1, 1),
-            kernel_init=torchs,
-            bias_init=jax.nn.initializers.constant(self.bias),
-            dtype=dtype,
-            name="1",
-        )(linen.relu(x))
-        return x.astype(jnp.float32)
+        last = LinearMap(self.features, self.bias, torchs, dtype, name="1")
+        return last(linen.relu(x))
 
 
 class Net(linen.Module):
