@@ -3,9 +3,9 @@
     python scripts/train.py --config=configs/amodal_shapes.py --workdir=DIR
 
 The evaluation has the same AP of visible boxes beside it ("visible"), against the same
-truth. Two CPU cores (AMD EPYC), much other work beside it: 18 min, amodal AP .491, visible
-.510 (AP50 .772 both), bbox AP .519 on 200 unseen images: most shapes are seen whole, and
-what is learnt of the few others does not yet pay for its noise.
+truth. Two CPU cores (AMD EPYC), much other work beside it: 18 min, amodal AP .491,
+visible .510 (AP50 .772 both), bbox AP .519 on 200 unseen images: most shapes are seen
+whole, and what is learnt of the few others does not yet pay for its noise.
 """
 
 from ml_collections import ConfigDict
