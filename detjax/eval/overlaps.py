@@ -53,12 +53,14 @@ def similarity(
         return lambda i, j: np.zeros(len(i))
     if kind == "oriented":
         assert truths.oriented is not None
-        return partial(_turned_overlap, results.oriented, truths.oriented)
+        return partial(_turned_overlap, results.oriented, truths.oriented, crowd)
     return _keypoint_similarity(truths, results, np.asarray(sigmas, np.float64))
 
 
 def areas(results: Results, kind: str) -> np.ndarray:
     """Areas [n] that decide whether an unmatched detection is out of range."""
+    if kind == "oriented" and results.oriented is not None:
+        return np.reshape(results.oriented, (-1, 5))[:, 2:4].prod(axis=1)
     if kind != "segm":
         return corners(results.boxes)[-1]
     masks = results.rles or []
@@ -113,9 +115,16 @@ def _box_overlap(
 
 
 def _turned_overlap(
-    detections: np.ndarray, truths: np.ndarray, i: np.ndarray, j: np.ndarray
+    detections: np.ndarray,
+    truths: np.ndarray,
+    crowd: np.ndarray,
+    i: np.ndarray,
+    j: np.ndarray,
 ) -> np.ndarray:
-    """IoU [p] of the oriented boxes of detections i and truths j."""
+    """IoU [p] of the oriented boxes of detections i and truths j.
+
+    For crowds intersection over detection, as of the other kinds.
+    """
     found = np.zeros(len(i))
     # Those whose circumscribed circles meet.
     apart = detections[i, :2] - truths[j, :2]
@@ -131,7 +140,9 @@ def _turned_overlap(
             )
         )
         found[some] = overlap[: len(some)]
-    return found
+    own, other = (x[:, 2:4].prod(axis=1) for x in (detections[i], truths[j]))
+    common = found * (own + other) / (1 + found)
+    return np.where(crowd[j], common / np.maximum(own, 1e-9), found)
 
 
 def _mask_overlap(

@@ -107,7 +107,7 @@ def test_methods_are_compared_on_every_task(name, monkeypatch, tmp_path):
         wide = won.repeat(scale, 1).repeat(scale, 2).astype(target.labels.dtype)
         target = target.replace(labels=wide, valid=wide < 99)
     monkeypatch.setattr(
-        splits, "batches", lambda *_: iter([data.replace(target=target)])
+        splits, "batches", lambda *_: (one for one in [data.replace(target=target)])
     )
     assert run.task is tasks.TASKS[task_of(name)]
     paths = compare.view(

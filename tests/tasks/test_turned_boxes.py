@@ -167,3 +167,58 @@ def test_frames_lie_where_they_are_told():
         assert dark[y - 1 : y + 2, x - 1 : x + 2].any()
     top = dark[5, 12:48]
     assert top.any() and not top.all()
+
+
+def test_what_lies_side_by_side_at_an_angle_is_not_merged():
+    """Upright boxes overlap by more than half, and the boxes themselves not at all."""
+    turned = np.float32([[50, 50, 60, 8, np.pi / 4], [58, 42, 60, 8, np.pi / 4]])
+    one = Detections(
+        np.asarray(rotated.hull(turned)),
+        np.float32([0.9, 0.8]),
+        np.int32([0, 0]),
+        np.ones(2, bool),
+        oriented=turned,
+    )
+    batched = jax.tree.map(lambda x: np.asarray(x)[None], one)
+    assert merging.merge([batched, batched], 0.5).valid.tolist() == [[True, True]]
+    plain = batched.replace(oriented=None)
+    assert merging.merge([plain, plain], 0.5).valid.tolist() == [[True, False]]
+
+
+def test_a_split_without_a_detection_has_metrics_of_zero():
+    meter = TASKS["detection"].meter([record(True)], Info(), [3], baselines=True)
+    whole = found()
+    rows = {k: getattr(whole, k)[:0] for k in ("boxes", "scores", "labels")}
+    meter.add(
+        0, whole._replace(oriented=whole.oriented[:0], amodal=whole.amodal[:0], **rows)
+    )
+    got = meter.result(meter.parts)
+    for kind in ("oriented", "upright", "amodal", "visible"):
+        assert got[f"{kind}/AP"] == 0
+
+
+def test_detections_in_a_crowd_count_neither_way():
+    """And the size of a detection is that of its box at its angle."""
+    held = record(True)
+    four = rectangles.corners(np.array([[30.0, 25, 50, 40, 0.1]]))[0]
+    code = rle.from_polygons([four.ravel().tolist()], SIZE)
+    low, high = four.min(axis=0), four.max(axis=0)
+    held.truth[0] = Annotation(
+        *(1, (*low.tolist(), *high.tolist()), 0, 2000.0, True),
+        rle=code,
+        corners=four.astype(np.float32),
+    )
+    inside = np.array([[30, 25, 12, 8, 0.1], [*BOXES[1]]])
+    only = Found(
+        np.asarray(rotated.hull(np.float32(inside)), float),
+        np.array([0.9, 0.8]),
+        np.array([0, 0]),
+        None,
+        size=SIZE,
+        oriented=inside,
+    )
+    meter = TASKS["detection"].meter([held], Info(), [3])
+    meter.add(0, only)
+    got = meter.result(meter.parts)
+    assert got["oriented/AP"] == got["bbox/AP"] == 1
+    assert got["oriented/APs"] == 1

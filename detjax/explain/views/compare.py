@@ -67,7 +67,9 @@ def view(
             f"methods cannot be compared on models of the task {trained.task.name}: "
             "there is no class, detection or region to explain"
         )
-    [sample] = splits.batches(trained, split, 1)
+    batches = splits.batches(trained, split, 1)
+    sample = next(batches)
+    batches.close()  # type: ignore[attr-defined]
     names = randomised.weighted_layers(model.predict, params, state, sample.inputs)
     names = [names[i] for i in sorted({*_spread(len(names), layers)})]
     shape = sample.inputs.images[:1].shape

@@ -42,5 +42,6 @@ class Box:
         """The boxes [k 4] of peaks, in cells."""
         cell = jnp.stack([found.x, found.y], axis=-1)
         centre = cell + at_cells(maps["reg"], cell)
-        sides = at_cells(maps["wh"], cell)
+        # Before they are learnt they may be below 0.
+        sides = jnp.maximum(at_cells(maps["wh"], cell), 0)
         return boxes.cxcywh_to_xyxy(jnp.concatenate([centre, sides], axis=-1))

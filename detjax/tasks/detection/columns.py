@@ -37,10 +37,15 @@ NOTHING: Parts = {
 
 
 def columns_of(place: int, found: Found) -> Parts:
-    """The columns of what is found in the image at `place`; none of nothing."""
+    """The columns of what is found in the image at `place`.
+
+    Of nothing those, without a row, that tell what a model would find: boxes at an
+    angle and of whole objects.
+    """
     count = len(found.scores)
     if not count:
-        return {}
+        kinds = {"oriented": (found.oriented, 5), "amodal": (found.amodal, 4)}
+        return {k: np.zeros((0, n)) for k, (x, n) in kinds.items() if x is not None}
     boxes = np.array(found.boxes, np.float64)
     boxes[:, 2:] -= boxes[:, :2]
     columns: Parts = {

@@ -74,11 +74,12 @@ def rescale(found: Detections, scale: tuple[float, float]) -> Detections:
 def merge(answers: Sequence[Detections], iou: float) -> Detections:
     """As many of several lists of detections as the first has, by falling score.
 
-    Of those of one class whose boxes overlap by more than `iou` the best stays, with
-    its mask and keypoints. Its box becomes the mean of all of these, weighted by their
-    scores (Gidaris and Komodakis 2015, sec. 4.2, box voting), its score the mean of
-    the best of them in each list, 0 where there is none (after Solovyev et al. 2021,
-    weighted boxes fusion). Masks of the whole input come on the finest grid.
+    Of those of one class whose boxes, at their angle if they have one, overlap by more
+    than `iou` the best stays, with its mask and keypoints. Its box becomes the mean of
+    all of these, weighted by their scores (Gidaris and Komodakis 2015, sec. 4.2, box
+    voting), its score the mean of the best of them in each list, 0 where there is none
+    (after Solovyev et al. 2021, weighted boxes fusion). Masks of the whole input come
+    on the finest grid.
     """
     count = answers[0].valid.shape[1]
     if answers[0].masks is not None:
@@ -91,9 +92,16 @@ def merge(answers: Sequence[Detections], iou: float) -> Detections:
 
 def _merged(found: Detections, *, iou: float, lists: int, count: int) -> Detections:
     """The best `count` of the detections [n] of one image, one list after the other."""
-    keep = nms.greedy(found.boxes, found.scores, iou, found.valid, found.labels)
+    listed = found.scores, iou, found.valid, found.labels
+    if found.oriented is None:
+        keep = nms.greedy(found.boxes, *listed)
+        overlap = boxes.iou(found.boxes, found.boxes)
+    else:
+        # Upright boxes of what lies side by side at an angle overlap.
+        keep = rotated.nms(found.oriented, *listed)
+        overlap = rotated.iou(found.oriented, found.oriented)
     same = found.labels[:, None] == found.labels
-    near = (boxes.iou(found.boxes, found.boxes) > iou) & same & found.valid
+    near = (overlap > iou) & same & found.valid
     # A box without an area overlaps nothing, itself included.
     near |= jnp.eye(len(keep), dtype=bool)
     shares = jnp.where(near & found.valid, found.scores, 0.0)
