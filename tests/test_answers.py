@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from test_evaluate import Info
+from infos import info
 
 from detjax import answers, evaluate, sharding
 from detjax.data import crew, loader
@@ -43,7 +43,7 @@ def several(params, state, inputs):
 
 
 MODEL = Model(Spec("detection", 4), None, None, several, None)
-INFO = Info(("a", "b", "c", "d"), (3, 5, 6, 9))
+INFO = info("abcd", category_ids=(3, 5, 6, 9), has_masks=False)
 
 
 @pytest.fixture(scope="module")

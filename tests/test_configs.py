@@ -8,11 +8,11 @@ import shlex
 import jax
 import numpy as np
 import pytest
+from infos import info
 
 from detjax import experiment, models, optim, parameters, sharding, tasks, train
 from detjax.commands import make_dataset
 from detjax.data import proposals
-from detjax.data.builder import Info
 from detjax.data.example import Prepare
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -41,24 +41,18 @@ def get(name):
 def batch_of(task, data, count):
     """The shapes of a batch of the `data` section, of `count` classes."""
     method = (data.get("prepare") or {}).get("proposals")
-    info = Info(
-        name="a",
-        classes=tuple(map(str, range(count))),
-        splits={},
-        has_masks=True,
+    held = info(
+        map(str, range(count)),
         keypoints=tuple(map(str, range(KEYPOINTS.get(data["name"], 17)))),
-        category_ids=tuple(range(count)),
-        max_objects=100,
-        made_from={},
-        directory=pathlib.Path(),
         max_proposals=proposals.complete(method)["limit"] if method else 0,
+        has_amodal=True,
     )
     known = experiment.settings.keywords(task.targets)
     own = {k: v for k, v in data.items() if k in known}
     if isinstance(own.get("class_weights"), str):  # the data set would count them
         own["class_weights"] = (1.0,) * count
-    targets = task.targets(info, **own)
-    steps = Prepare(None, targets, max_proposals=info.max_proposals)
+    targets = task.targets(held, **own)
+    steps = Prepare(None, targets, max_proposals=held.max_proposals)
     size = max(data.get("buckets") or [data["size"]])
     batch = steps.empty(data["batch_size"], size)
     return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), batch)

@@ -1,10 +1,9 @@
 """Answers of all images of a split: programs, layouts, what reaches a meter."""
 
-from typing import NamedTuple
-
 import jax
 import jax.numpy as jnp
 import pytest
+from infos import info
 
 from detjax import compilation, evaluate, sharding
 from detjax.data.example import Prepare
@@ -12,16 +11,6 @@ from detjax.errors import UserError
 from detjax.tasks import classification, detection
 from detjax.tasks.detection.targets import Targets
 from detjax.types import Detections, Model, Spec, Table
-
-
-class Info(NamedTuple):
-    """What a meter reads of a data set's information."""
-
-    classes: tuple[str, ...] = ("a",)
-    category_ids: tuple[int, ...] = (7,)
-    has_masks: bool = False
-    has_amodal: bool = False
-    keypoints: tuple[str, ...] = ()
 
 
 def full_image(params, state, inputs):
@@ -49,7 +38,7 @@ def test_only_the_first_evaluation_compiles():
 
     def detect(score):
         before = compilation.count()
-        meter = detection.TASK.meter([], Info(), ["a"])
+        meter = detection.TASK.meter([], info(), ["a"])
         parts = evaluate.predict_all(
             model,
             detection.TASK,
@@ -91,8 +80,8 @@ def test_the_loss_of_a_split_is_the_mean_of_its_images():
 
 
 def test_the_names_of_metrics_are_known_before_anything_is_read():
-    info = Info(("a", "b"), (7, 8), has_masks=True, keypoints=("nose",))
-    meter = detection.TASK.meter([], info, [], max_detections=(1, 50))
+    known = info(("a", "b"), keypoints=("nose",))
+    meter = detection.TASK.meter([], known, [], max_detections=(1, 50))
     names = meter.names()
     assert {"bbox/AP", "bbox/AR50", "segm/AP50", "keypoints/APm", "bbox/AP/b"} <= {
         *names
@@ -102,8 +91,7 @@ def test_the_names_of_metrics_are_known_before_anything_is_read():
     assert [n for n in names if n.startswith("bbox")] == [
         n for n in meter.result({}) if n.startswith("bbox")
     ]
-    info = Info(("a", "b"), (7, 8))
-    scores = classification.TASK.meter([], info, [])
+    scores = classification.TASK.meter([], info(("a", "b")), [])
     assert scores.names() == [*scores.result({})]
 
 

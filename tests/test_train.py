@@ -8,7 +8,6 @@ import shutil
 import signal
 import threading
 import time
-from typing import NamedTuple
 
 import cv2
 import hypothesis
@@ -19,6 +18,7 @@ import optax
 import pytest
 from families import TINY
 from families import batch as tiny_batch
+from infos import info
 
 from detjax import (
     checkpoint,
@@ -43,18 +43,10 @@ from tests.eval_cases import collected
 
 TASK = detection.TASK
 IDS = (1, 3, 4, 9)
+INFO = info(shapes.CLASSES, category_ids=IDS)
 POISON = 7  # of a batch that is to have no finite loss
 CONFIG = {**TINY["yolact"], "num_classes": 4}
 PLAIN = loader.Prepare((64, 64), Targets(8, mask_stride=4))
-
-
-class Info(NamedTuple):
-    """What a meter reads of a data set's information."""
-
-    classes: tuple[str, ...] = shapes.CLASSES
-    category_ids: tuple[int, ...] = IDS
-    keypoints: tuple[str, ...] = ()
-    has_amodal: bool = False
 
 
 @pytest.fixture(scope="module")
@@ -229,7 +221,7 @@ def test_sigterm_leaves_an_evaluation_off(parts, records, tmp_path, straight):
     def evaluate(run, stop):
         os.kill(os.getpid(), signal.SIGTERM)
         weights = run.params, run.state
-        meter = TASK.meter(records, Info(), range(12))
+        meter = TASK.meter(records, INFO, range(12))
         evaluate_module.predict_all(
             model, TASK, *weights, batches, meter, stop=stop, progress=False
         )
@@ -573,9 +565,9 @@ def test_evaluation_of_the_truth_is_perfect(records):
     places = truths.image_ids.tolist()
 
     def judged(rows):
-        meter = TASK.meter(records, Info(), [record.id for record in records])
+        meter = TASK.meter(records, INFO, [record.id for record in records])
         return meter.result(
-            collected(meter, (places * 2)[: len(rows)], rows, Info().category_ids)
+            collected(meter, (places * 2)[: len(rows)], rows, INFO.category_ids)
         )
 
     metrics = judged(rows)
@@ -598,7 +590,7 @@ def test_detections_come_back_in_original_pixels(parts, records, straight):
     steps = loader.Prepare((64, 64), Targets(8), letterbox=True)
     tall = shapes.records("val", 9, size=40)
     batches = loader.eval_loader(tall, steps, batch_size=8)
-    meter = TASK.meter(tall, Info(), [f"picture {i}" for i in range(9)])
+    meter = TASK.meter(tall, INFO, [f"picture {i}" for i in range(9)])
     weights = run.params, run.state
     parts = evaluate_module.predict_all(
         model, TASK, *weights, batches, meter, progress=False

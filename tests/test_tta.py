@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from families import SIDE, TINY, batch, equations, model, variables, with_view
+from infos import info
 
 from configs import quickstart, sign_digits
 from detjax import evaluate, experiment, models, predict, tta
@@ -364,12 +365,8 @@ def test_an_evaluation_sees_pictures_as_its_settings_say():
         seen.append(inputs.images.shape[1:3])
         return bright(params, state, inputs)
 
-    class Info:
-        classes, category_ids, keypoints = ("a",), (1,), NAMES
-        has_masks, has_amodal = True, False
-
     class Data:
-        truth, info = [Record(1, "1.png", SIDE, SIDE)], Info()
+        truth, info = [Record(1, "1.png", SIDE, SIDE)], info(("a",), keypoints=NAMES)
         image_ids, skip = [1], False
 
         @staticmethod

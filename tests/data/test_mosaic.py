@@ -6,6 +6,7 @@ import cv2
 import jax
 import numpy as np
 import pytest
+from infos import info
 from test_loader import NAMES, equal, prepare, with_points
 
 from detjax import experiment
@@ -188,9 +189,7 @@ def test_a_picture_whose_mosaic_cannot_be_read_is_named_or_comes_alone():
 
 
 def test_labels_of_a_mosaic_are_weighted_by_what_is_seen():
-    from tasks.test_classification import Info
-
-    targets = classification.TASK.targets(Info())
+    targets = classification.TASK.targets(info())
     truths = [classification.targets.Truth((i % 3,), (10, 20)) for i in range(4)]
     # All but the first are seen in 100 pixels each, that in 300.
     matrix = frames.scaling(1, 1)

@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -10,6 +9,7 @@ import numpy as np
 import optax
 import pytest
 from families import CLASSES, SIDE, batch, with_inputs, with_target, with_view
+from infos import info
 
 from detjax import models
 from detjax.data import loader
@@ -382,8 +382,9 @@ def scored(predict, params, state, made, data):
     """COCO metrics of the predictions on the images of `pictures`."""
     found = jax.device_get(predict(params, state, data.inputs))
     size = data.inputs.images.shape[1:3]
-    info = SimpleNamespace(classes=shapes.CLASSES, category_ids=(1, 2, 3, 4))
-    meter = detection.TASK.meter(made, info, [record.id for record in made])
+    meter = detection.TASK.meter(
+        made, info(shapes.CLASSES), [record.id for record in made]
+    )
     for i in range(len(made)):
         one = jax.tree.map(lambda x, i=i: x[i], found)
         meter.add(i, detection.TASK.restore(one, np.eye(3)[:2], size, size))

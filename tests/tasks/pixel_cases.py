@@ -1,6 +1,6 @@
 """Small networks of every pixel for tests of tasks, and records for them."""
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import cv2
 import jax.numpy as jnp
@@ -15,14 +15,6 @@ from detjax.ops import resize
 from detjax.types import LabelScores, Model, Spec, ValueMap
 
 CLASSES = ("sky", "square", "disc")
-
-
-class Info(NamedTuple):
-    """What a task reads of a data set's information."""
-
-    classes: tuple[str, ...] = CLASSES
-    category_ids: tuple[int, ...] = (1, 2, 3)
-    keypoints: tuple[str, ...] = ()
 
 
 class Net(linen.Module):

@@ -1,11 +1,10 @@
 """Classification from a record to metrics and drawings."""
 
-from typing import NamedTuple
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from infos import info
 from tensorflow_datasets.core import example_serializer
 
 from detjax.data import features
@@ -20,14 +19,6 @@ from detjax.tasks.classification import Found
 from detjax.types import Scores
 
 TASK = classification.TASK
-
-
-class Info(NamedTuple):
-    """What the task reads of a data set's information."""
-
-    name: str = "s"
-    classes: tuple[str, ...] = ("a", "b", "c")
-    category_ids: tuple[int, ...] = (1, 2, 3)
 
 
 def record(*labels, number=1):
@@ -66,7 +57,7 @@ def test_labels_beyond_the_classes_are_a_fault():
 
 
 def test_targets_are_weights_and_an_image_without_a_class_is_a_sentence():
-    steps = Prepare((12, 16), TASK.targets(Info()))
+    steps = Prepare((12, 16), TASK.targets(info()))
     batch = steps(record(2))
     assert batch.target.weights.tolist() == [0, 0, 1]
     assert batch.inputs.images.shape == (12, 16, 3)
@@ -91,7 +82,7 @@ def test_the_most_probable_classes_leave_the_device():
 def judged(found, truths):
     """The metrics and files of the labels `found` in images of the labels `truths`."""
     records = [record(*labels, number=i + 1) for i, labels in enumerate(truths)]
-    meter = TASK.meter(records, Info(), [r.id for r in records])
+    meter = TASK.meter(records, info(), [r.id for r in records])
     for place, labels in enumerate(found):
         meter.add(place, Found(np.array(labels), np.linspace(0.9, 0.1, len(labels))))
     return meter.result(meter.parts), meter.files(meter.parts)
@@ -204,7 +195,7 @@ def test_images_of_many_classes_are_judged_and_written_whole():
 
 
 def test_class_weights_follow_the_labels():
-    weighted = classification.targets.targets(Info(), class_weights=(1.0, 3.0, 0.5))
+    weighted = classification.targets.targets(info(), class_weights=(1.0, 3.0, 0.5))
     target, _ = weighted.empty(2, (8, 8))
     rows = [jax.tree.map(lambda x, i=i: x[i], target) for i in range(2)]
     size, middle = (8, 8), np.array([0, 0, 8, 8])
@@ -217,7 +208,7 @@ def test_class_weights_follow_the_labels():
     weighted.fill(rows[1], [seen(1, 0.75), seen(2, 0.25)], size)
     assert target.importance[:, 0].tolist() == [3.0, 0.75 * 3 + 0.25 * 0.5]
     with pytest.raises(UserError, match="has 2 numbers, and the data set 3 classes"):
-        classification.targets.targets(Info(), class_weights=(1.0, 2.0))
+        classification.targets.targets(info(), class_weights=(1.0, 2.0))
 
 
 def test_a_drawing_has_the_picture_and_a_bar_as_long_as_the_score():
@@ -248,7 +239,7 @@ def test_the_truth_is_drawn_without_a_score():
 
 def test_the_table_by_hand_and_the_plot_of_single_labels():
     records = [record(label, number=i + 1) for i, label in enumerate((0, 0, 1))]
-    meter = TASK.meter(records, Info(), [r.id for r in records])
+    meter = TASK.meter(records, info(), [r.id for r in records])
     for place, labels in enumerate(([0, 1], [1, 0], [1, 2])):
         meter.add(place, Found(np.array(labels), np.array([0.7, 0.3])))
     found = meter.table(meter.parts)
@@ -267,7 +258,7 @@ def test_the_table_by_hand_and_the_plot_of_single_labels():
 
 def test_several_labels_and_no_image_at_all_have_a_table_too():
     records = [record(0, 2), record(1, number=2)]
-    meter = classification.TASK.meter(records, Info(), [1, 2])
+    meter = classification.TASK.meter(records, info(), [1, 2])
     assert not np.nansum([row[2:] for row in meter.table({}).rows])
     for place, label in enumerate((2, 0)):
         meter.add(place, Found(np.array([label]), np.array([0.7])))
@@ -296,12 +287,8 @@ def test_pictures_of_pil_are_drawn_too():
 def test_a_meter_that_goes_on_counts_what_was_added():
     """What is found of its parts is kept, and found anew when there are more."""
 
-    class Info(NamedTuple):
-        classes: tuple[str, ...] = ("a", "b")
-        category_ids: tuple[int, ...] = (1, 2)
-
     records = [Record(i, f"{i}.png", 4, 4, truth=(0,)) for i in range(2)]
-    meter = classification.TASK.meter(records, Info(), [1, 2])
+    meter = classification.TASK.meter(records, info("ab"), [1, 2])
     meter.add(0, Found(np.array([0, 1]), np.array([0.9, 0.1])))
     assert meter.result(meter.parts)["top1"] == 1
     meter.add(1, Found(np.array([1, 0]), np.array([0.8, 0.2])))

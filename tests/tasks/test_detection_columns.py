@@ -2,10 +2,10 @@
 
 import json
 import tracemalloc
-from typing import NamedTuple
 
 import numpy as np
 import pytest
+from infos import info
 
 from detjax.data.records import Annotation, Record
 from detjax.eval import matching
@@ -16,14 +16,7 @@ from detjax.types import Detections
 from tests import reference
 
 IDS, CATEGORIES = ["x", 17, 2**53 + 1], (7, 9, 90)
-
-
-class Info(NamedTuple):
-    """What a meter reads of a data set's information."""
-
-    classes: tuple[str, ...] = ("a", "b", "c")
-    category_ids: tuple[int, ...] = CATEGORIES
-    keypoints: tuple[str, ...] = ()
+INFO = info(category_ids=CATEGORIES)
 
 
 def some(count, seed, masks=True, own=False, points=False):
@@ -56,7 +49,7 @@ def record(number):
 @pytest.mark.parametrize("points", [True, False])
 def test_rows_are_the_entries(masks, own, points, monkeypatch):
     monkeypatch.setattr(columns, "LOT", 4)  # several, of which one is not full
-    made = meter.meter([], Info(), IDS)
+    made = meter.meter([], INFO, IDS)
     expected = []
     for place, count in ((2, 5), (0, 0), (1, 6)):
         found = some(count, place, masks, own, points)
@@ -79,7 +72,7 @@ def test_detections_of_a_large_split_take_little_more_than_their_codes():
     """200 images of 100 detections; as entries they took 958 bytes each."""
     found = some(100, 0)
     codes = np.mean([len(code["counts"]) for code in found.rles])
-    made = meter.meter([], Info(), range(200))
+    made = meter.meter([], INFO, range(200))
     tracemalloc.start()
     for place in range(200):
         made.add(place, found)
@@ -106,7 +99,7 @@ def test_each_kind_is_matched_once_whatever_is_asked_for(monkeypatch):
         matched = staticmethod(counted)
 
     monkeypatch.setattr(judge, "matching", Matching)
-    made = meter.meter([record(1), record(2)], Info(), [1, 2])
+    made = meter.meter([record(1), record(2)], INFO, [1, 2])
     made.add(0, some(6, 0))
     made.add(1, some(4, 1))
     parts = made.parts
@@ -128,7 +121,7 @@ class Counted(list):
 
 def test_the_truth_is_read_once_for_all_evaluations_of_a_run():
     records = Counted([record(1), record(2)])
-    first = detection.TASK.meter(records, Info(), [1, 2])
+    first = detection.TASK.meter(records, INFO, [1, 2])
     for turn in range(3):
         held = first.again() if turn else first
         held.add(0, some(6, turn))

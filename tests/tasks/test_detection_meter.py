@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
+from infos import info
 
 from detjax.data.records import Annotation, Record
 from detjax.errors import UserError
@@ -14,6 +15,7 @@ from tests import reference
 from tests.eval_cases import collected
 
 SIGMAS = (0.05, 0.1)
+INFO = info(("a",), category_ids=(7,), keypoints=("nose", "tail"))
 POINTS = np.float32([[10, 10, 2], [50, 50, 1]])
 
 
@@ -43,18 +45,10 @@ def metrics(rows, truth, **kwargs):
     return judged([0] * len(rows), rows, truth, **{"sigmas": SIGMAS, **kwargs})
 
 
-class Info(NamedTuple):
-    """What a meter reads of a data set's information."""
-
-    classes: tuple[str, ...] = ("a",)
-    category_ids: tuple[int, ...] = (7,)
-    keypoints: tuple[str, ...] = ("nose", "tail")
-
-
 def judged(places, rows, records, **settings):
     """The metrics of `rows`, entries of the records at `places`."""
-    made = meter.meter(records, Info(), [r.id for r in records], **settings)
-    return made.result(collected(made, places, rows, Info().category_ids))
+    made = meter.meter(records, INFO, [r.id for r in records], **settings)
+    return made.result(collected(made, places, rows, INFO.category_ids))
 
 
 def test_keypoints_are_evaluated_where_both_sides_have_them():

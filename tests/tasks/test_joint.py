@@ -8,7 +8,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from tasks.pixel_cases import CLASSES, Info, records, scene
+from infos import info
+from tasks.pixel_cases import CLASSES, records, scene
 from tensorflow_datasets.core import example_serializer
 
 from detjax import draw, settings
@@ -75,7 +76,7 @@ def test_faults_of_each_task_are_found():
 def test_values_are_those_of_the_nearest_pixel_and_do_not_change():
     _, _, valid, deep = scene(1)
     one = Record(1, "1.png", 48, 64, truth=value_maps.encode(deep, valid))
-    made = DENSE.targets(Info())
+    made = DENSE.targets(info(CLASSES))
     room, _ = made.empty(1, (70, 90))
     target = jax.tree.map(lambda x: x[0], room)
     turned = frames.scaling(1.3, 1.3, 8, 3) @ frames.rotation(10, (30, 20))
@@ -143,7 +144,7 @@ def test_drawings_and_files_of_values():
 
 def test_metrics_of_values_are_streamed():
     held = records("dense", 3)
-    meter = DENSE.meter(held, Info(("depth",), (1,)), range(3))
+    meter = DENSE.meter(held, info(("depth",)), range(3))
     total = 0.0
     for place, record in enumerate(held):
         truth = DENSE.truth(record)
@@ -160,8 +161,8 @@ def test_metrics_of_values_are_streamed():
     assert meter.files({}) == meter.plots({}) == {}
     broken = [Record(1, "x", 48, 64, truth=b"II*\0")]
     with pytest.raises(Unreadable):
-        DENSE.meter(broken, Info(), range(1)).add(0, Found(np.ones((48, 64))))
-    skipping = DENSE.meter(broken, Info(), range(1), True)
+        DENSE.meter(broken, info(CLASSES), range(1)).add(0, Found(np.ones((48, 64))))
+    skipping = DENSE.meter(broken, info(CLASSES), range(1), True)
     skipping.add(0, Found(np.ones((48, 64))))
     assert skipping.parts == {}
 
@@ -172,7 +173,7 @@ def test_settings_of_several_tasks_are_those_of_each():
     assert "class_weights: what the pixels" in inspect.getdoc(SCENE.targets)
     assert "class_weights" in settings.described(SCENE.targets)
     assert set(settings.keywords(SCENE.meter)) == {"boundary", "boundary_tolerance"}
-    made = SCENE.targets(Info(), class_weights=(1.0, 2.0, 3.0))
+    made = SCENE.targets(info(CLASSES), class_weights=(1.0, 2.0, 3.0))
     room, counts = made.empty(2, (8, 8))
     assert room["segmentation"].weights.shape == (2, 3)
     assert set(counts) == {
@@ -182,14 +183,14 @@ def test_settings_of_several_tasks_are_those_of_each():
     }
     said = SCENE.warnings(dict.fromkeys(counts, 0.0))
     assert set(said) == {"segmentation/pixels", "dense/pixels"}
-    meter = SCENE.meter([], Info(), [], boundary=False)
+    meter = SCENE.meter([], info(CLASSES), [], boundary=False)
     assert "segmentation/boundary_f" not in meter.names()
     assert {"segmentation/miou", "dense/rmse"} <= set(meter.names())
     assert set(meter.result({})) == set(meter.names())
 
 
 def test_a_joint_task_can_be_sent_to_other_processes():
-    task, made = pickle.loads(pickle.dumps((SCENE, SCENE.targets(Info()))))
+    task, made = pickle.loads(pickle.dumps((SCENE, SCENE.targets(info(CLASSES)))))
     assert task.name == "scene"
     one = records("scene", 1)[0]
     assert made.read(one).each["dense"].values.max() == 9

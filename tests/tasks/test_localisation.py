@@ -1,11 +1,10 @@
 """Localisation from a record to metrics and drawings."""
 
-from typing import NamedTuple
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from infos import info
 
 from detjax.data.frames import Seen
 from detjax.data.records import Annotation, Record
@@ -14,16 +13,6 @@ from detjax.tasks.detection.restore import Found
 from detjax.types import Located
 
 TASK = TASKS["localisation"]
-
-
-class Info(NamedTuple):
-    """What the task reads of a data set's information."""
-
-    name: str = "s"
-    classes: tuple[str, ...] = ("a", "b", "c")
-    category_ids: tuple[int, ...] = (1, 2, 3)
-    has_masks: bool = True
-    keypoints: tuple[str, ...] = ()
 
 
 def record(number, *objects):
@@ -43,7 +32,7 @@ def found(*rows):
 
 def test_it_reads_data_sets_of_detection():
     assert TASK.stored == "detection" and TASKS["detection"].stored == "detection"
-    targets = TASK.targets(Info())
+    targets = TASK.targets(info())
     assert targets.max_objects == 1 and targets.mask_stride is None
 
 
@@ -80,7 +69,7 @@ def test_mirrored_and_resized_answers_come_back():
 
 
 def judged(records, answers):
-    meter = TASK.meter(records, Info(), [r.id for r in records])
+    meter = TASK.meter(records, info(), [r.id for r in records])
     for place, answer in enumerate(answers):
         meter.add(place, answer)
     return meter
@@ -169,7 +158,7 @@ def test_pictures_of_several_objects_are_a_warning():
 def test_a_crowd_is_no_main_object_of_training_either():
     one = record(1, (2, (0, 0, 40, 40)), (1, (10, 10, 30, 30)))
     one.truth[0].crowd = True
-    targets = TASK.targets(Info())
+    targets = TASK.targets(info())
     target, _ = targets.empty(1, (40, 60))
     row = jax.tree.map(lambda x: x[0], target)
     seen = Seen(targets.read(one), np.eye(3), np.array([0, 0, 60, 40]))

@@ -7,8 +7,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from infos import info
 from PIL import Image
-from tasks.pixel_cases import CLASSES, Info, records, scene
+from tasks.pixel_cases import CLASSES, records, scene
 from tensorflow_datasets.core import example_serializer
 
 from detjax.data import features, frames, label_maps, rle
@@ -65,7 +66,7 @@ def test_faults_are_known_by_the_first_bytes_and_labels_once_they_are_read():
     assert "not grey" in TASK.fault(coloured, 3)
     with pytest.raises(Unreadable, match="label 2, and there are 2 classes"):
         storage.read(one, 2)
-    steps = Prepare((12, 16), TASK.targets(Info(("a", "b"), (1, 2))))
+    steps = Prepare((12, 16), TASK.targets(info(("a", "b"))))
     with pytest.raises(UserError, match=r"1\.png \(image 1\): its label map has label"):
         steps(one)
 
@@ -106,7 +107,7 @@ def test_facts_of_a_large_map_are_counted_in_pieces(classes, kind, monkeypatch):
 def test_targets_move_with_the_picture_and_what_is_outside_is_not_valid():
     _, labels, valid, _ = scene(0)
     one = record(labels, valid)
-    made = TASK.targets(Info())
+    made = TASK.targets(info(CLASSES))
     room, _ = made.empty(1, (96, 160))
     target = jax.tree.map(lambda x: x[0], room)
     truth = made.read(one)
@@ -131,7 +132,7 @@ def test_targets_move_with_the_picture_and_what_is_outside_is_not_valid():
 
 
 def test_several_pictures_fill_their_windows_and_blends_are_refused():
-    made = TASK.targets(Info(), class_weights=(1.0, 2.0, 0.5))
+    made = TASK.targets(info(CLASSES), class_weights=(1.0, 2.0, 0.5))
     room, _ = made.empty(2, (20, 20))
     assert room.weights.tolist() == [[1, 2, 0.5]] * 2
     target = jax.tree.map(lambda x: x[1], room)
@@ -155,7 +156,7 @@ def test_several_pictures_fill_their_windows_and_blends_are_refused():
 
 def test_settings_and_warnings_are_sentences():
     with pytest.raises(UserError, match="class_weights has 2 numbers"):
-        TASK.targets(Info(), class_weights=(1.0, 2.0))
+        TASK.targets(info(CLASSES), class_weights=(1.0, 2.0))
     assert TASK.warnings({"pixels with a class": 5.0, "pixels ignored": 1.0}) == {}
     [said] = TASK.warnings({"pixels with a class": 0, "pixels ignored": 9.0}).values()
     assert "all are ignored" in said
@@ -297,7 +298,7 @@ def test_a_long_legend_is_shortened_and_small_shares_are_not_none():
 def judged(pairs, skip=False, **settings):
     """The meter of (true record, labels found) of one-image parts."""
     held = [record for record, _ in pairs]
-    meter = TASK.meter(held, Info(), range(len(held)), skip, **settings)
+    meter = TASK.meter(held, info(CLASSES), range(len(held)), skip, **settings)
     for place, (_, labels) in enumerate(pairs):
         meter.add(place, Found(labels, np.ones(labels.shape, bool)))
     return meter
@@ -325,7 +326,7 @@ def test_metrics_by_hand():
     table = meter.table(parts)
     assert table.rows[0][:3] == ("sky", 6, 0.5)
     assert np.isnan(table.rows[2][2])
-    assert set(TASK.meter([], Info(), []).result({}).values()) == {-1.0}
+    assert set(TASK.meter([], info(CLASSES), []).result({}).values()) == {-1.0}
     fewer = judged([(record(truth, valid), found)], boundary=False)
     assert "boundary_f" not in fewer.result(fewer.parts)
 
@@ -343,7 +344,7 @@ def test_what_cannot_be_read_is_an_error_or_left_out():
 def test_memory_of_a_meter_does_not_grow_with_images():
     one = record(np.zeros((4, 4), np.uint8))
     found = Found(np.zeros((4, 4), np.uint8), np.ones((4, 4), bool))
-    meter = TASK.meter([one] * 500, Info(), range(500))
+    meter = TASK.meter([one] * 500, info(CLASSES), range(500))
     for place in range(500):
         meter.add(place, found)
         assert len(meter._waiting) <= 16

@@ -1,10 +1,9 @@
 """Boxes at an angle and of whole objects, from records to metrics and drawings."""
 
-from typing import NamedTuple
-
 import jax
 import numpy as np
 import pytest
+from infos import info
 
 from detjax.data import rectangles, rle
 from detjax.data.frames import Seen
@@ -18,18 +17,8 @@ from detjax.types import Detections
 
 SIZE = 60, 80
 BOXES = np.array([[30, 25, 36, 10, 0.6], [60, 40, 24, 8, -0.9]])
+INFO = info(("a",), category_ids=(7,), has_amodal=True)
 WHOLES = np.array([[10, 5, 50, 48], [48, 28, 78, 58.0]])
-
-
-class Info(NamedTuple):
-    """What is read of a data set's information."""
-
-    name: str = "s"
-    classes: tuple[str, ...] = ("a",)
-    category_ids: tuple[int, ...] = (7,)
-    keypoints: tuple[str, ...] = ()
-    has_masks: bool = True
-    has_amodal: bool = True
 
 
 def record(corners=False):
@@ -59,7 +48,7 @@ def overlaps(one, other):
 @pytest.mark.parametrize(("corners", "least"), [(True, 0.999), (False, 0.8)])
 def test_targets_are_turned_with_their_picture(corners, least):
     task, held = TASKS["detection"], record(corners)
-    made = task.targets(Info(), mask_stride=None, oriented=True, amodal=True)
+    made = task.targets(INFO, mask_stride=None, oriented=True, amodal=True)
     objects, _ = made.empty(1, SIZE)
     one = jax.tree.map(lambda x: x[0], objects)
     cos, sin = np.cos(0.3), np.sin(0.3)
@@ -88,7 +77,7 @@ def test_data_sets_without_them_say_so():
     ):
         with pytest.raises(UserError, match=f"data.{next(iter(settings))}=False"):
             TASKS["detection"].targets(
-                Info()._replace(**lacking), mask_stride=None, **settings
+                INFO._replace(**lacking), mask_stride=None, **settings
             )
 
 
@@ -123,14 +112,14 @@ def test_answers_come_back_to_the_picture_and_to_rows():
 
 def test_they_are_judged_beside_the_usual_boxes():
     """What is exact has an AP of 1, and upright boxes have less of the same truth."""
-    meter = TASKS["detection"].meter([record(True)], Info(), [3], baselines=True)
+    meter = TASKS["detection"].meter([record(True)], INFO, [3], baselines=True)
     meter.add(0, found())
     got = meter.result(meter.parts)
     assert got["oriented/AP"] == got["amodal/AP"] == got["bbox/AP"] == 1
     assert got["upright/AP"] < 0.5
     assert got["visible/AP"] < 1
     assert {*got} <= {*meter.names()}
-    plain = TASKS["detection"].meter([record(True)], Info(), [3])
+    plain = TASKS["detection"].meter([record(True)], INFO, [3])
     plain.add(0, found())
     assert not any(name.startswith("upright") for name in plain.result(plain.parts))
     rows = [*meter.files(meter.parts)["results.json"]()]
@@ -186,7 +175,7 @@ def test_what_lies_side_by_side_at_an_angle_is_not_merged():
 
 
 def test_a_split_without_a_detection_has_metrics_of_zero():
-    meter = TASKS["detection"].meter([record(True)], Info(), [3], baselines=True)
+    meter = TASKS["detection"].meter([record(True)], INFO, [3], baselines=True)
     whole = found()
     rows = {k: getattr(whole, k)[:0] for k in ("boxes", "scores", "labels")}
     meter.add(
@@ -217,7 +206,7 @@ def test_detections_in_a_crowd_count_neither_way():
         size=SIZE,
         oriented=inside,
     )
-    meter = TASKS["detection"].meter([held], Info(), [3])
+    meter = TASKS["detection"].meter([held], INFO, [3])
     meter.add(0, only)
     got = meter.result(meter.parts)
     assert got["oriented/AP"] == got["bbox/AP"] == 1
