@@ -32,7 +32,8 @@ def export(
     """Writes the data set `name` to the new folder `out`; returns it.
 
     `to` is "coco": images/SPLIT/ and annotations/instances_SPLIT.json, with the ids,
-    categories, masks (as run lengths), crowds, keypoints and names of the images; or
+    categories, masks (as run lengths), crowds, keypoints and names of the images, and
+    with boxes of whole objects and at an angle as the reader of this form has them; or
     "folders": SPLIT/CLASS/, for classification. Images are the stored ones: upright,
     JPEG or PNG, with their ending corrected if they were something else.
 
@@ -137,6 +138,12 @@ def _row(annotation: Annotation, record: Record, info: Info) -> dict[str, Any]:
         points = np.round(annotation.keypoints.astype(np.float64), 3)
         row["keypoints"] = [int(x) if x == int(x) else x for x in points.ravel()]
         row["num_keypoints"] = int((points[:, 2] > 0).sum())
+    if annotation.amodal is not None:
+        x1, y1, x2, y2 = annotation.amodal
+        row["amodal"] = [round(x, 3) for x in (x1, y1, x2 - x1, y2 - y1)]
+    if annotation.corners is not None:
+        places = annotation.corners.astype(np.float64).ravel()
+        row["corners"] = np.round(places, 3).tolist()
     return row
 
 

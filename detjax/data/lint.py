@@ -197,6 +197,8 @@ def fault_of(annotation: Annotation, size: Size) -> Fault | None:
         _fault_of_numbers(annotation)
         or fault_of_box(annotation.box, size)
         or _fault_of_keypoints(annotation, size)
+        or _fault_of_whole(annotation, size)
+        or _fault_of_corners(annotation, size)
         or _fault_of_mask(annotation, size)
     )
 
@@ -227,6 +229,40 @@ def _fault_of_keypoints(annotation: Annotation, size: Size) -> Fault | None:
             )
             return "keypoint far outside the image", detail
     return None
+
+
+def _fault_of_whole(annotation: Annotation, size: Size) -> Fault | None:
+    whole = annotation.amodal
+    if whole is None:
+        return None
+    shown = f"has amodal box {show(whole)}"
+    if not all(map(math.isfinite, whole)):
+        return "number not finite", f"{shown}: a number is not finite"
+    x1, y1, x2, y2 = whole
+    if min(x2 - x1, y2 - y1) <= 0:
+        return "malformed amodal box", f"{shown}: without an area"
+    return _far("amodal box", shown, ((x1, y1), (x2, y2)), size)
+
+
+def _fault_of_corners(annotation: Annotation, size: Size) -> Fault | None:
+    if annotation.corners is None:
+        return None
+    places = annotation.corners.tolist()
+    shown = "has corners " + ", ".join(f"[{x:g}, {y:g}]" for x, y in places)
+    if not all(math.isfinite(x) for place in places for x in place):
+        return "number not finite", f"{shown}: a number is not finite"
+    return _far("corners", shown, places, size)
+
+
+def _far(
+    what: str, shown: str, places: Iterable[Sequence[float]], size: Size
+) -> Fault | None:
+    """The problem of places (x, y) more than the image's size outside of it, if any."""
+    h, w = size
+    if all(-w <= x <= 2 * w and -h <= y <= 2 * h for x, y in places):
+        return None
+    detail = f"{shown}, far outside the {w} x {h} image"
+    return f"{what} far outside the image", detail
 
 
 def fault_of_box(box: Box, size: Size) -> Fault | None:

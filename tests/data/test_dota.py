@@ -56,7 +56,7 @@ def test_boxes_at_an_angle_are_those_of_the_file(tmp_path):
         own = rectangles.of_points(annotation.corners)
         assert overlap(own, box) > 0.98
         # And to a pixel from their masks.
-        [around] = rectangles.of_codes([annotation.rle], (48, 64))
+        [around] = rectangles.of_codes([annotation.rle], [None], (48, 64))
         assert overlap(around, box) > 0.8
 
 

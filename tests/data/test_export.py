@@ -60,6 +60,58 @@ def test_coco_comes_back_equal(tmp_path, request, real):
             assert rows(one.truth) == rows(other.truth)
 
 
+def test_boxes_of_whole_objects_and_at_an_angle_come_back(tmp_path):
+    """Rows of COCO may have them, and what lacks a mask gets that of its corners."""
+    path = tiny_sets.write_coco(tmp_path / "in")
+    held = json.loads(path.read_text())
+    first, last = held["annotations"][:2]
+    first |= {"iscrowd": 0}
+    last |= {"bbox": [1, 1, 62, 46], "iscrowd": 0}
+    size = next(i for i in held["images"] if i["id"] == last["image_id"])
+    w, h = size["width"], size["height"]
+    first["amodal"] = [-3.5, 1, 30, 28.25]
+    last.pop("segmentation", None)
+    last["corners"] = [w / 2, 1, w - 1, h / 2, w / 2, h - 1, 1, h / 2]
+    path.write_text(json.dumps(held))
+    out = written(tmp_path, path, path.parent / "images")
+    info = builder.info("c", tmp_path)
+    assert info.has_amodal
+    assert info.has_masks
+    read = coco.read(
+        out / "annotations" / "instances_train.json", out / "images" / "train"
+    )
+    found = {a.id: a for record in read.records for a in record.truth}
+    assert found[first["id"]].amodal == (-3.5, 1, 26.5, 29.25)
+    np.testing.assert_allclose(found[last["id"]].corners.ravel(), last["corners"])
+    assert found[last["id"]].rle
+    assert found[first["id"]].corners is None
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"amodal": [1, 2, 3]}, "malformed amodal box"),
+        ({"amodal": [1, 2, 0, 3]}, "malformed amodal box"),
+        ({"amodal": [1, 2, 9e9, 3]}, "amodal box far outside the image"),
+        ({"corners": [1, 2, 3]}, "malformed corners"),
+        ({"corners": [1, 2, 9, 2, 9, 9, 1, "x"]}, "malformed corners"),
+        ({"corners": [1, 2, 9e9, 2, 9, 9, 1, 9]}, "malformed corners"),
+        ({"corners": [1, 2, 1e300, 2, 9, 9, 1, 9]}, "malformed corners"),
+        ({"amodal": [1, 2, float("inf"), 3]}, "number not finite"),
+    ],
+)
+def test_boxes_that_make_no_sense_are_problems(tmp_path, change, reason):
+    path = tiny_sets.write_coco(tmp_path / "in")
+    held = json.loads(path.read_text())
+    row = next(row for row in held["annotations"] if row.get("bbox"))
+    row.pop("segmentation", None)
+    row.update(change)
+    path.write_text(json.dumps(held))
+    found = coco.read(path, path.parent / "images")
+    assert reason in {problem.reason for problem in found.problems}
+    assert row["id"] not in [a.id for r in found.records for a in r.truth]
+
+
 def test_keypoints_come_back_equal(tmp_path, data_dir):
     folder = data_dir / "keypoints_mmpose_coco" / "tests" / "data" / "coco"
     path = folder / "test_coco.json"

@@ -70,6 +70,57 @@ def test_targets_are_turned_with_their_picture(corners, least):
     assert not one.oriented.any() and not one.amodal.any()
 
 
+def filled(held, matrix, window, size=SIZE):
+    """The objects of a picture that `window` of the input shows."""
+    task = TASKS["detection"]
+    made = task.targets(INFO, mask_stride=None, oriented=True, amodal=True)
+    objects, _ = made.empty(1, size)
+    one = jax.tree.map(lambda x: x[0], objects)
+    made.fill(one, [Seen(made.read(held), matrix, np.array(window))], size)
+    return one
+
+
+@pytest.mark.parametrize("corners", [True, False])
+def test_what_a_window_cuts_off_is_no_part_of_them(corners):
+    """The usual box, that at an angle and that of the whole end where it ends."""
+    one = filled(record(corners), np.eye(3), [0, 0, 38, 60])
+    assert one.valid.sum() == 1
+    turned, kept = one.oriented[0], rectangles.corners(one.oriented[:1])[0]
+    assert one.boxes[0, 2] == 38
+    # The rest of the rectangle: less long, as wide, at its angle.
+    assert 20 < turned[2] < 34
+    assert (np.abs(turned[3:] - [10, 0.6]) < [2, 0.12]).all()
+    assert kept[:, 0].min() > 9
+    assert kept[:, 0].max() < 45
+    np.testing.assert_allclose(one.amodal[0], [10, 5, 38, 48])
+    # Seen as a whole it is as it was, though the whole of it lies beyond.
+    held = record(corners)
+    held.truth[0].amodal = (-10.0, 5.0, 50.0, 48.0)
+    one = filled(held, np.eye(3), [0, 0, 80, 60])
+    assert overlaps(one.oriented[:1], BOXES[:1])[0] > (0.999 if corners else 0.8)
+    np.testing.assert_allclose(one.amodal[0], [-10, 5, 50, 48])
+
+
+@pytest.mark.parametrize("corners", [True, False])
+def test_what_is_learnt_of_a_stretched_picture_comes_back(corners):
+    """Targets of 48 x 96 pixels, answered as they are: the rectangles of before."""
+    matrix = np.diag([96 / 80, 48 / 60, 1.0])
+    one = filled(record(corners), matrix, [0, 0, 96, 48], (48, 96))
+    answers = Detections(
+        one.boxes[:2],
+        np.float32([0.9, 0.8]),
+        np.int32([0, 0]),
+        np.ones(2, bool),
+        oriented=one.oriented[:2],
+    )
+    back = restore(answers, matrix[:2], SIZE, (48, 96))
+    codes, given = zip(
+        *((a.rle, a.corners) for a in record(corners).truth), strict=True
+    )
+    known = rectangles.of_codes(codes, given, SIZE)
+    assert (overlaps(back.oriented, known) > 0.999).all()
+
+
 def test_data_sets_without_them_say_so():
     for settings, lacking in (
         ({"oriented": True}, {"has_masks": False}),
@@ -156,6 +207,12 @@ def test_frames_lie_where_they_are_told():
         assert dark[y - 1 : y + 2, x - 1 : x + 2].any()
     top = dark[5, 12:48]
     assert top.any() and not top.all()
+
+
+def test_truth_is_drawn_at_its_angle():
+    shown = drawing.truth(record(True))
+    assert (overlaps(shown.oriented, BOXES) > 0.999).all()
+    assert drawing.truth(record()).oriented is None
 
 
 def test_what_lies_side_by_side_at_an_angle_is_not_merged():

@@ -146,7 +146,11 @@ def catalogue(
     Image ids are kept as given, text or integers. Labels follow increasing category
     ids, or `classes`, all of which must be in the file. Boxes become xyxy, polygons and
     run lengths compressed RLE. A missing area is the mask's, else the box's; a missing
-    box is the mask's. Raises UserError for other JSON.
+    box is the mask's. Beside what COCO has a row may have `amodal`, the box xywh of the
+    whole object, what is hidden included, and `corners`, the eight numbers of a box at
+    an angle, whose inside is the mask where there is no other.
+
+    Raises UserError for other JSON.
     """
     file = places.file(file, "COCO's file of instances", "coco")
     folder = lint.expanded(images)
@@ -191,6 +195,8 @@ def catalogue(
         text_ids=any(isinstance(entry.id, str) for entry in entries),
         name_of=_name,
         labels_of=_labels,
+        amodal=rows.amodal,
+        oriented=rows.oriented,
     )
 
 
@@ -250,6 +256,7 @@ class _Rows:
         self._ids, self._starts, self._ends = array("q"), array("q"), array("q")
         self._seen: set[int] = set()
         self._place = -1
+        self.amodal = self.oriented = False  # whether any row has such a box
 
     def take(self, row: dict[str, Any], start: int, end: int) -> None:
         """Records one annotation, unless it has no id of its own."""
@@ -271,6 +278,8 @@ class _Rows:
             self._problems.append(Problem(subject[:80], self._file.name, *fault))
             return
         self._seen.add(number)
+        self.amodal |= bool(row.get("amodal"))
+        self.oriented |= bool(row.get("corners"))
         image = image_id(given)
         key = None if image is None else str(image)
         if key is None:

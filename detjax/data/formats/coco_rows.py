@@ -83,6 +83,10 @@ def annotation(
         crowd = _crowd(row.get("iscrowd"))
         reason = "malformed mask"
         mask = _mask(row.get("segmentation"), record)
+        reason = "malformed corners"
+        corners = _corners(row.get("corners"))
+        if mask is None and corners is not None:
+            mask = _within(corners, record)
         if mask is not None and not mask.area:
             reason = "empty mask"
             raise UserError("has a mask without a pixel")
@@ -92,6 +96,8 @@ def annotation(
         area = _area(row.get("area"), mask, box)
         reason = "malformed keypoints"
         points = _keypoints(row.get("keypoints"), len(categories.keypoints))
+        reason = "malformed amodal box"
+        whole = _whole(row.get("amodal"))
     except UserError as error:
         return lint.annotation_problem(row["id"], record, reason, str(error))
     return Annotation(
@@ -102,6 +108,8 @@ def annotation(
         crowd=crowd,
         rle=mask and mask.rle,
         keypoints=points,
+        amodal=whole,
+        corners=corners,
     )
 
 
@@ -180,6 +188,31 @@ def _keypoints(given: Any, count: int) -> np.ndarray | None:
     points[points[:, 2] == 0] = 0
     with np.errstate(over="ignore"):
         return points.astype(np.float32)
+
+
+def _whole(given: Any) -> lint.Box | None:
+    """The box of a whole object, which the file has as xywh."""
+    if not given:
+        return None
+    x, y, w, h = _numbers(given, 4, "amodal box")
+    return x, y, x + w, y + h
+
+
+def _corners(given: Any) -> np.ndarray | None:
+    """The corners [4 2] of a box at an angle: eight numbers, around it."""
+    if not given:
+        return None
+    numbers = _numbers(given, 8, "corners")
+    with np.errstate(over="ignore"):
+        return np.array(numbers, np.float32).reshape(4, 2)
+
+
+def _within(corners: np.ndarray, record: Record) -> rle.Instance:
+    """The mask of what lies within corners, where there is no other."""
+    size = (record.height, record.width)
+    if not np.isfinite(corners).all():
+        raise UserError("has corners that are not finite")
+    return rle.measure(rle.from_polygons([corners.ravel().tolist()], size), size)
 
 
 def _numbers(given: Any, count: int, what: str) -> list[float]:

@@ -75,16 +75,13 @@ def truth_of(records: Sequence[Record], skip: bool = False) -> Truth:
 
 def turned(truth: Truth) -> np.ndarray:
     """The boxes at an angle [m 5]: objects' own, or the smallest around their masks."""
-    found = np.array(
-        [
-            rectangles.of_codes([code["counts"]], tuple(code["size"]))[0]
-            for code in truth.columns.rles or ()
-        ]
-    ).reshape(-1, 5)
-    for row, four in zip(found, truth.corners or (), strict=False):
-        if four is not None:
-            row[:] = rectangles.of_points(four)
-    return found
+    codes = truth.columns.rles or []
+    given = truth.corners or [None] * len(codes)
+    found = [
+        rectangles.of_codes([code["counts"]], [four], tuple(code["size"]))
+        for code, four in zip(codes, given, strict=True)
+    ]
+    return np.concatenate(found) if found else np.zeros((0, 5))
 
 
 def wholes(

@@ -256,8 +256,19 @@ def truth(record: Record) -> Found:
         rles if masked else None,
         keypoints=points_of([a.keypoints for a in some]),
         size=size,
+        oriented=_turned(some, size),
         amodal=_wholes(some),
     )
+
+
+def _turned(
+    annotations: Sequence[Annotation], size: tuple[int, int]
+) -> np.ndarray | None:
+    """The boxes at an angle [n 5] where objects have their own; None where none has."""
+    if all(a.corners is None for a in annotations):
+        return None
+    codes, given = zip(*((a.rle, a.corners) for a in annotations), strict=True)
+    return rectangles.of_codes(codes, given, size)
 
 
 def _wholes(annotations: Sequence[Annotation]) -> np.ndarray | None:

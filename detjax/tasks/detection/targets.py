@@ -17,6 +17,8 @@ from detjax.types import Objects
 
 # What is counted of every image.
 COUNTS = ("objects", "objects cut", "objects too small")
+# Pixels of the input that arithmetic may move a side by.
+_CLOSE = 1e-3
 
 
 class Truth(NamedTuple):
@@ -126,13 +128,13 @@ class Targets:
             ]
             largest = np.lexsort((-areas, crowds))[: self.max_objects]
         n, first, begin = len(largest), 0, 0
-        for one, (inside, own, _) in zip(seen, visible, strict=True):
-            kept = np.sort(largest[(largest >= first) & (largest < first + len(own))])
-            kept -= first
+        for one, own in zip(seen, visible, strict=True):
+            number = len(own.boxes)
+            kept = np.sort(largest[(largest >= first) & (largest < first + number)])
             rows = slice(begin, begin + len(kept))
             room = jax.tree.map(lambda x, rows=rows: x[rows], objects)
-            self._put(room, one, inside[kept], own[kept], size)
-            first, begin = first + len(own), rows.stop
+            self._put(room, one, own.some(kept - first), size)
+            first, begin = first + number, rows.stop
         small = sum(v.small for v in visible)
         return dict(zip(COUNTS, (n, len(boxes) - n, small), strict=True))
 
@@ -141,21 +143,23 @@ class Targets:
         low, high = seen.window[[0, 1, 0, 1]], seen.window[[2, 3, 2, 3]]
         moved = moved_boxes(seen.truth, seen.matrix)
         inside = np.flatnonzero(frames.centred(moved, seen.window))
-        moved = np.clip(moved[inside], low, high)
-        large = (moved[:, 2:] - moved[:, :2]).min(axis=1) >= self.min_size
+        moved = moved[inside]
+        boxes = np.clip(moved, low, high)
+        large = (boxes[:, 2:] - boxes[:, :2]).min(axis=1) >= self.min_size
         small = len(inside) - int(large.sum())
-        return _Visible(inside[large], moved[large], small)
+        beyond = np.abs(moved - boxes) > _CLOSE
+        return _Visible(inside, boxes, beyond, small).some(large)
 
     def _put(
         self,
         objects: Objects,
         seen: Seen,
-        numbers: np.ndarray,
-        boxes: np.ndarray,
+        visible: "_Visible",
         size: tuple[int, int],
     ) -> None:
-        """Writes the objects `numbers` [n], of `boxes` [n 4], to n rows."""
+        """Writes the objects `visible` of a picture to as many rows."""
         (truth, matrix, window, _), (h, w) = seen, size
+        numbers, boxes = visible.inside, visible.boxes
         chosen = [truth.annotations[i] for i in numbers.tolist()]
         n = len(chosen)
         objects.boxes[:] = boxes
@@ -178,15 +182,18 @@ class Targets:
             to_boxes = spans(boxes, self.mask_size) @ matrix
             draw_masks(objects.box_masks, truth.runs, numbers, to_boxes)
         if self.oriented:
-            objects.oriented[:] = rectangles.of_masks(truth.runs, numbers, matrix)
-            for row, a in zip(objects.oriented, chosen, strict=True):
-                if a.corners is not None:
-                    moved = a.corners @ matrix[:2, :2].T + matrix[:2, 2]
-                    row[:] = rectangles.of_points(moved)
+            given = [a.corners for a in chosen]
+            own = rectangles.of_objects(truth.runs, given, numbers)
+            turned = rectangles.moved(own, matrix)
+            left = visible.beyond.any(axis=1)
+            turned[left] = rectangles.cut(turned[left], window)
+            objects.oriented[:] = turned
         if self.amodal:
             whole = [a.box if a.amodal is None else a.amodal for a in chosen]
             moved = frames.move_boxes(np.reshape(whole, (-1, 4)).astype(float), matrix)
-            objects.amodal[:] = moved
+            # What is hidden may lie beyond the window, what the window hides may not:
+            # so do objects end that leave a whole picture.
+            objects.amodal[:] = np.where(visible.beyond, boxes, moved)
         if self.keypoints:
             absent = np.zeros((len(self.keypoints), 3))
             points = [absent if a.keypoints is None else a.keypoints for a in chosen]
@@ -204,7 +211,16 @@ class _Visible(NamedTuple):
 
     inside: np.ndarray  # [n] their numbers
     boxes: np.ndarray  # [n 4] pixels of the input, cut to the picture's window
+    beyond: np.ndarray  # [n 4] which of their sides the window has cut
     small: int  # how many more are too small
+
+    def some(self, chosen: np.ndarray) -> "_Visible":
+        """Those that `chosen`, numbers or a mask, names."""
+        return self._replace(
+            inside=self.inside[chosen],
+            boxes=self.boxes[chosen],
+            beyond=self.beyond[chosen],
+        )
 
 
 def moved_boxes(truth: Truth, matrix: np.ndarray) -> np.ndarray:
