@@ -16,7 +16,7 @@ Boxes are xyxy float32 pixels of the network's input. Labels are 0..c-1. Only `v
 marks padding; padded values are finite and otherwise arbitrary.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
@@ -255,6 +255,31 @@ class Explained(NamedTuple):
     probability: Callable[[Any, Any], Array]
 
 
+class Question(NamedTuple):
+    """What a user wants explained of the answers to a picture."""
+
+    quantity: str  # one of the task's
+    part: int | None  # of it: a keypoint's number, a side of a box; None is the whole
+    labels: tuple[int, ...]  # of these classes; none is what is answered
+    classes: Sequence[str]  # names
+    most: int  # detections at most
+    min_score: float  # of these
+
+
+class Asked(NamedTuple):
+    """What of the answers to a picture is explained: q things, fixed once and for all.
+
+    A picture that is changed has other answers, of which the same is asked: the class,
+    the object or the region that was there before the change.
+    """
+
+    captions: list[str]  # of those that are something, the first of the q
+    which: Any  # arrays, whose shapes do not depend on the picture
+    # (answers, which) -> [1 q], 0 of what is nothing. Equal for equal questions
+    quantity: Callable[[Any, Any], Array]
+    boxes: np.ndarray | None = None  # [n 4] of the captions', in the network's input
+
+
 class Task(NamedTuple):
     """A task: from the data set's files to the metric and the drawing.
 
@@ -325,6 +350,8 @@ class Task(NamedTuple):
     # What of an answer can be explained, by name, the usual one first: functions of the
     # answers, as `Model.predict` returns them, that have a gradient
     quantities: Mapping[str, Quantity] = {}
+    # (answers to a batch of one on the host, its inputs, question) -> `Asked`
+    ask: Callable[[Any, Inputs, Question], Asked] | None = None
     # What methods of explanation are compared on; None where there is nothing
     explained: Explained | None = None
     # (found, classes) -> {ending: content}: files beside the drawing of a picture, of

@@ -72,7 +72,7 @@ def _occlusion(predict: Predict, quantity: Quantity) -> Attribution:
         h, w = inputs.images.shape[1:3]
         window = max(2 * h // WINDOWS, 1), max(2 * w // WINDOWS, 1)
         stride = max(h // WINDOWS, 1), max(w // WINDOWS, 1)
-        covered = occlusion.occlusion(predict, quantity, window, stride)
+        covered = occlusion.occlusion(predict, quantity, window, stride, chunk=1)
         return covered(params, state, inputs)
 
     # Channels are covered together: each has the same.

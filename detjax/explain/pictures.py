@@ -1,5 +1,6 @@
 """Pictures as networks see them, and heat maps laid over them."""
 
+import pathlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -7,7 +8,7 @@ import cv2
 import jax
 import numpy as np
 
-from detjax import draw
+from detjax import draw, predict_paths
 from detjax.data.handed import rgb
 from detjax.errors import UserError
 from detjax.predict import TrainedModel, as_rgb
@@ -17,6 +18,8 @@ from detjax.types import Inputs
 LEAST, MOST = 0.35, 0.75
 SIDE, TITLE = 300, 20  # pixels of the longer side in a grid, and of a caption's line
 LETTER = 13
+# What is for and against an answer.
+FOR, AGAINST = np.array([214, 25, 28], "f"), np.array([24, 72, 220], "f")
 
 
 def given(trained: TrainedModel, path: Any) -> tuple[np.ndarray, Inputs]:
@@ -28,6 +31,30 @@ def given(trained: TrainedModel, path: Any) -> tuple[np.ndarray, Inputs]:
     """
     made = trained.predictor().prepare(as_rgb(path))
     return made.image, jax.tree.map(lambda x: np.asarray(x)[None], made.inputs)
+
+
+def small(
+    image: np.ndarray, inputs: Inputs, side: int = SIDE
+) -> tuple[np.ndarray, Inputs]:
+    """A picture of at most `side` pixels, and the inputs with where it lies in them.
+
+    What is drawn over it is made at the size at which it is shown: seven maps over a
+    picture of 12 megapixels would take half a minute and gigabytes.
+    """
+    shrunk = draw.canvas(image, 0, side)
+    if inputs.view is None:
+        return shrunk, inputs
+    factors = np.divide(image.shape[:2], shrunk.shape[:2])[::-1]
+    affine = np.array(inputs.view.affine, np.float64)
+    affine[..., :2] *= factors
+    view = inputs.view.replace(affine=affine)  # type: ignore[attr-defined]
+    return shrunk, inputs.replace(view=view)  # type: ignore[attr-defined]
+
+
+def stems(images: Sequence[Any]) -> list[str]:
+    """A name without a suffix for what is drawn of each picture, none of them twice."""
+    paths = [pathlib.Path(path) for path in images]
+    return [name.removesuffix(".png") for name in predict_paths.drawing_names(paths)]
 
 
 def overlay(
@@ -49,8 +76,8 @@ def overlay(
         # No colour where there is nothing: the picture in grey, red for and blue
         # against.
         grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)[..., None].repeat(3, axis=-1)
-        base = 0.5 * grey + 127.0
-        bright = np.where(laid[..., None] > 0, (214.0, 25.0, 28.0), (24.0, 72.0, 220.0))
+        base = np.float32(0.5) * grey + np.float32(127)
+        bright = np.where(laid[..., None] > 0, FOR, AGAINST)
         share = np.abs(laid)[..., None]
     else:
         base = image.astype(np.float32)

@@ -84,11 +84,12 @@ def parsed(name: str, given: Mapping[str, str]) -> dict[str, Any]:
                 f"{', '.join(known)}"
             )
         kind = known[key].annotation
+        read = _literal(text)
         try:
-            found[key] = settings.check(key, _literal(text), kind)
+            found[key] = settings.check(key, read, kind)
         except UserError as error:
             # A name may look like a number, and a list have a single member.
-            for other in (text, tuple(text.split(","))):
+            for other in (text, tuple(text.split(",")), (read,)):
                 try:
                     found[key] = settings.check(key, other, kind)
                     break

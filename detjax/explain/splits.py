@@ -3,7 +3,6 @@
 b images
 """
 
-import itertools
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -26,15 +25,19 @@ class Shown(NamedTuple):
 
 
 def batches(
-    trained: TrainedModel, split: str = "val", limit: int = 0, batch_size: int = 32
+    trained: TrainedModel,
+    split: str = "val",
+    limit: int = 0,
+    batch_size: int | None = None,
 ) -> Iterator[Batch]:
     """The batches of `split` of the model's data set, of at most `limit` if not 0.
 
-    Rows beyond it are not valid. Raises UserError where the data set is not where the
-    run had it.
+    They are as large as the run's, if `batch_size` is None. Rows beyond the limit are
+    not valid. Raises UserError where the data set is not where the run had it.
     """
     described = {**trained.config["data"], "prepare": None, "eval_split": split}
-    described["eval_batch_size"] = min(batch_size, limit) if limit else batch_size
+    size = batch_size or described.get("eval_batch_size") or described["batch_size"]
+    described["eval_batch_size"] = min(size, limit) if limit else size
     data = dataset.make(trained.task, **described)
     loader = iter(data.validation())
     try:
@@ -54,7 +57,10 @@ def batches(
 
 
 def opened(
-    trained: TrainedModel, split: str = "val", limit: int = 0, batch_size: int = 32
+    trained: TrainedModel,
+    split: str = "val",
+    limit: int = 0,
+    batch_size: int | None = None,
 ) -> Iterator[Shown]:
     """The pictures of `batches` with their classes.
 
@@ -87,6 +93,49 @@ def _shown(batch: Batch) -> Shown:
     )
 
 
-def first(batches: Iterator[Shown], count: int = 1) -> list[Shown]:
-    """The first `count` batches."""
-    return [*itertools.islice(batches, count)]
+def balanced(batches: Iterator[Shown], label: int, limit: int = 0) -> Iterator[Shown]:
+    """The batches without labels (-1) beyond `limit` of a class, and of the others.
+
+    0 keeps all. Ends once both are complete, and leaves out batches without any.
+    """
+    left = np.array([limit, limit] if limit else [np.iinfo(int).max] * 2)
+    for shown in batches:
+        labels = np.array(shown.labels)
+        kinds = (labels == label, (labels != label) & (labels >= 0))
+        for i, kind in enumerate(kinds):
+            labels[kind & (np.cumsum(kind) > left[i])] = -1
+            left[i] -= min(left[i], kind.sum())
+        if (labels >= 0).any():
+            yield shown._replace(labels=labels)
+        if not left.any():
+            return
+
+
+def of_class(batches: Iterator[Shown], label: int) -> Iterator[Inputs]:
+    """The pictures of a class alone, in batches as large as those given.
+
+    The last of each size is filled up with pictures that are not valid. No more than a
+    batch of each is held.
+    """
+    held: dict[Any, Any] = {}
+
+    def rows(inputs: Any, chosen: Any) -> Any:
+        return jax.tree.map(lambda x: x[chosen], inputs)
+
+    for shown in batches:
+        chosen = np.flatnonzero(shown.labels == label)
+        if not len(chosen):
+            continue
+        size, some = shown.inputs.images.shape, rows(shown.inputs, chosen)
+        if size in held:
+            some = jax.tree.map(lambda *x: np.concatenate(x), held.pop(size), some)
+        while len(some.images) >= size[0]:
+            yield rows(some, slice(size[0]))
+            some = rows(some, slice(size[0], None))
+        if len(some.images):
+            held[size] = some
+    for size, some in held.items():
+        count = len(some.images)
+        filled = rows(some, np.arange(size[0]) % count)
+        valid = np.arange(size[0]) < count
+        yield filled.replace(view=filled.view.replace(valid=valid))

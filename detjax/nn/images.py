@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from detjax.errors import UserError
 from detjax.nn.observe import IMAGES, site
-from detjax.ops import boxes
+from detjax.ops import boxes, masks
 from detjax.types import Array, Inputs
 
 # (mean, std) on a 0..255 scale, by the kind of weights that were trained with them:
@@ -98,3 +98,14 @@ def windows(inputs: Inputs) -> Array:
         return jnp.tile(boxes.full_window(size), (inputs.images.shape[0], 1))
     window = functools.partial(boxes.window, network_size=size)
     return jax.vmap(window)(inputs.view.affine, inputs.view.sizes)
+
+
+def shown(inputs: Inputs, size: tuple[int, int]) -> Array:
+    """Which cells [b h w] of a grid over the inputs, `size` (h, w), show the pictures.
+
+    Those whose centre is in no padding; all of them without a view.
+    """
+    h, w = inputs.images.shape[1:3]
+    scale = jnp.array([size[1] / w, size[0] / h] * 2)
+    around = (windows(inputs) * scale)[:, None]
+    return masks.of_boxes(around, jnp.ones(around.shape[:2], bool), size)

@@ -19,16 +19,20 @@ from detjax.ops.ranking import top_k
 from detjax.plots import metrics as plots
 from detjax.settings import NonNegative
 from detjax.tasks import detection
+from detjax.tasks.classification import subject as classes_of
 from detjax.tasks.classification.quantities import score
-from detjax.tasks.classification.subject import EXPLAINED as classified
 from detjax.tasks.detection.quantities import measured
 from detjax.tasks.detection.restore import Found, entries
 from detjax.types import (
     Array,
+    Asked,
     Batch,
     Detections,
+    Inputs,
     Located,
     Objects,
+    Quantity,
+    Question,
     Subject,
     Table,
 )
@@ -277,6 +281,14 @@ def subject(batch: Batch, answers: Located, classes: Sequence[str]) -> Subject:
     return Subject(np.asarray(target.labels)[:, 0], valid[:, 0], np.asarray(where))
 
 
+QUANTITIES: Mapping[str, Quantity] = {"score": score, "box": box}
+
+
+def ask(answers: Located, inputs: Inputs, question: Question) -> Asked:
+    """The classes that are asked for, their scores or boxes; see `classification`'s."""
+    return classes_of.ask(answers, inputs, question, QUANTITIES[question.quantity])
+
+
 TASK = detection.TASK._replace(
     name="localisation",
     reads="detection",
@@ -289,6 +301,7 @@ TASK = detection.TASK._replace(
     meter=meter,
     truth=truth,
     draw=draw,
-    quantities={"score": score, "box": box},
-    explained=classified._replace(of=subject),
+    quantities=QUANTITIES,
+    ask=ask,
+    explained=classes_of.EXPLAINED._replace(of=subject),
 )

@@ -62,15 +62,15 @@ def test_influential_units_are_drawn_and_listed(trained, picture, tmp_path):
     assert [path.name for path in paths] == ["influence-one.png", "influence.json"]
     held = json.loads(paths[-1].read_text())
     assert held["layer"] == "backbone.layer2.0"
-    amounts = [*held["units"]["one.png"].values()]
+    amounts = [*held["units"]["one"].values()]
     assert len(amounts) == 2
     assert amounts[0] >= amounts[1]
 
 
 def test_names_that_are_not_known_are_told(trained, picture, tmp_path):
     for call, message in (
-        (lambda: asked.quantity(trained, "mask"), "no quantity 'mask'"),
-        (lambda: asked.quantity(trained, "", ["bee"]), "no class is called 'bee'"),
+        (lambda: asked.question(trained, "mask"), "no quantity 'mask'"),
+        (lambda: asked.question(trained, "", ["bee"]), "no class is called 'bee'"),
         (lambda: attribute.view(trained, [], tmp_path, against="cat"), "without label"),
         (
             lambda: attribute.view(trained, [], tmp_path, methods=("magic",)),

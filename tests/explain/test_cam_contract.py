@@ -25,6 +25,7 @@ from detjax.errors import UserError
 from detjax.explain import layers
 from detjax.explain.cam import classic, eigen, gradients, joined, score
 from detjax.explain.cam.default import usual
+from detjax.tasks.detection.quantities import alike
 
 # Their backbone sees crops.
 OF_CROPS = ("rcnn",)
@@ -77,9 +78,7 @@ def test_every_method_maps_every_model(name):
         if task.name == "detection":
             found = made.predict(params, state, inputs)
             same = functools.partial(
-                task.quantities["alike"],
-                objects=found.boxes[:, :1],
-                labels=found.labels[:, :1],
+                alike, objects=found.boxes[:, :1], labels=found.labels[:, :1]
             )
         else:
             same = usual

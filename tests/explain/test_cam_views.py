@@ -9,6 +9,7 @@ from families import CLASSES, SIDE, everything
 from detjax import predict
 from detjax.errors import UserError
 from detjax.explain.pictures import given
+from detjax.explain.views import asked
 from detjax.explain.views import cam as views
 from detjax.import_weights import import_weights
 
@@ -47,7 +48,7 @@ def test_a_classifier_has_a_picture_of_a_class(pictures, tmp_path):
         assert [file.parent.name for file in written] == ["out"]
         drawn = cv2.imread(str(written[0]))
         assert drawn.std() > 10
-    with pytest.raises(UserError, match="no class 'four'"):
+    with pytest.raises(UserError, match="no class is called 'four'"):
         views.view(made, pictures, tmp_path, label="four")
     with pytest.raises(UserError, match="no quantity 'mask'"):
         views.view(made, pictures, tmp_path, quantity="mask")
@@ -60,7 +61,7 @@ def test_detections_have_a_panel_each(pictures, tmp_path):
         made, pictures[:1], tmp_path / "one", detections=1, min_score=0.0
     )
     assert cv2.imread(str(written)).shape[1] > cv2.imread(str(narrow)).shape[1]
-    with pytest.raises(UserError, match="no detection that scores"):
+    with pytest.raises(UserError, match="no picture has a detection"):
         views.view(made, pictures, tmp_path, min_score=1.0)
     with pytest.raises(UserError, match="classic CAM is of classifiers"):
         views.view(made, pictures, tmp_path, method="cam", min_score=0.0)
@@ -92,12 +93,12 @@ def test_the_cat_is_why_it_is_a_cat(weights_dir, data_dir, tmp_path):
     )
     made = predict.load(tmp_path / "out")
     _, inputs = given(made, data_dir / "photos" / "chelsea.png")
-    asked = views.asked_of(made, inputs, "Egyptian cat", None, 1, 0.0)
-    assert views.default(made, inputs) == ["backbone.features.18.1"]
+    ask = asked.Asker(made, labels=["Egyptian cat"])
+    assert ask.usual(inputs) == ["backbone.features.18.1"]
     cat = cv2.fillPoly(np.zeros((224, 224), np.uint8), [CAT], 1) > 0
     assert cat.mean() == pytest.approx(0.76, abs=0.02)
     for method in ("grad-cam", "layer-cam"):
-        found = views.maps_of(made, inputs, asked, method, None, "relu6")
+        found = views.maps_of(ask, inputs, ask(inputs), method, None, "")
         heat = found.maps[0, 0]
         assert cat.ravel()[heat.argmax()], method
         assert heat[cat].mean() > 2 * heat[~cat].mean(), method

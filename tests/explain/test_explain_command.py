@@ -56,6 +56,7 @@ def one_view(monkeypatch):
         ({"units": "1,2"}, {"units": (1, 2)}),
         ({"names": "a,b"}, {"names": ("a", "b")}),
         ({"names": "a"}, {"names": ("a",)}),
+        ({"units": "9"}, {"units": (9,)}),
         ({"quick": "True"}, {"quick": True}),
     ],
 )

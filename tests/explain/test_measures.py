@@ -113,6 +113,7 @@ def test_layers_are_randomised_one_by_one_and_together():
     params, state, inputs = drawn()
     fresh = drawn(seed=7)[0]
     names = ["two", "one"]
+    both = fresh, state
     maps = signed(attribution.gradient(predict, first))
 
     def alike(mixed):
@@ -122,15 +123,21 @@ def test_layers_are_randomised_one_by_one_and_together():
         return [stats.spearmanr(x, y).statistic for x, y in zip(a, b, strict=True)]
 
     for cascade in (True, False):
-        call = randomised.correlations(maps, names, cascade)
-        found = jax.jit(call)(params, fresh, state, inputs)
+        call = randomised.correlations(maps, names, cascade=cascade)
+        found = jax.jit(call)(params, state, both, inputs)
         second = fresh if cascade else {**params, "one": fresh["one"]}
         expected = [alike({**params, "two": fresh["two"]}), alike(second)]
         np.testing.assert_allclose(found, expected, atol=1e-4)
-    same = randomised.correlations(maps, names)(params, params, state, inputs)
+        # Those before it are drawn anew too where they are not tried.
+        call = randomised.correlations(maps, names, [1], cascade)
+        np.testing.assert_allclose(
+            call(params, state, both, inputs), found[1:], atol=1e-5
+        )
+    same = randomised.correlations(maps, names)
+    same = same(params, state, (params, state), inputs)
     np.testing.assert_allclose(same, 1, atol=1e-5)
     with pytest.raises(UserError, match="three have no weights"):
-        randomised.correlations(maps, ["three"])(params, fresh, state, inputs)
+        randomised.correlations(maps, ["three"])(params, state, both, inputs)
 
 
 def test_layers_with_weights_come_last_first():
@@ -150,8 +157,8 @@ def test_methods_are_told_apart():
     found = comparison.compared(
         predict,
         params,
-        fresh,
         state,
+        (fresh, state),
         [
             (
                 jax.tree.map(lambda x, rows=rows: x[rows], inputs),
@@ -162,6 +169,7 @@ def test_methods_are_told_apart():
         {name: METHODS[name] for name in ("gradient_x_input", "chance")},
         Explained(lambda *_: None, logit, logit),
         ["two", "one"],
+        [0, 1],
         steps=6,
     )
     assert found.images == 5
@@ -179,8 +187,8 @@ def test_methods_are_told_apart():
             *(
                 predict,
                 params,
-                fresh,
                 state,
+                (fresh, state),
                 [(inputs, Subject(labels, labels > 9, None))],
             ),
             *({"chance": METHODS["chance"]}, None, []),

@@ -20,12 +20,18 @@ EXTRA, LEVELS = r"^backbone\.extra\.", r"^backbone:\d+$"
 
 
 def usual(
-    shapes: Mapping[str, Any], size: tuple[int, int], head: str | None = None
+    shapes: Mapping[str, Any],
+    size: tuple[int, int],
+    head: str | None = None,
+    least: int = 2,
+    coarsest: bool = True,
 ) -> list[str]:
     """The last of the coarsest maps of a network's backbone, or SSD's of every level.
 
     shapes: of its layers, as `layers.shapes` has them, for inputs of `size` (h, w).
     head: a regular expression; layers with such a name are passed over.
+    least: rows and columns that a map has at least.
+    coarsest: whether it is the coarsest; else it is the last, and one of SSD's too.
 
     Raises UserError where there is none: a network of crops has no map of the picture.
     """
@@ -37,20 +43,21 @@ def usual(
             and shape[0] == images
             and name != IMAGES
             and "#" not in name
-            and min(shape[1:3]) > 1
+            and min(shape[1:3]) >= least
             and shape[1] * MOST >= size[0]
             and shape[2] * MOST >= size[1]
             and not (head and re.search(head, f"{name}."))
         )
 
     found = {name: x.shape for name, x in shapes.items() if fits(name, x.shape)}
-    if any(re.search(EXTRA, name) for name in shapes):
+    if coarsest and any(re.search(EXTRA, name) for name in shapes):
         return [name for name in found if re.search(LEVELS, name)]
     for pattern in AMONG:
         some = [name for name in found if re.search(pattern, name)]
         if some:
-            least = min(found[name][1] * found[name][2] for name in some)
-            return [n for n in some if found[n][1] * found[n][2] == least][-1:]
+            fewest = min(found[name][1] * found[name][2] for name in some)
+            alike = [n for n in some if found[n][1] * found[n][2] == fewest]
+            return (alike if coarsest else some)[-1:]
     raise UserError(
         "no layer of this model returns a map of the whole picture (networks that look "
         "at crops have none); name one with layer, or explain its pixels"

@@ -29,21 +29,25 @@ class Compared(NamedTuple):
 def compared(
     predict: Predict,
     params: Any,
-    fresh: Any,
     state: Any,
+    fresh: tuple[Any, Any],
     batches: Iterable[tuple[Inputs, Subject]],
     methods: Mapping[str, Method],
     explained: Explained,
     names: Sequence[str],
+    places: Sequence[int] = (),
     steps: int = 32,
     sigma: float = 5.0,
     margin: int = 15,
+    progress: Callable[[int], None] = lambda count: None,
 ) -> Compared:
     """`methods` by the measures of this folder.
 
     batches: inputs, and what is explained of them.
-    fresh: another draw of `params`, for the layers `names`, the last first.
+    fresh: another draw of (`params`, `state`).
+    names, places: see `randomised.correlations`; without places none is randomised.
     steps, sigma: of `curves`; margin: of `pointing.hits`.
+    progress: is told the number of images so far.
 
     Measures are "insertion" and "deletion", "pointing" and "inside", and "cascading"
     and "independent": the mean over layers of how alike maps stay when layers are
@@ -51,7 +55,7 @@ def compared(
     """
     programs = {
         name: jax.jit(
-            _measured(predict, method, explained, names, steps, sigma, margin)
+            _measured(predict, method, explained, names, places, steps, sigma, margin)
         )
         for name, method in methods.items()
     }
@@ -62,11 +66,12 @@ def compared(
             continue
         number += int(real.sum())
         for name, call in programs.items():
-            found = jax.device_get(call(params, fresh, state, inputs, which, truth))
+            found = jax.device_get(call(params, state, fresh, inputs, which, truth))
             total = jax.tree.map(lambda x, keep=real: x[keep].sum(axis=0), found)
             sums[name] = (
                 jax.tree.map(np.add, sums[name], total) if name in sums else total
             )
+        progress(number)
     if not number:
         raise UserError(
             "there is no image with something to explain, to compare methods on"
@@ -87,16 +92,17 @@ def _measured(
     method: Method,
     explained: Explained,
     names: Sequence[str],
+    places: Sequence[int],
     steps: int,
     sigma: float,
     margin: int,
 ) -> Callable[..., tuple[dict[str, Array], Curves]]:
-    """(params, fresh, state, inputs, which, truth) -> measures [b], curves [b s+1]."""
+    """(params, state, fresh, inputs, which, truth) -> measures [b], curves [b s+1]."""
 
     def call(
         params: Any,
-        fresh: Any,
         state: Any,
+        fresh: tuple[Any, Any],
         inputs: Inputs,
         which: Any,
         truth: Array | None,
@@ -108,6 +114,7 @@ def _measured(
             lambda answers: explained.probability(answers, which),
             steps,
             sigma,
+            chunk=1,  # images come in batches
         )(params, state, inputs, maps)
         insertion, deletion = changed.areas()
         found = {"insertion": insertion, "deletion": deletion}
@@ -115,9 +122,9 @@ def _measured(
             found["pointing"] = pointing.hits(maps, truth, margin).astype(jnp.float32)
             found["inside"] = pointing.share_inside(maps, truth)
         for name, cascade in (("cascading", True), ("independent", False)):
-            if names:
-                alike = randomised.correlations(explain, names, cascade)
-                found[name] = alike(params, fresh, state, inputs).mean(axis=0)
+            if places:
+                alike = randomised.correlations(explain, names, places, cascade)
+                found[name] = alike(params, state, fresh, inputs).mean(axis=0)
         return found, changed
 
     return call

@@ -84,8 +84,11 @@ def places(maps: Array) -> Array:
 def blur(images: Array, sigma: float) -> Array:
     """`images` [b h w c] under a Gaussian of deviation `sigma` pixels.
 
-    Edge pixels go on beyond the border; the Gaussian ends at 3 deviations.
+    Edge pixels go on beyond the border; the Gaussian ends at 3 deviations. Of a
+    deviation of 0 they are as they were.
     """
+    if sigma == 0:
+        return images
     reach = max(int(3 * sigma + 0.5), 1)
     kernel = jnp.exp(-0.5 * (jnp.arange(-reach, reach + 1) / sigma) ** 2)
     kernel = kernel / kernel.sum()

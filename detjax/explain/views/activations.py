@@ -65,14 +65,15 @@ def view(
         side = max(tiles.shape[1:3])
         draw.save(paths[-1], pictures.grid([*tiles], (), 16, side=side))
     see = jax.jit(layers.seen(trained.model.predict, names))
-    for path in images if names else ():
+    stems = pictures.stems(images)
+    for path, stem in zip(images, stems, strict=True) if names else ():
         _, inputs = pictures.given(trained, path)
         _, found = see(*weights, inputs)
         for name in names:
             x = activations.maps_of(found[name][0], name)
             which, _ = activations.busiest(x, channels)
             sheet = activations.sheet(np.asarray(x), np.asarray(which))
-            paths.append(out / f"{Path(path).stem}-{safe(name)}.png")
+            paths.append(out / f"{stem}-{safe(name)}.png")
             draw.save(paths[-1], sheet)
     if patches:
         if len(names) != 1:
@@ -124,14 +125,19 @@ def _patches(
     """A row of patches for each unit, cut where its place of the layer looks."""
     predict, weights = trained.model.predict, (trained.params, trained.state)
     found: Any = None
-    shape: tuple[int, ...] = ()
     images: dict[int, np.ndarray] = {}
+    # Of maps of the layer, by the size of the inputs, of which a run has several where
+    # it has buckets.
+    grids: dict[tuple[int, int], tuple[int, int]] = {}
     program = jax.jit(strongest.strongest(predict, layer))
     number = 0
     for batch in splits.batches(trained, split, limit):
         inputs = batch.inputs
-        if found is None:
+        size = inputs.images.shape[1:3]
+        if size not in grids:
             shape = layers.find(predict, *weights, inputs, layer).shape
+            grids[size] = shape[1:3] if len(shape) == 4 else (1, 1)
+        if found is None:
             given = units or tuple(range(min(8, shape[-1])))
             if max(given) >= shape[-1]:
                 raise UserError(
@@ -151,9 +157,10 @@ def _patches(
         number += int(real.sum())
     if found is None:
         raise UserError(f"the split {split!r} has no picture; choose another")
-    rows, columns = shape[1:3] if len(shape) == 4 else (1, 1)
-    size = next(iter(images.values())).shape[:2]
-    reach = _reach(trained, layer, (rows, columns), size)
+    reaches = {
+        size: _reach(trained, layer, grids[size], size)
+        for size in {image.shape[:2] for image in images.values()}
+    }
     panels, captions = [], []
     answers, owners, places = map(
         np.asarray, (found.answers, found.images, found.places)
@@ -162,8 +169,10 @@ def _patches(
         for k in range(count):
             if owners[u, k] < 0:
                 continue
-            centre = (places[u, k] + 0.5) * np.divide(size, (rows, columns))
-            panels.append(_cut(images[owners[u, k]], centre, reach))
+            image = images[owners[u, k]]
+            size = image.shape[:2]
+            centre = (places[u, k] + 0.5) * np.divide(size, grids[size])
+            panels.append(_cut(image, centre, reaches[size]))
             captions.append(f"{unit}: {answers[u, k]:.2f}")
     path = out / f"patches-{safe(layer)}.png"
     draw.save(path, pictures.grid(panels, captions, count, side=CROP))
@@ -176,6 +185,8 @@ def _reach(
     """How far [2] from its centre a place of the layer sees, in pixels of the input."""
     noise = np.random.default_rng(0).integers(0, 256, (1, *size, 3), np.uint8)
     _, inputs = pictures.given(trained, noise[0])
+    # Of that size, whatever the run resizes pictures to.
+    inputs = inputs.replace(images=noise.astype(inputs.images.dtype))  # type: ignore[attr-defined]
     middle = np.array(rows_columns) // 2
     call = jax.jit(strongest.receptive(trained.model.predict, layer, rows_columns))
     x1, y1, x2, y2 = np.asarray(

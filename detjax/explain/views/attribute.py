@@ -2,10 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 from detjax import draw
@@ -15,6 +12,7 @@ from detjax.explain.methods import METHODS
 from detjax.explain.views import asked
 from detjax.predict import TrainedModel
 
+VALUE = "value"  # of the program that computes what is explained
 USUAL = ("integrated_gradients", "smoothgrad", "guided_backprop", "occlusion")
 
 
@@ -33,7 +31,8 @@ def view(
     methods: names of `explain.methods.METHODS`.
     label: the class that is explained; what the model answers if empty.
     against: a class whose score is subtracted: why `label`, and not this one?
-    quantity: what of the task's quantities is explained; the usual one if empty.
+    quantity: what of the task's quantities is explained; the usual one if empty. Parts
+        and units are written as in the view cam.
 
     Red is for the answer and blue against it, of methods that tell these apart. Raises
     UserError for names that are not known.
@@ -46,40 +45,49 @@ def view(
                 f"no method is called {name!r}; choose some of {', '.join(METHODS)}"
             )
     labels = [x for x in (label, against) if x]
-    of = asked.quantity(trained, quantity, labels)
-
-    def measured(answers: Any) -> Any:
-        found = of(answers)
-        return found[:, :1] - found[:, 1:2] if against else found[:, :1]
-
-    predict = trained.model.predict
-    programs = {name: jax.jit(METHODS[name](predict, measured)) for name in methods}
-    value = jax.jit(lambda *args: measured(predict(*args)))
+    ask = asked.Asker(trained, quantity, labels, most=len(labels) or 1)
     paths = []
-    for path in images:
+    for path, stem in zip(images, pictures.stems(images), strict=True):
         image, inputs = pictures.given(trained, path)
-        weights = trained.params, trained.state, jax.tree.map(jnp.asarray, inputs)
-        score = float(np.asarray(value(*weights))[0, 0])
-        said = label or _answer(trained, weights)
+        of = ask(inputs)
+        if not of.captions:
+            raise UserError(f"{path}: the model finds nothing there to explain")
+        value = ask.run(VALUE, _value(ask, bool(against)), of, inputs)
+        score = float(np.asarray(value)[0, 0])
         versus = f" - {against}" if against else ""
-        panels, captions = [image], [f"{said}{versus} {score:.2f}"]
-        for name, call in programs.items():
-            found = asked.scaled(np.asarray(call(*weights))[0, 0])
+        image, shown = pictures.small(image, inputs)
+        panels, captions = [image], [f"{of.captions[0]}{versus}: {score:.2f}"]
+        for name in methods:
+            build = _attributed(ask, name, bool(against))
+            found = np.asarray(ask.run(name, build, of, inputs))[0, 0]
+            found = asked.scaled(found)
             if found.min() < 0:
-                panels.append(pictures.overlay(image, found, inputs, signed=True))
+                panels.append(pictures.overlay(image, found, shown, signed=True))
                 captions.append(f"{name}, for and against")
-            panels.append(pictures.overlay(image, np.abs(found), inputs))
+            panels.append(pictures.overlay(image, np.abs(found), shown))
             captions.append(f"{name}, magnitude")
         columns = 4 if len(panels) > 6 else 3
-        paths.append(out / f"attribute-{Path(path).stem}.png")
+        paths.append(out / f"attribute-{stem}.png")
         draw.save(paths[-1], pictures.grid(panels, captions, columns))
     return paths
 
 
-def _answer(trained: TrainedModel, weights: Any) -> str:
-    """The name of the class that the model says, where it says one of an image."""
-    answers = trained.model.predict(*weights)
-    scores = getattr(answers, "scores", None)
-    if scores is None or scores.shape[-1] != len(trained.classes):
-        return "answer"
-    return trained.classes[int(np.asarray(scores)[0].argmax())]
+def _attributed(ask: asked.Asker, name: str, against: bool) -> asked.Build:
+    """The maps [1 1 h w] of a method."""
+
+    def build(quantity, params, state, inputs, which):
+        of = asked.difference(quantity, against)
+        call = METHODS[name](ask.predict, lambda answers: of(answers, which))
+        return call(params, state, inputs)
+
+    return build
+
+
+def _value(ask: asked.Asker, against: bool) -> asked.Build:
+    """What is explained, [1 1]."""
+
+    def build(quantity, params, state, inputs, which):
+        answers = ask.predict(params, state, inputs)
+        return asked.difference(quantity, against)(answers, which)
+
+    return build

@@ -1,34 +1,22 @@
 """Pictures under the maps of what a network's answers rest on."""
 
-import functools
 import pathlib
-from collections.abc import Callable, Sequence
-from typing import Annotated, Any, Literal, NamedTuple
+from collections.abc import Sequence
+from typing import Annotated, Literal
 
 import jax
 import numpy as np
 
 from detjax import draw
 from detjax.errors import UserError
-from detjax.explain import cam, layers, pictures
+from detjax.explain import cam, pictures
 from detjax.explain.cam import classic, eigen, gradients, score
-from detjax.explain.cam.default import usual
-from detjax.parameters import HEAD
+from detjax.explain.views import asked
 from detjax.predict import TrainedModel
 from detjax.settings import Count, Fraction, OneOf
-from detjax.types import Inputs
+from detjax.types import Asked, Inputs
 
 MOST = 16  # backward passes at once
-
-
-class Asked(NamedTuple):
-    """What of a picture's answers is explained."""
-
-    captions: list[str]  # q of them
-    quantity: layers.Quantity
-    # Of classifiers the classes [1 q], of detections their boxes [q 4] in the input
-    labels: np.ndarray | None = None
-    boxes: np.ndarray | None = None
 
 
 def view(
@@ -55,165 +43,94 @@ def view(
     label: the name of the class to explain; if None the most probable, of detections
         all classes.
     quantity: what is explained of each of them: "score", "box", "mask", "keypoint",
-        "value", as far as the task knows it; the usual one if None.
+        "value", as far as the task knows it; the usual one if None. With a number it is
+        a part, as "keypoint:3" or the side "box:0"; "unit:LAYER:CHANNEL" is a unit,
+        such as a prototype of YOLACT's, "unit:proto_net.10:3".
     detections: that are shown of a picture, the best ones.
     min_score: detections that score less are left out.
 
-    Raises UserError for a layer, class or quantity that the model does not have.
+    A picture without such a detection is written as it is. Raises UserError for a
+    layer, class or quantity that the model does not have, and where no picture has a
+    detection.
     """
     if method is None:
         method = "layer-cam" if trained.task.name == "detection" else "grad-cam"
-    written = []
-    for path in images:
+    labels = [] if label is None else [label]
+    ask = asked.Asker(trained, quantity or "", labels, detections, min_score)
+    written, empty = [], 0
+    for path, stem in zip(images, pictures.stems(images), strict=True):
         image, inputs = pictures.given(trained, path)
+        of = ask(inputs)
+        image, shown = pictures.small(image, inputs)
         panels, captions = [image], ["picture"]
-        asked = asked_of(trained, inputs, label, quantity, detections, min_score)
-        found = maps_of(trained, inputs, asked, method, layer, after)
-        for i, heat in enumerate(np.asarray(found.maps)[0]):
-            panel = pictures.overlay(image, heat, inputs)
-            if asked.boxes is not None and len(asked.boxes) > i:
-                panel = _framed(panel, asked.boxes[i], inputs)
-            panels.append(panel)
-            captions.append(asked.captions[i])
-        target = out / f"{pathlib.Path(path).stem}-{method.replace('+', 'p')}.png"
+        if of.captions:
+            heats = maps_of(ask, inputs, of, method, layer, after).maps[0]
+            said = ["all of it"] if method == "eigen-cam" else of.captions
+            for i, (heat, caption) in enumerate(zip(heats, said, strict=False)):
+                panel = pictures.overlay(image, heat, shown)
+                if of.boxes is not None:
+                    panel = _framed(panel, of.boxes[i], shown)
+                panels.append(panel)
+                captions.append(caption)
+        else:
+            empty += 1
+            captions[0] = f"nothing that scores {min_score} or more"
+        target = out / f"{stem}-{method.replace('+', 'p')}.png"
         out.mkdir(parents=True, exist_ok=True)
         draw.save(target, pictures.grid(panels, captions))
         written.append(target)
+    if empty and empty == len(written):
+        named = "" if label is None else f" of {label}"
+        raise UserError(
+            f"no picture has a detection{named} that scores {min_score} or more; lower "
+            "min_score"
+        )
     return written
 
 
 def maps_of(
-    trained: TrainedModel,
+    ask: asked.Asker,
     inputs: Inputs,
-    asked: Asked,
+    of: Asked,
     method: str,
     layer: str | None,
     after: cam.After,
 ) -> cam.Maps:
-    """The `cam.Maps` of what is asked; see `view`."""
-    model, weights = trained.model, (trained.params, trained.state)
+    """The `cam.Maps` of what is asked of a picture; see `view`."""
+    trained = ask.trained
     if method == "cam":
-        if trained.task.name != "classification" or asked.labels is None:
+        if trained.task.name != "classification" or ask.unit:
             raise UserError(
-                "the classic CAM is of classifiers, and this model is of the task "
-                f"{trained.task.name}; take --method=grad-cam"
+                "the classic CAM is of classifiers and their classes, and this is "
+                f"asked of the task {trained.task.name}; take --method=grad-cam"
             )
-        found = classic.pooled(model, *weights, inputs)
-        call = classic.maps(model.predict, found, asked.labels)
-    else:
-        names = layer.split(",") if layer else default(trained, inputs)
-        if method in gradients.METHODS:
+        found = ask.once(
+            inputs, lambda: classic.pooled(trained.model, *ask.weights, inputs)
+        )
+
+        def build(quantity, params, state, inputs, which):
+            return classic.maps(ask.predict, found, which)(params, state, inputs)
+
+        return jax.device_get(ask.run((method, found), build, of, inputs))
+    names = tuple(layer.split(",") if layer else ask.usual(inputs))
+
+    def maps(quantity, params, state, inputs, which):
+        def measured(answers):
+            return quantity(answers, which)
+
+        if method == "score-cam":
+            call = score.maps(ask.predict, names, measured, after=after)
+        elif method == "eigen-cam":
+            call = eigen.maps(ask.predict, names, after=after)
+        else:
             call = gradients.maps(
-                model.predict,
-                names,
-                asked.quantity,
-                gradients.METHODS[method],
+                *(ask.predict, names, measured, gradients.METHODS[method]),
                 after=after,
                 chunk=MOST,
             )
-        elif method == "score-cam":
-            call = score.maps(
-                model.predict, names, _stable(trained, asked), after=after
-            )
-        else:
-            asked.captions[:] = ["all of it"]
-            call = eigen.maps(model.predict, names, after=after)
-    return jax.device_get(jax.jit(call)(*weights, inputs))
+        return call(params, state, inputs)
 
-
-def default(trained: TrainedModel, inputs: Inputs) -> list[str]:
-    """The layers that are shown if none is named."""
-    model, weights = trained.model, (trained.params, trained.state)
-    known = layers.shapes(model.predict, *weights, inputs)
-    h, w = inputs.images.shape[1:3]
-    return usual(known, (h, w), model.spec.groups.get(HEAD))
-
-
-def asked_of(
-    trained: TrainedModel,
-    inputs: Inputs,
-    label: str | None,
-    quantity: str | None,
-    most: int,
-    min_score: float,
-) -> Asked:
-    """What `view` explains of a picture.
-
-    Raises UserError where there is no such class, quantity, or detection.
-    """
-    task, classes = trained.task, trained.classes
-    quantity = quantity or next(iter(task.quantities))
-    if quantity not in task.quantities:
-        raise UserError(
-            f"the task {task.name} has no quantity {quantity!r}; choose one of "
-            f"{[*task.quantities]}"
-        )
-    of = task.quantities[quantity]
-    if label is not None and label not in classes:
-        raise UserError(
-            f"the model knows no class {label!r}; its classes are {classes[:20]}"
-        )
-    wanted = None if label is None else classes.index(label)
-    answers = jax.device_get(
-        jax.jit(trained.model.predict)(trained.params, trained.state, inputs)
-    )
-    if task.name == "detection":
-        return _detections(answers, classes, of, wanted, most, min_score)
-    if quantity.rpartition("/")[2] == "value":
-        return Asked([quantity], of)
-    return _class(answers, classes, of, wanted)
-
-
-def _class(answers: Any, classes: Sequence[str], of: Any, wanted: int | None) -> Asked:
-    """A class: of the image, or of where it wins."""
-    scored = answers
-    if isinstance(answers, dict):  # of several tasks, the first of which has classes
-        scored = next(iter(answers.values()))
-    scores = getattr(scored, "scores", None)
-    if wanted is None and scores is None:
-        won = scored.logits[0].argmax(axis=-1)
-        wanted = int(np.bincount(won.ravel()).argmax())
-    elif wanted is None:
-        wanted = int(scores[0].argmax())
-    said = "" if scores is None else f" {scores[0, wanted]:.2f}"
-    labels = np.array([[wanted]])
-    quantity = functools.partial(of, labels=labels)
-    return Asked([f"{classes[wanted]}{said}"], quantity, labels)
-
-
-def _detections(
-    answers: Any,
-    classes: Sequence[str],
-    of: Callable[..., Any],
-    wanted: int | None,
-    most: int,
-    min_score: float,
-) -> Asked:
-    """The best detections of an image."""
-    some = answers.valid[0] & (answers.scores[0] >= min_score)
-    if wanted is not None:
-        some &= answers.labels[0] == wanted
-    index = np.flatnonzero(some)[:most]
-    if not len(index):
-        named = "" if wanted is None else f" of {classes[wanted]}"
-        raise UserError(
-            f"the picture has no detection{named} that scores {min_score} or more; "
-            "lower min_score"
-        )
-    labels, scores = answers.labels[0, index], answers.scores[0, index]
-    captions = [
-        f"{classes[one]} {score:.2f}" for one, score in zip(labels, scores, strict=True)
-    ]
-    quantity = functools.partial(of, index=index)
-    return Asked(captions, quantity, labels[None], answers.boxes[0, index])
-
-
-def _stable(trained: TrainedModel, asked: Asked) -> layers.Quantity:
-    """A quantity of the same thing in changed pictures: detections by what they are."""
-    if asked.boxes is None:
-        return asked.quantity
-    alike = trained.task.quantities["alike"]
-    return functools.partial(alike, objects=asked.boxes[None], labels=asked.labels)
+    return jax.device_get(ask.run((method, names, after), maps, of, inputs))
 
 
 def _framed(panel: np.ndarray, box: np.ndarray, inputs: Inputs) -> np.ndarray:

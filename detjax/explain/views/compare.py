@@ -9,6 +9,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from tqdm import tqdm
 
 from detjax import files
 from detjax.errors import UserError
@@ -42,6 +43,7 @@ def view(
     layers: Count = 4,
     steps: Count = 24,
     blur: Fraction = 0.125,
+    batch_size: Count | None = None,
     seed: int = 0,
 ) -> list[Path]:
     """A table of methods by measures, printed, as CSV and JSON, and as curves.
@@ -49,10 +51,13 @@ def view(
     methods: names of `explain.methods.METHODS`; all if none is given.
     split: of the run's data set; its pictures are used, and `images` are not.
     limit: of pictures; 0 takes all of the split.
-    layers: that are randomised, spread over the network from the last to the first.
+    layers: that are randomised, spread over the network from the last to the first;
+        in the cascade with all that come after them.
     steps: parts of the pixels in insertion and deletion.
     blur: deviation of the blur that insertion begins with, as a part of the input's
         height; what it does not hide has nothing to insert.
+    batch_size: pictures at once; the run's if None. A method holds what their
+        gradients need.
     seed: of the randomised weights.
 
     Of each picture the class that the network says is explained, of detectors the best
@@ -71,31 +76,38 @@ def view(
     sample = next(batches)
     batches.close()  # type: ignore[attr-defined]
     names = randomised.weighted_layers(model.predict, params, state, sample.inputs)
-    names = [names[i] for i in sorted({*_spread(len(names), layers)})]
+    places = randomised.spread(names, params, layers)
     shape = sample.inputs.images[:1].shape
-    fresh = jax.jit(model.init)(jax.random.key(seed), np.zeros(shape, np.uint8))[0]
-    found = comparison.compared(
-        model.predict,
-        params,
-        fresh,
-        state,
-        _given(trained, explained, split, limit),
-        chosen,
-        explained,
-        names,
-        steps,
-        sigma=blur * shape[1],
-        margin=round(15 * shape[1] / 224),
-    )
-    return written(found, names, out)
+    fresh = jax.jit(model.init)(jax.random.key(seed), np.zeros(shape, np.uint8))
+    with tqdm(total=limit or None, desc="images", disable=None) as bar:
+        found = comparison.compared(
+            model.predict,
+            params,
+            state,
+            fresh,
+            _given(trained, explained, split, limit, batch_size),
+            chosen,
+            explained,
+            names,
+            places,
+            steps,
+            sigma=blur * shape[1],
+            margin=round(15 * shape[1] / 224),
+            progress=lambda count: bar.update(count - bar.n),
+        )
+    return written(found, [names[i] for i in places], out)
 
 
 def _given(
-    trained: TrainedModel, explained: Explained, split: str, limit: int
+    trained: TrainedModel,
+    explained: Explained,
+    split: str,
+    limit: int,
+    batch_size: int | None,
 ) -> Iterator[tuple[Inputs, Subject]]:
     """The pictures of a split, and what is explained of each."""
     answered = jax.jit(trained.model.predict)
-    for batch in splits.batches(trained, split, limit):
+    for batch in splits.batches(trained, split, limit, batch_size):
         answers = jax.device_get(answered(trained.params, trained.state, batch.inputs))
         subject = explained.of(batch, answers, trained.classes)
         real = np.asarray(batch.inputs.view.valid)  # type: ignore[union-attr]
@@ -158,8 +170,3 @@ def _method(name: str) -> Any:
             f"no method is called {name!r}; choose some of {', '.join(METHODS)}"
         )
     return METHODS[name]
-
-
-def _spread(count: int, most: int) -> list[int]:
-    """At most `most` of `count` places, the first and the last among them."""
-    return [round(x) for x in np.linspace(0, count - 1, min(count, most))]

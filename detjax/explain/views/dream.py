@@ -1,7 +1,9 @@
 """The view `dream`: DeepDream, of pictures and as a walk into one."""
 
+import contextlib
 import functools
-from collections.abc import Sequence
+import io
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,13 +11,16 @@ import jax
 import numpy as np
 from PIL import Image
 
-from detjax import draw, predict
+from detjax import draw, files, predict
 from detjax.errors import UserError
 from detjax.explain import dream as dreams
 from detjax.explain import goals, pictures
-from detjax.explain.layers import IMAGES, seen, shapes
+from detjax.explain.layers import seen
+from detjax.explain.views import asked
 from detjax.predict import TrainedModel
 from detjax.settings import Count, Positive, Whole
+
+FILM = 640  # pixels of the longer side of a film's frames
 
 
 def view(
@@ -67,10 +72,10 @@ def view(
         chunk=chunk,
     )
     paths = []
-    for path in images:
+    for path, stem in zip(images, pictures.stems(images), strict=True):
         picture = predict.as_rgb(path)
         found = dreamt(picture, seed=seed)
-        paths.append(out / f"dream-{Path(path).stem}.png")
+        paths.append(out / f"dream-{stem}.png")
         draw.save(paths[-1], found)
         if frames:
             walk = dreams.zoom(
@@ -79,12 +84,20 @@ def view(
                 frames,
                 zoom,
             )
-            first, *rest = (Image.fromarray(frame) for frame in walk)
             paths.append(paths[-1].with_suffix(".gif"))
-            first.save(
-                paths[-1], save_all=True, append_images=rest, duration=80, loop=0
-            )
+            files.write_bytes(paths[-1], _film(walk))
     return paths
+
+
+def _film(walk: Iterable[np.ndarray]) -> bytes:
+    """A GIF of pictures, which are taken one after the other and made small."""
+    small = (draw.canvas(frame, 0, FILM) for frame in walk)
+    frames = (Image.fromarray(frame) for frame in small)
+    held = io.BytesIO()
+    next(frames).save(
+        *(held, "GIF"), save_all=True, append_images=frames, duration=80, loop=0
+    )
+    return held.getvalue()
 
 
 def _climb(
@@ -100,7 +113,7 @@ def _climb(
     blank = np.full((1, side, side, 3), 127, inputs.images.dtype)
     inputs = inputs.replace(images=blank)  # type: ignore[attr-defined]
     model, held = trained.model.predict, (trained.params, trained.state)
-    names = names or (_last_map(model, *held, inputs),)
+    names = names or (_last_map(trained, inputs),)
     if guide:
         shown = pictures.given(trained, guide)[1]
         _, known = jax.jit(seen(model, names))(*held, shown)
@@ -113,13 +126,10 @@ def _climb(
     return functools.partial(call, *held, inputs), side
 
 
-def _last_map(model: Any, params: Any, state: Any, inputs: Any) -> str:
-    """The last layer with at least 4 rows and columns."""
-    found = [
-        name
-        for name, x in shapes(model, params, state, inputs).items()
-        if len(x.shape) == 4 and min(x.shape[1:3]) >= 4 and name != IMAGES
-    ]
-    if not found:
-        raise UserError("no layer has rows and columns to dream with; name layers")
-    return found[-1]
+def _last_map(trained: TrainedModel, inputs: Any) -> str:
+    """The last layer of the backbone with at least 4 rows and columns."""
+    with contextlib.suppress(UserError):
+        return asked.Asker(trained).usual(inputs, 4, coarsest=False)[0]
+    raise UserError(
+        "no layer of the backbone has 4 rows and columns to dream with; name layers"
+    )

@@ -1,9 +1,10 @@
 """The view `influence`: the units of a layer that matter, and what they look at."""
 
+import contextlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +14,7 @@ from detjax import draw, files
 from detjax.errors import UserError
 from detjax.explain import influence, layers, pictures, rectified, splits, units
 from detjax.explain.views import asked
+from detjax.explain.views.activations import safe
 from detjax.plots import style
 from detjax.predict import TrainedModel
 from detjax.settings import Count, Whole
@@ -42,7 +44,8 @@ def view(
 ) -> list[Path]:
     """A sheet a picture: its most influential units, and where and what they look at.
 
-    layer: the slice, by name; the last one with rows and columns if empty.
+    layer: the slice, by name; the last one of the backbone with rows and columns if
+        empty.
     label: the class whose score is explained; what the model answers if empty.
     against: a class whose score is subtracted: why `label`, and not this one?
     kind: "conductance" of the line from the mean colour to the picture, or "internal",
@@ -52,7 +55,7 @@ def view(
     suffice: whether a few units tell `label` from the others, by their number: a plot
         over a split of the run's data set.
     split: of `suffice`.
-    limit: of its pictures; 0 takes all.
+    limit: of its pictures of the class, and of those of the others; 0 takes all.
 
     A unit is a channel; its influence is summed over places. Also writes
     influence.json. Raises UserError for names that are not known.
@@ -61,79 +64,86 @@ def view(
         raise UserError(f"kind={kind!r} is not known; choose one of {', '.join(KINDS)}")
     if (against or suffice) and not label:
         raise UserError("label is not set; give the class that is explained")
-    of = asked.quantity(trained, "", [x for x in (label, against) if x])
-
-    def measured(answers: Any) -> Any:
-        found = of(answers)
-        return influence.difference(of)(answers) if against else found[:, :1]
-
-    predict = trained.model.predict
+    labels = [x for x in (label, against) if x]
+    ask = asked.Asker(trained, "", labels, most=len(labels) or 1)
     tables, paths = {}, []
-    programs: _Programs | None = None
-    for path in images:
+    for path, stem in zip(images, pictures.stems(images), strict=True):
         image, inputs = pictures.given(trained, path)
-        weights = trained.params, trained.state, jax.tree.map(jnp.asarray, inputs)
-        layer = _layer(predict, weights, layer)
-        programs = programs or _compiled(predict, weights, measured, layer, kind, steps)
-        amounts = np.asarray(programs.amounts(*weights))[0, 0]
+        of = ask(inputs)
+        if not of.captions:
+            raise UserError(f"{path}: the model finds nothing there to explain")
+        layer = _layer(ask, inputs, layer)
+        build = _amounts(ask, layer, kind, steps, bool(against))
+        amounts = np.asarray(ask.run(("amounts", layer), build, of, inputs))[0, 0]
+        if not amounts.any():
+            raise UserError(
+                f"{path}: nothing of the layer {layer!r} moves the answer "
+                f"{of.captions[0]}; name a layer that it is made of"
+            )
         order = units.ranked(amounts)[:most]
-        tables[Path(path).name] = {str(i): float(amounts[i]) for i in order}
-        seen = programs.looks(*weights, jnp.asarray(order))
-        maps = np.asarray(programs.values(*weights)[1][layer])[0]
-        sheet = _sheet(image, inputs, order, amounts, maps, seen)
-        paths.append(out / f"influence-{Path(path).stem}.png")
+        tables[stem] = {str(i): float(amounts[i]) for i in order}
+        looks = ask.program(("looks", layer), _looks(ask, layer, inputs))
+        seen, maps = looks(None, *ask.weights, inputs, jnp.asarray(order))
+        image, shown = pictures.small(image, inputs)
+        sheet = _sheet(image, shown, order, amounts, np.asarray(maps)[0], seen)
+        paths.append(out / f"influence-{stem}.png")
         draw.save(paths[-1], sheet)
     held: dict[str, Any] = {"layer": layer, "kind": kind, "units": tables}
+    known = out / "influence.json"
     if suffice:
-        found, layer = _sufficiency(trained, layer, label, split, limit, kind, steps)
+        found, layer = _sufficiency(ask, layer, label, split, limit, kind, steps)
         held |= {
             "layer": layer,
             "kept": found.counts.tolist(),
             "accuracy": {k: v.tolist() for k, v in found.accuracy.items()},
             "pairs": {k: v.tolist() for k, v in found.pairs.items()},
         }
-        paths.append(out / f"suffice-{label}.png")
+    files.write_text(known, json.dumps(held, indent=1) + "\n")
+    if suffice:
+        paths.append(out / f"suffice-{safe(label)}.png")
         style.save(paths[-1], _plot(found, label, layer))
-    paths.append(out / "influence.json")
-    files.write_text(paths[-1], json.dumps(held, indent=1) + "\n")
-    return paths
+    return [*paths, known]
 
 
-class _Programs(NamedTuple):
-    """What is computed of every picture."""
+def _amounts(
+    ask: asked.Asker, layer: str, kind: str, steps: int, against: bool
+) -> asked.Build:
+    """The influence [1 1 c] of the layer's channels."""
 
-    amounts: Callable[..., Any]  # the influence of channels
-    looks: Callable[..., units.Looks]
-    values: Callable[..., Any]  # what the layer returns
+    def build(quantity, params, state, inputs, which):
+        of = asked.difference(quantity, against)
+        call = getattr(influence, kind)(
+            ask.predict, lambda answers: of(answers, which), layer, steps=steps
+        )
+        return units.by_channel(call(params, state, inputs))
+
+    return build
 
 
-def _compiled(predict, weights, measured, layer, kind, steps) -> _Programs:
-    call = getattr(influence, kind)(predict, measured, layer, steps=steps)
-    rectified_too = rectified.rectifiers(predict, *weights) > 0
+def _looks(ask: asked.Asker, layer: str, inputs: Any) -> asked.Build:
+    """What channels look at, and what the layer returns."""
+    rectified_too = rectified.rectifiers(ask.predict, *ask.weights, inputs) > 0
     through = rectified.guided if rectified_too else None
-    return _Programs(
-        jax.jit(lambda *args: units.by_channel(call(*args))),
-        jax.jit(units.looks(predict, layer, through)),
-        jax.jit(layers.seen(predict, [layer])),
-    )
+
+    def build(_, params, state, inputs, channels):
+        looks = units.looks(ask.predict, layer, through)
+        _, held = layers.seen(ask.predict, [layer])(params, state, inputs)
+        return looks(params, state, inputs, channels), held[layer]
+
+    return build
 
 
-def _layer(predict: Any, weights: Any, name: str) -> str:
-    """The layer called `name`, the last with rows and columns if it is empty."""
+def _layer(ask: asked.Asker, inputs: Any, name: str) -> str:
+    """The layer called `name`, the last of the backbone with rows and columns if empty.
+
+    Raises UserError where there is none.
+    """
     if name:
-        params, state, inputs = weights
-        layers.find(predict, params, state, inputs, name)
+        layers.find(ask.predict, *ask.weights, inputs, name)
         return name
-    found = layers.shapes(predict, *weights)
-    for least in (LEAST, 2):
-        maps = [
-            k
-            for k, x in found.items()
-            if len(x.shape) == 4 and min(x.shape[1:3]) >= least
-        ]
-        if maps:
-            return maps[-1]
-    raise UserError("the model has no layer with rows and columns; name a layer")
+    with contextlib.suppress(UserError):
+        return ask.usual(inputs, LEAST, coarsest=False)[0]
+    return ask.usual(inputs)[0]
 
 
 def _sheet(image, inputs, order, amounts, maps, seen: units.Looks) -> np.ndarray:
@@ -153,7 +163,7 @@ def _sheet(image, inputs, order, amounts, maps, seen: units.Looks) -> np.ndarray
 
 
 def _sufficiency(
-    trained: TrainedModel,
+    ask: asked.Asker,
     layer: str,
     label: str,
     split: str,
@@ -162,10 +172,21 @@ def _sufficiency(
     steps: int,
 ) -> tuple[units.Sufficiency, str]:
     """Accuracy by units kept, in the order of influence, of activity, and of chance."""
-    predict, params, state = trained.model.predict, trained.params, trained.state
-    number = asked.place(trained, label)
-    held = [*splits.opened(trained, split, limit)]
-    layer = _layer(predict, (params, state, held[0].inputs), layer)
+    predict, (params, state) = ask.predict, ask.weights
+    number = asked.place(ask.trained, label)
+
+    def shown() -> Iterator[splits.Shown]:
+        return splits.balanced(splits.opened(ask.trained, split), number, limit)
+
+    def own() -> Iterator[Any]:
+        return splits.of_class(shown(), number)
+
+    first = next(own(), None)
+    if first is None:
+        raise UserError(
+            f"the split {split!r} has no picture of {label!r}; give another with split"
+        )
+    layer = _layer(ask, first, layer)
 
     def of(answers: Any) -> Any:
         return _odds(answers, number)[:, None]
@@ -176,11 +197,10 @@ def _sufficiency(
     def active(*args: Any) -> Any:
         return units.by_channel(look(*args)[1][layer][None])
 
-    own = [_only(shown, number) for shown in held]
     by_influence = influence.over(
-        lambda *args: units.by_channel(call(*args)), params, state, own
+        lambda *args: units.by_channel(call(*args)), params, state, own()
     )[0]
-    by_activity = influence.over(active, params, state, own)[0]
+    by_activity = influence.over(active, params, state, own())[0]
     width = len(by_influence)
     rng = np.random.default_rng(0)
     chance = {f"{CHANCE} {i}": rng.permutation(width) for i in range(DRAWS)}
@@ -190,7 +210,7 @@ def _sufficiency(
         layer,
         params,
         state,
-        [(shown.inputs, shown.labels) for shown in held],
+        ((each.inputs, each.labels) for each in shown()),
         number,
         {
             "influence": units.ranked(by_influence),
@@ -210,12 +230,6 @@ def _with_chance(found: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     drawn = [values for name, values in found.items() if name.startswith(CHANCE)]
     rest = {k: values for k, values in found.items() if not k.startswith(CHANCE)}
     return rest | {CHANCE: np.mean(drawn, axis=0)}
-
-
-def _only(shown: splits.Shown, label: int) -> Any:
-    """The inputs of a batch, of which only those of a class are valid."""
-    view = shown.inputs.view.replace(valid=shown.labels == label)  # type: ignore[union-attr,attr-defined]
-    return shown.inputs.replace(view=view)  # type: ignore[attr-defined]
 
 
 def _odds(answers: Any, label: int) -> Any:

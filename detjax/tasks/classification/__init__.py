@@ -37,5 +37,6 @@ TASK = Task(
     truth=drawing.truth,
     draw=drawing.draw,
     quantities={"score": quantities.score},
+    ask=subject.ask,
     explained=subject.EXPLAINED,
 )

@@ -1,9 +1,25 @@
-"""What of a classifier's answers is explained, to compare methods on: a class."""
+"""What of a classifier's answers is explained: a class, also of changed pictures."""
+
+import functools
+from collections.abc import Callable
 
 import numpy as np
 from jax import numpy as jnp
 
-from detjax.types import Array, Batch, Explained, Label, Located, Scores, Subject
+from detjax.tasks.classification import quantities
+from detjax.types import (
+    Array,
+    Asked,
+    Batch,
+    Explained,
+    Inputs,
+    Label,
+    Located,
+    Quantity,
+    Question,
+    Scores,
+    Subject,
+)
 
 
 def of(batch: Batch, answers: Scores, classes: list[str]) -> Subject:
@@ -26,3 +42,27 @@ def probability(answers: Scores | Located, labels: Array) -> Array:
 
 
 EXPLAINED = Explained(of, score, probability)
+
+
+def ask(
+    answers: Scores | Located,
+    inputs: Inputs,
+    question: Question,
+    known: Quantity = quantities.score,
+) -> Asked:
+    """The classes that are asked for, or the most probable one; `which` is [1 q]."""
+    scores = np.asarray(answers.scores)[0]
+    labels = np.array(question.labels or (int(scores.argmax()),))
+    captions = [f"{question.classes[i]} {scores[i]:.2f}" for i in labels]
+    return Asked(captions, labels[None], of_classes(known, question.part))
+
+
+@functools.lru_cache
+def of_classes(known: Quantity, part: int | None) -> Callable[..., Array]:
+    """(answers, labels [b q]) -> [b q]: the quantity `known` of classes."""
+
+    def call(answers: Scores | Located, labels: Array) -> Array:
+        labels = jnp.broadcast_to(labels, (len(answers.scores), labels.shape[-1]))
+        return known(answers, labels) if part is None else known(answers, labels, part)
+
+    return call

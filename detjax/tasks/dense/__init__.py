@@ -6,6 +6,7 @@ from detjax.tasks.dense import (
     meter,
     quantities,
     storage,
+    subject,
     targets,
 )
 from detjax.tasks.dense.answers import Found
@@ -38,6 +39,7 @@ TASK = Task(
     least_score=0.0,
     stitch=answers.stitch,
     quantities={"value": quantities.value},
+    ask=subject.ask,
     files=drawing.files,
     endings=(drawing.ENDING,),
 )

@@ -33,12 +33,7 @@ TASK = Task(
     entries=restore.entries,
     truth=drawing.truth,
     draw=drawing.draw,
-    quantities={
-        "score": quantities.score,
-        "box": quantities.box,
-        "mask": quantities.mask,
-        "keypoint": quantities.keypoint,
-        "alike": quantities.alike,
-    },
+    quantities=quantities.QUANTITIES,
+    ask=subject.ask,
     explained=subject.EXPLAINED,
 )

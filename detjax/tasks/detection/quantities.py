@@ -5,12 +5,14 @@
 `index` is [q] for all images or [b q]. What pads detections has a quantity of 0.
 """
 
+from collections.abc import Mapping
+
 import jax
 import jax.numpy as jnp
 
 from detjax.errors import UserError
 from detjax.ops import boxes
-from detjax.types import Array, Detections
+from detjax.types import Array, Detections, Quantity
 
 # Probabilities are taken to lie between this and 1 less this: float32 has no log-odds
 # of 1.
@@ -81,18 +83,37 @@ def alike(answers: Detections, objects: Array, labels: Array) -> Array:
 
     objects: boxes [b q 4] in pixels of the network's input, with their labels [b q].
 
-    The largest product of a score and an IoU among detections of the same class: what
-    stays comparable where the image changes and with it the list of detections (D-RISE,
-    Petsiuk et al. 2021, eq. 3).
+    The score times the IoU of the detection of the same class that overlaps each most:
+    what stays comparable where the image changes and with it the list of detections.
+    D-RISE (Petsiuk et al. 2021, eq. 3) has the largest of these products, which in the
+    image itself may be a better neighbour's. The IoU is taken as a number: of its
+    maximum, 1, there is no slope.
+    """
+    place, overlap = again(answers, objects, labels)
+    return overlap * score(answers, place)
+
+
+def again(answers: Detections, objects: Array, labels: Array) -> tuple[Array, Array]:
+    """The detections most like given ones, see `alike`: places [b q], IoU [b q].
+
+    The IoU is 0 where there is none. Neither has a gradient.
     """
 
-    def of_image(found: Detections, objects: Array, labels: Array) -> Array:
+    def of_image(
+        found: Detections, objects: Array, labels: Array
+    ) -> tuple[Array, Array]:
         same = (found.labels == labels[:, None]) & found.valid
-        fit = boxes.iou(objects.astype(jnp.float32), found.boxes) * found.scores
-        return jnp.where(same, fit, 0.0).max(axis=-1)
+        overlap = boxes.iou(objects.astype(jnp.float32), found.boxes)
+        # Boxes without an area, as before anything is learnt, overlap with nothing.
+        own = (objects[:, None] == found.boxes).all(axis=-1)
+        overlap = jnp.where(own, 1.0, overlap)
+        overlap = jnp.where(same, overlap, 0.0)
+        place = overlap.argmax(axis=-1)
+        return place, jnp.take_along_axis(overlap, place[:, None], axis=-1)[:, 0]
 
     plain = Detections(answers.boxes, answers.scores, answers.labels, answers.valid)
-    return jax.vmap(of_image)(plain, jnp.asarray(objects), jnp.asarray(labels))
+    held = jax.lax.stop_gradient((plain, jnp.asarray(objects), jnp.asarray(labels)))
+    return jax.vmap(of_image)(*held)
 
 
 def measured(found: Array, side: int | None) -> Array:
@@ -110,3 +131,11 @@ def _chosen(answers: Detections, of: Array, index: Array | None) -> Array:
         return of
     at = jnp.broadcast_to(jnp.asarray(index), (len(of), jnp.shape(index)[-1]))
     return jnp.take_along_axis(of, at, axis=-1)
+
+
+QUANTITIES: Mapping[str, Quantity] = {
+    "score": score,
+    "box": box,
+    "mask": mask,
+    "keypoint": keypoint,
+}

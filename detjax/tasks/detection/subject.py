@@ -1,12 +1,25 @@
-"""What of a detector's answers is explained, to compare methods on: a detection."""
+"""What of a detector's answers is explained: detections, also of changed pictures."""
+
+import functools
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from detjax.ops import boxes, masks
-from detjax.tasks.detection.quantities import alike
-from detjax.types import Array, Batch, Detections, Explained, Objects, Subject
+from detjax.tasks.detection.quantities import QUANTITIES, again, alike
+from detjax.types import (
+    Array,
+    Asked,
+    Batch,
+    Detections,
+    Explained,
+    Inputs,
+    Objects,
+    Question,
+    Subject,
+)
 
 OVERLAP = 0.5  # the IoU from which a detection is of an object
 
@@ -41,3 +54,41 @@ def score(answers: Detections, which: tuple[Array, Array]) -> Array:
 
 
 EXPLAINED = Explained(of, score, score)
+
+
+def ask(answers: Detections, inputs: Inputs, question: Question) -> Asked:
+    """The best detections of a picture, of the classes that are asked for.
+
+    `which` is their boxes [1 q 4] and labels [1 q], -1 of what is nothing: in another
+    picture the same quantity is that of the detection most like each, 0 if none is.
+    """
+    some = answers.valid[0] & (answers.scores[0] >= question.min_score)
+    if question.labels:
+        some &= np.isin(answers.labels[0], question.labels)
+    index = np.flatnonzero(some)[: question.most]
+    labels, scores = answers.labels[0, index], answers.scores[0, index]
+    found = answers.boxes[0, index].astype(np.float32)
+    rest = question.most - len(index)
+    which = (
+        np.pad(found, ((0, rest), (0, 0)))[None],
+        np.pad(labels, (0, rest), constant_values=-1)[None],
+    )
+    captions = [
+        f"{question.classes[label]} {score:.2f}"
+        for label, score in zip(labels, scores, strict=True)
+    ]
+    return Asked(captions, which, same(question.quantity, question.part), found)
+
+
+@functools.lru_cache
+def same(name: str, part: int | None) -> Callable[..., Array]:
+    """(answers, (boxes [b q 4], labels [b q])) -> [b q]: a quantity of those alike."""
+
+    def call(answers: Detections, which: tuple[Array, Array]) -> Array:
+        if name == "score":
+            return alike(answers, *which)
+        place, overlap = again(answers, *which)
+        own = (answers, place) if part is None else (answers, place, part)
+        return jnp.where(overlap > 0, QUANTITIES[name](*own), 0.0)
+
+    return call

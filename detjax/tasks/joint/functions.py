@@ -16,7 +16,7 @@ from detjax.data.records import Record
 from detjax.data.summary import Facts
 from detjax.ops.tiling import Stitched, Tiling
 from detjax.tasks.joint.parts import Meter, Targets, named, of, side_by_side
-from detjax.types import Quantity, Task
+from detjax.types import Asked, Inputs, Quantity, Question, Task
 
 GAP = 6  # pixels between drawings
 
@@ -55,6 +55,7 @@ def joint(name: str, *tasks: Task) -> Task:
             for t in tasks
             for of, quantity in t.quantities.items()
         },
+        ask=own.ask,
         files=own.files,
         endings=own.endings(),
     )
@@ -69,6 +70,17 @@ class OfPart:
 
     def __call__(self, answers: Mapping[str, Any], **which: Any) -> Any:
         return self.quantity(answers[self.task], **which)
+
+
+@dataclasses.dataclass(frozen=True)
+class AskedOfPart:
+    """What is asked of the answers of one of several tasks."""
+
+    task: str
+    quantity: Quantity
+
+    def __call__(self, answers: Mapping[str, Any], which: Any) -> Any:
+        return self.quantity(answers[self.task], which)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -238,6 +250,16 @@ class Functions:
         for t in self.tasks:
             held |= dict.fromkeys(_free(ending, held, t) for ending in t.endings)
         return tuple(held)
+
+    def ask(self, answers: Any, inputs: Inputs, question: Question) -> Asked:
+        """What the task asks that the quantity's name begins with."""
+        name, _, quantity = question.quantity.partition("/")
+        place = [t.name for t in self.tasks].index(name)
+        t, own = self.tasks[place], self._classes(question.classes)[place]
+        found = t.ask(
+            answers[name], inputs, question._replace(quantity=quantity, classes=own)
+        )
+        return found._replace(quantity=AskedOfPart(name, found.quantity))
 
     def _classes(self, classes: Sequence[str]) -> list[Sequence[str]]:
         """The classes of each task: of others than the first its own name."""

@@ -40,6 +40,7 @@ TASK = Task(
     least_score=0.0,
     stitch=stitching.stitch,
     quantities={"score": quantities.score},
+    ask=subject.ask,
     explained=subject.EXPLAINED,
     files=drawing.files,
     endings=(drawing.ENDING,),
