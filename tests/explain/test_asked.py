@@ -71,12 +71,9 @@ def test_no_picture_compiles_anew_and_none_replaces_another(files, tmp_path):
 def test_a_picture_without_a_detection_ends_nothing(files, tmp_path):
     """It is drawn as it is, and the others are explained."""
     made = trained("ssd")
-    scores = [
-        float(
-            asked.Asker(made)._answer(*asked.Asker(made).weights, inputs).scores.max()
-        )
-        for inputs in (pictures.given(made, file)[1] for file in files)
-    ]
+    ask = asked.Asker(made)
+    given = (pictures.given(made, file)[1] for file in files)
+    scores = [float(ask._answer(*ask.weights, x).scores.max()) for x in given]
     least = float(np.mean([min(scores), max(scores)]))
     written = cam.view(made, files, tmp_path, min_score=least, detections=1)
     widths = [cv2.imread(str(path)).shape[1] for path in written]
@@ -166,7 +163,7 @@ def test_a_region_is_of_the_picture_and_not_of_the_background():
     np.testing.assert_allclose(both.quantity(answers, both.which), [[3, 1]])
 
 
-@pytest.mark.parametrize("name", ["retinanet", "centernet", "fcn_vgg"])
+@pytest.mark.parametrize("name", ["retinanet", "ssd", "fcn_vgg"])
 def test_the_usual_layer_of_influence_moves_the_answer(name, files, tmp_path):
     made = trained(name)
     paths = influences.view(made, files[:1], tmp_path, kind="internal", steps=2, most=2)

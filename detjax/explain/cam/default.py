@@ -31,7 +31,7 @@ def usual(
     shapes: of its layers, as `layers.shapes` has them, for inputs of `size` (h, w).
     head: a regular expression; layers with such a name are passed over.
     least: rows and columns that a map has at least.
-    coarsest: whether it is the coarsest; else it is the last, and one of SSD's too.
+    coarsest: whether it is the coarsest; else all that it could be are returned.
 
     Raises UserError where there is none: a network of crops has no map of the picture.
     """
@@ -57,7 +57,7 @@ def usual(
         if some:
             fewest = min(found[name][1] * found[name][2] for name in some)
             alike = [n for n in some if found[n][1] * found[n][2] == fewest]
-            return (alike if coarsest else some)[-1:]
+            return alike[-1:] if coarsest else some
     raise UserError(
         "no layer of this model returns a map of the whole picture (networks that look "
         "at crops have none); name one with layer, or explain its pixels"

@@ -1,6 +1,5 @@
 """The view `influence`: the units of a layer that matter, and what they look at."""
 
-import contextlib
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -18,10 +17,11 @@ from detjax.explain.views.activations import safe
 from detjax.plots import style
 from detjax.predict import TrainedModel
 from detjax.settings import Count, Whole
-from detjax.types import Located, Scores
+from detjax.types import Asked, Located, Scores
 
 # Rows and columns of the layer that is taken where none is named, if there is one.
 LEAST = 4
+TRIED = 8  # layers that are tried, the last ones
 # Orders of units by chance, of which the mean is drawn.
 CHANCE, DRAWS = "chance", 5
 KINDS = ("internal", "conductance")
@@ -72,7 +72,7 @@ def view(
         of = ask(inputs)
         if not of.captions:
             raise UserError(f"{path}: the model finds nothing there to explain")
-        layer = _layer(ask, inputs, layer)
+        layer = _layer(ask, inputs, layer, of)
         build = _amounts(ask, layer, kind, steps, bool(against))
         amounts = np.asarray(ask.run(("amounts", layer), build, of, inputs))[0, 0]
         if not amounts.any():
@@ -133,17 +133,29 @@ def _looks(ask: asked.Asker, layer: str, inputs: Any) -> asked.Build:
     return build
 
 
-def _layer(ask: asked.Asker, inputs: Any, name: str) -> str:
+def _layer(ask: asked.Asker, inputs: Any, name: str, of: Asked | None = None) -> str:
     """The layer called `name`, the last of the backbone with rows and columns if empty.
 
+    The last one that moves what is asked: of SSD's levels most see another object.
     Raises UserError where there is none.
     """
     if name:
         layers.find(ask.predict, *ask.weights, inputs, name)
         return name
-    with contextlib.suppress(UserError):
-        return ask.usual(inputs, LEAST, coarsest=False)[0]
-    return ask.usual(inputs)[0]
+    try:
+        names = ask.usual(inputs, LEAST, coarsest=False)[-TRIED:]
+    except UserError:
+        names = ask.usual(inputs)
+    if of is None or len(names) == 1:
+        return names[-1]
+
+    def build(quantity, params, state, inputs, which):
+        call = layers.slopes(ask.predict, names, lambda x: quantity(x, which))
+        found = call(params, state, inputs).gradients
+        return {name: (slope[0] != 0).any() for name, slope in found.items()}
+
+    moves = ask.run(("moves", *names), build, of, inputs)
+    return next((name for name in reversed(names) if moves[name]), names[-1])
 
 
 def _sheet(image, inputs, order, amounts, maps, seen: units.Looks) -> np.ndarray:
