@@ -1,5 +1,7 @@
 """The same thing is explained of a changed picture, and no picture compiles anew."""
 
+import json
+
 import cv2
 import jax
 import numpy as np
@@ -11,10 +13,10 @@ from detjax import tasks
 from detjax.errors import UserError
 from detjax.explain import influence, layers, pictures, splits, units
 from detjax.explain.methods import METHODS
-from detjax.explain.views import asked, attribute, cam
+from detjax.explain.views import activations, asked, attribute, cam
 from detjax.explain.views import influence as influences
 from detjax.tasks.detection import quantities, subject
-from detjax.types import Detections, Inputs, LabelScores, Question, View
+from detjax.types import Batch, Detections, Inputs, LabelScores, Question, View
 
 CLASSIFIER = {"num_classes": 3, "backbone": {"name": "resnet10", "width": 8}}
 
@@ -265,3 +267,74 @@ def test_every_task_can_be_asked():
             assert hash(of.quantity) == hash(
                 task.ask(answers, data.inputs, question(quantity)).quantity
             )
+
+
+def test_patches_are_cut_where_they_are_in_pictures_of_several_sizes(
+    tmp_path, files, monkeypatch
+):
+    """A bright spot, at a corner of a wide picture and of a tall one."""
+    made = trained("classifier", **CLASSIFIER)
+    rng = np.random.default_rng(0)
+    spots, given = {(64, 128): (9, 117), (128, 64): (117, 9)}, []
+    for size, (y, x) in spots.items():
+        images = np.full((1, *size, 3), 124, np.uint8)
+        images[0, y - 3 : y + 3, x - 3 : x + 3] = rng.integers(0, 255, (6, 6, 3))
+        view = View(np.eye(2, 3, dtype="f")[None], np.int32([size]), np.ones(1, bool))
+        given.append(Batch(Inputs(images, view), None, np.zeros(1, np.int32)))
+    monkeypatch.setattr(splits, "batches", lambda *_: iter(given))
+    cut = {}
+
+    def watched(image, centre, reach):
+        cut.setdefault(image.shape[:2], []).append(centre)
+        return image
+
+    monkeypatch.setattr(activations, "_cut", watched)
+    [_, _, path] = activations.view(
+        made,
+        files[:1],
+        tmp_path,
+        layer=r"backbone\.layer1\.0\.conv1",
+        patches=2,
+        units=(0, 1, 2, 3),
+    )
+    assert path.exists()
+    for size, (y, x) in spots.items():
+        apart = np.abs(np.array(cut[size]) - [y, x]).max(axis=1)
+        assert np.median(apart) < 12
+
+
+def test_units_that_suffice_are_counted_over_a_stream(tmp_path, monkeypatch):
+    """Of a class whose name no file can have; all units do what the network does."""
+    made = trained("classifier", **CLASSIFIER)
+    made = made._replace(classes=["cat", "a/b", "owl"])
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 255, (12, SIDE, SIDE, 3)).astype(np.uint8)
+    answers = jax.jit(made.model.predict)(made.params, made.state, Inputs(images))
+    scores = np.asarray(answers.scores)
+    # What the network takes for the class, so that all of it tells them apart.
+    labels = np.where(scores[:, 1] > np.median(scores[:, 1]), 1, 2)
+    view = View(
+        np.tile(np.eye(2, 3, dtype="f"), (4, 1, 1)),
+        np.full((4, 2), SIDE, np.int32),
+        np.ones(4, bool),
+    )
+
+    def opened(*_):
+        for first in range(0, 12, 4):
+            rows = slice(first, first + 4)
+            yield splits.Shown(Inputs(images[rows], view), labels[rows], None)
+
+    monkeypatch.setattr(splits, "opened", opened)
+    paths = influences.view(
+        made, [], tmp_path, label="a/b", kind="internal", steps=2, suffice=True
+    )
+    assert [path.name for path in paths] == ["suffice-a_b.png", "influence.json"]
+    held = json.loads(paths[1].read_text())
+    assert held["kept"][-1] == 32
+    assert {*held["accuracy"]} == {"influence", "activity", "chance"}
+    for found in (held["accuracy"], held["pairs"]):
+        assert all(0 <= x <= 1 for values in found.values() for x in values)
+    assert held["accuracy"]["influence"][-1] > 0.9
+    monkeypatch.setattr(splits, "opened", lambda *_: iter([shown([0, 2])]))
+    with pytest.raises(UserError, match="no picture of 'a/b'"):
+        influences.view(made, [], tmp_path, label="a/b", suffice=True)

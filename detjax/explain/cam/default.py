@@ -10,6 +10,7 @@ from detjax.explain.layers import IMAGES
 # Pixels of the input under a cell of the coarsest map: above a stride of 32, which
 # networks without padding exceed by some; below what SSD adds.
 MOST = 40
+LEAST = 4  # rows and columns of a map, where there is such a one
 # Whose maps are looked at, the first of these that there is: what a backbone hands on,
 # what is inside a classifier's, or anything.
 AMONG = (r"^backbone\.body:\d+$", r"^backbone:\d+$", r"^backbone\.(?!fpn\b)", r"")
@@ -23,14 +24,12 @@ def usual(
     shapes: Mapping[str, Any],
     size: tuple[int, int],
     head: str | None = None,
-    least: int = 2,
     coarsest: bool = True,
 ) -> list[str]:
     """The last of the coarsest maps of a network's backbone, or SSD's of every level.
 
     shapes: of its layers, as `layers.shapes` has them, for inputs of `size` (h, w).
     head: a regular expression; layers with such a name are passed over.
-    least: rows and columns that a map has at least.
     coarsest: whether it is the coarsest; else all that it could be are returned.
 
     Raises UserError where there is none: a network of crops has no map of the picture.
@@ -43,7 +42,7 @@ def usual(
             and shape[0] == images
             and name != IMAGES
             and "#" not in name
-            and min(shape[1:3]) >= least
+            and min(shape[1:3]) > 1
             and shape[1] * MOST >= size[0]
             and shape[2] * MOST >= size[1]
             and not (head and re.search(head, f"{name}."))
@@ -52,8 +51,10 @@ def usual(
     found = {name: x.shape for name, x in shapes.items() if fits(name, x.shape)}
     if coarsest and any(re.search(EXTRA, name) for name in shapes):
         return [name for name in found if re.search(LEVELS, name)]
+    # Of small pictures the coarsest maps tell a left from a right at most.
+    fine = {name: shape for name, shape in found.items() if min(shape[1:3]) >= LEAST}
     for pattern in AMONG:
-        some = [name for name in found if re.search(pattern, name)]
+        some = [name for name in fine or found if re.search(pattern, name)]
         if some:
             fewest = min(found[name][1] * found[name][2] for name in some)
             alike = [n for n in some if found[n][1] * found[n][2] == fewest]

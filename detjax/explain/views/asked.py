@@ -106,11 +106,11 @@ class Asker:
             self._shapes[key] = find()
         return self._shapes[key]
 
-    def usual(self, inputs: Inputs, least: int = 2, coarsest: bool = True) -> list[str]:
+    def usual(self, inputs: Inputs, coarsest: bool = True) -> list[str]:
         """The layers that are looked at where none is named: `cam.usual`."""
         head = self.trained.model.spec.groups.get(HEAD)
         size = inputs.images.shape[1:3]
-        return cam.usual(self.shapes(inputs), size, head, least, coarsest)
+        return cam.usual(self.shapes(inputs), size, head, coarsest)
 
 
 def question(

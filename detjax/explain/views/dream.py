@@ -129,7 +129,7 @@ def _climb(
 def _last_map(trained: TrainedModel, inputs: Any) -> str:
     """The last layer of the backbone with at least 4 rows and columns."""
     with contextlib.suppress(UserError):
-        return asked.Asker(trained).usual(inputs, 4, coarsest=False)[-1]
+        return asked.Asker(trained).usual(inputs, coarsest=False)[-1]
     raise UserError(
         "no layer of the backbone has 4 rows and columns to dream with; name layers"
     )

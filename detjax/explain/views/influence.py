@@ -19,8 +19,6 @@ from detjax.predict import TrainedModel
 from detjax.settings import Count, Whole
 from detjax.types import Asked, Located, Scores
 
-# Rows and columns of the layer that is taken where none is named, if there is one.
-LEAST = 4
 TRIED = 8  # layers that are tried, the last ones
 # Orders of units by chance, of which the mean is drawn.
 CHANCE, DRAWS = "chance", 5
@@ -142,10 +140,7 @@ def _layer(ask: asked.Asker, inputs: Any, name: str, of: Asked | None = None) ->
     if name:
         layers.find(ask.predict, *ask.weights, inputs, name)
         return name
-    try:
-        names = ask.usual(inputs, LEAST, coarsest=False)[-TRIED:]
-    except UserError:
-        names = ask.usual(inputs)
+    names = ask.usual(inputs, coarsest=False)[-TRIED:]
     if of is None or len(names) == 1:
         return names[-1]
 
