@@ -37,6 +37,7 @@ def found(**more):
 def test_scores_and_boxes_of_detections():
     np.testing.assert_allclose(detection.score(found()), [[0.9, 0.4, 0]])
     np.testing.assert_allclose(detection.score(found(), np.array([1, 0])), [[0.4, 0.9]])
+    np.testing.assert_allclose(detection.score(found(), np.array([0, 3])), [[0.9, 0]])
     area = detection.box(found(), np.array([[0, 1]]))
     np.testing.assert_allclose(area, np.log([[8, 24]]), rtol=1e-6)
     np.testing.assert_allclose(detection.box(found(), side=3), [[2, 8, 0]])

@@ -2,7 +2,8 @@
 
     q    detections: all n in their order, or those at `index`
 
-`index` is [q] for all images or [b q]. What pads detections has a quantity of 0.
+`index` is [q] for all images or [b q]. What pads detections, or is beyond them, has a
+quantity of 0.
 """
 
 from collections.abc import Mapping
@@ -130,7 +131,8 @@ def _chosen(answers: Detections, of: Array, index: Array | None) -> Array:
     if index is None:
         return of
     at = jnp.broadcast_to(jnp.asarray(index), (len(of), jnp.shape(index)[-1]))
-    return jnp.take_along_axis(of, at, axis=-1)
+    # Without these NaN stands for a detection that an image does not have.
+    return jnp.take_along_axis(of, at, axis=-1, mode="fill", fill_value=0.0)
 
 
 QUANTITIES: Mapping[str, Quantity] = {
