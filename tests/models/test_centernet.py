@@ -240,13 +240,22 @@ def test_whole_boxes_are_told_by_what_visible_ones_lack():
         amodal=np.float32([[4, 8, 32, 16]]),
     )
     target = centernet.Match().centres(objects, (64, 64), (16, 16), 3)
-    maps = {"whole": np.zeros((16, 16, 4), np.float32)}
+    maps = {name: np.zeros((16, 16, 4), np.float32) for name in ("whole", "hidden")}
+    maps["hidden"][3, 4] = [2, -1, -3, 0]
     part = centernet.Amodal()
-    total, count = part.sums(maps, target, objects)["whole"]
-    assert float(total) == pytest.approx(0.1 * (1 + 2)) and int(count) == 4
+    sums = part.sums(maps, target, objects)
+    # Of the two hidden sides alone, by a cell and by two.
+    total, count = sums["whole"]
+    assert float(total) == pytest.approx(0.1 * (1 + 2))
+    assert int(count) == 2
+    total, count = sums["hidden"]
+    wrong = np.log1p(np.exp(np.array([-2, -1, 3, 0])))
+    assert float(total) == pytest.approx(0.5 * wrong.sum(), rel=1e-5)
+    assert int(count) == 4
     found = Peaks(*(np.array([x]) for x in (0.9, 0, 4, 3)))
-    maps["whole"][3, 4] = [-1, 0, 2, 0]
-    np.testing.assert_allclose(part.read(maps, found, boxes / 4), [[1, 2, 8, 4]])
+    maps["hidden"][3, 4] = [1, 1, 1, -1]
+    maps["whole"][3, 4] = [1, -5, 2, 7]
+    np.testing.assert_allclose(part.read(maps, found), [[-1, 0, 2, 0]])
 
 
 @pytest.mark.parametrize("angle", [-1.5, -0.4, 0.0, 0.7, 1.57])

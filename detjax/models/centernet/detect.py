@@ -55,8 +55,8 @@ class Detect:
             turned = parts.oriented.read(maps, found, scale)
             answer = dataclasses.replace(answer, oriented=turned)
         if parts.amodal is not None:
-            extent = parts.amodal.read(maps, found, placed) * jnp.tile(scale, 2)
-            answer = dataclasses.replace(answer, amodal=extent)
+            beyond = parts.amodal.read(maps, found) * jnp.tile(scale, 2)
+            answer = dataclasses.replace(answer, amodal=whole + beyond)
         return answer if self.nms is None else self._kept(answer, self.nms)
 
     def _kept(self, found: Detections, nms: Method) -> Detections:
