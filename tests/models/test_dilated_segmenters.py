@@ -17,7 +17,7 @@ STRIDES = {"deeplabv3plus": 4, "lraspp": 8}
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param(n, marks=[pytest.mark.slow] * (n != NAMES[0])) for n in NAMES]
+    "name", [pytest.param(n, marks=[pytest.mark.slow] * (n != "lraspp")) for n in NAMES]
 )
 def test_padding_is_inert_and_all_is_finite(name):
     data = dense_cases.batch()
@@ -29,7 +29,9 @@ def test_padding_is_inert_and_all_is_finite(name):
     assert answer.corners == (name in ("deeplabv3plus", "pspnet"))
 
 
-@pytest.mark.parametrize("name", ["deeplabv3", "pspnet"])
+@pytest.mark.parametrize(
+    "name", ["deeplabv3", pytest.param("pspnet", marks=pytest.mark.slow)]
+)
 def test_the_auxiliary_head_is_there_in_training_alone(name):
     data = dense_cases.batch()
     model = models.make(**TINY[name])

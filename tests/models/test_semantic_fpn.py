@@ -35,7 +35,8 @@ def scene(**which):
 
 
 @pytest.mark.parametrize(
-    ("given", "task"), [(LABELS, "segmentation"), (VALUES, "dense")]
+    ("given", "task"),
+    [(LABELS, "segmentation"), pytest.param(VALUES, "dense", marks=pytest.mark.slow)],
 )
 def test_one_branch_holds_what_all_models_hold(given, task):
     data = dense_cases.batch(task)
