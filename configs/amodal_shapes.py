@@ -4,9 +4,9 @@
 
 The evaluation has the same AP of visible boxes beside it ("visible"), against the same
 truth. Two CPU cores (AMD EPYC), much other work beside it: 19 min, amodal AP .525,
-visible .525 (AP50 .788 both), bbox AP .532 on 200 unseen images: an eighth of the shapes
-lack a tenth or more, few of these are found, and of none that is found with a score
-above .3 is a side taken to be hidden.
+visible .525 (AP50 .788 both), bbox AP .532 on 200 unseen images: an eighth of the
+shapes lack a tenth or more, few of these are found, and of none that is found with a
+score above .3 is a side taken to be hidden.
 """
 
 from ml_collections import ConfigDict
