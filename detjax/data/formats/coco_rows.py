@@ -86,7 +86,7 @@ def annotation(
         reason = "malformed corners"
         corners = _corners(row.get("corners"))
         if mask is None and corners is not None:
-            mask = _within(corners, record)
+            mask = _mask([corners.ravel().tolist()], record)
         if mask is not None and not mask.area:
             reason = "empty mask"
             raise UserError("has a mask without a pixel")
@@ -205,14 +205,6 @@ def _corners(given: Any) -> np.ndarray | None:
     numbers = _numbers(given, 8, "corners")
     with np.errstate(over="ignore"):
         return np.array(numbers, np.float32).reshape(4, 2)
-
-
-def _within(corners: np.ndarray, record: Record) -> rle.Instance:
-    """The mask of what lies within corners, where there is no other."""
-    size = (record.height, record.width)
-    if not np.isfinite(corners).all():
-        raise UserError("has corners that are not finite")
-    return rle.measure(rle.from_polygons([corners.ravel().tolist()], size), size)
 
 
 def _numbers(given: Any, count: int, what: str) -> list[float]:

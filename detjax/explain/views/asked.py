@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from detjax.errors import UserError
-from detjax.explain import cam, layers
+from detjax.explain import cam, influence, layers
 from detjax.parameters import HEAD
 from detjax.predict import TrainedModel
 from detjax.types import Array, Asked, Inputs, Question
@@ -65,13 +65,11 @@ class Asker:
         """What is asked of a batch of one."""
         if self.unit:
             name, channel = self.unit
-            shape = self.shapes(inputs).get(name)
-            if shape is None:
-                layers.find(self.trained.model.predict, *self.weights, inputs, name)
-            if shape is not None and channel >= shape.shape[-1]:
+            width = self.find(inputs, name).shape[-1]
+            if channel >= width:
                 raise UserError(
-                    f"the layer {name!r} has {shape.shape[-1]} channels, and "
-                    f"{channel} is none of them; channels count from 0"
+                    f"the layer {name!r} has {width} channels, and {channel} is none "
+                    "of them; channels count from 0"
                 )
             return Asked([f"{name} {channel}"], np.int32(channel), of_unit(name))
         answers = jax.device_get(self._answer(*self.weights, inputs))
@@ -98,6 +96,13 @@ class Asker:
             known = layers.shapes(self.trained.model.predict, *self.weights, inputs)
             self._shapes[size] = known
         return self._shapes[size]
+
+    def find(self, inputs: Inputs, name: str) -> Any:
+        """What the layer called `name` returns, as `layers.find` has it."""
+        known = self.shapes(inputs)
+        if name in known:
+            return known[name]
+        return layers.find(self.trained.model.predict, *self.weights, inputs, name)
 
     def once(self, inputs: Inputs, find: Callable[[], Any]) -> Any:
         """What `find` returns for pictures of that size, which is looked for once."""
@@ -195,8 +200,9 @@ def difference(of: Callable[..., Array], against: bool) -> Callable[..., Array]:
     """(answers, which) -> [b 1]: the first quantity, less the second if `against`."""
 
     def call(answers: Any, which: Any) -> Array:
-        found = of(answers, which)
-        return found[:, :1] - found[:, 1:2] if against else found[:, :1]
+        if against:
+            return influence.difference(lambda x: of(x, which))(answers)
+        return of(answers, which)[:, :1]
 
     return call
 

@@ -80,7 +80,7 @@ def view(
             )
         order = units.ranked(amounts)[:most]
         tables[stem] = {str(i): float(amounts[i]) for i in order}
-        looks = ask.program(("looks", layer), _looks(ask, layer, inputs))
+        looks = ask.program(("looks", layer), _looks(ask, layer))
         seen, maps = looks(None, *ask.weights, inputs, jnp.asarray(order))
         image, shown = pictures.small(image, inputs)
         sheet = _sheet(image, shown, order, amounts, np.asarray(maps)[0], seen)
@@ -118,12 +118,12 @@ def _amounts(
     return build
 
 
-def _looks(ask: asked.Asker, layer: str, inputs: Any) -> asked.Build:
+def _looks(ask: asked.Asker, layer: str) -> asked.Build:
     """What channels look at, and what the layer returns."""
-    rectified_too = rectified.rectifiers(ask.predict, *ask.weights, inputs) > 0
-    through = rectified.guided if rectified_too else None
 
     def build(_, params, state, inputs, channels):
+        rectified_too = rectified.rectifiers(ask.predict, params, state, inputs) > 0
+        through = rectified.guided if rectified_too else None
         looks = units.looks(ask.predict, layer, through)
         _, held = layers.seen(ask.predict, [layer])(params, state, inputs)
         return looks(params, state, inputs, channels), held[layer]
@@ -138,7 +138,7 @@ def _layer(ask: asked.Asker, inputs: Any, name: str, of: Asked | None = None) ->
     Raises UserError where there is none.
     """
     if name:
-        layers.find(ask.predict, *ask.weights, inputs, name)
+        ask.find(inputs, name)
         return name
     names = ask.usual(inputs, coarsest=False)[-TRIED:]
     if of is None or len(names) == 1:
@@ -201,13 +201,11 @@ def _sufficiency(
     call = getattr(influence, kind)(predict, of, layer, steps=steps)
     look = layers.seen(predict, [layer])
 
-    def active(*args: Any) -> Any:
-        return units.by_channel(look(*args)[1][layer][None])
+    def both(*args: Any) -> Any:
+        active = look(*args)[1][layer][None].astype(jnp.float32)
+        return jnp.concatenate([units.by_channel(x) for x in (call(*args), active)])
 
-    by_influence = influence.over(
-        lambda *args: units.by_channel(call(*args)), params, state, own()
-    )[0]
-    by_activity = influence.over(active, params, state, own())[0]
+    by_influence, by_activity = influence.over(both, params, state, own())
     width = len(by_influence)
     rng = np.random.default_rng(0)
     chance = {f"{CHANCE} {i}": rng.permutation(width) for i in range(DRAWS)}
